@@ -1,0 +1,78 @@
+"""The one exception tree.
+
+Every class below is a *user fault*: its message names the file, line or key at fault, what was
+expected, and the remedy. The library raises; only ``cli/`` prints the message and exits.
+
+    BeichenError
+    ├── SettingsError        a recipe, flag or setting
+    ├── DataError            a corpus or dialogue file
+    ├── TokenizerError       a tokenizer folder, or text that it cannot take
+    ├── TemplateError        messages that a chat template cannot render
+    ├── ConfigError          a model's config.json
+    ├── CheckpointError      weights or training state on disk
+    ├── StorageError         a folder that cannot be written, a full disk
+    ├── DeviceError          a device or dtype that this machine lacks
+    └── MissingExtraError    an optional dependency that is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BeichenError(Exception):
+    """A fault that the user can mend. ``remedy`` is printed on a line of its own."""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return message if self.remedy is None else f"{message}\n  remedy: {self.remedy}"
+
+
+class SettingsError(BeichenError):
+    """A setting that is unknown, of the wrong type, or out of range."""
+
+
+class DataError(BeichenError):
+    """A corpus or dialogue file that cannot be read as what it should be."""
+
+
+class TokenizerError(BeichenError):
+    """A tokenizer folder that is missing, broken, or does not fit."""
+
+
+class TemplateError(BeichenError):
+    """Messages that the chat template of a family cannot render."""
+
+
+class ConfigError(BeichenError):
+    """A model configuration that no decoder can be built from."""
+
+
+class CheckpointError(BeichenError):
+    """Weights or training state that are missing, damaged, or of another shape."""
+
+
+class StorageError(BeichenError):
+    """A place on disk that cannot be written."""
+
+
+class DeviceError(BeichenError):
+    """A device or number format that this machine does not offer."""
+
+
+class MissingExtraError(BeichenError):
+    """An optional part that is not installed."""
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}', which is not installed", remedy=f"pip install 'beichen[{extra}]'")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' for the closest known name, or '' when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

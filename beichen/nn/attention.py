@@ -1,0 +1,86 @@
+"""Causal attention in which every query sees one interval of columns.
+
+Query column c of row r sees key columns ``first_visible[r, c] .. c``. That one array expresses causal rows (0), left
+padding (the first real column) and packed documents (the column where the own document begins), so no mask of
+[tokens, tokens] is ever an argument. Backends stand behind ``rope_attention`` and ``attention`` and are equal by test.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from beichen.nn import kernels
+from beichen.nn.cache import KeyValueCache
+from beichen.nn.config import DecoderConfig
+from beichen.nn.linear import Linear
+from beichen.nn.norms import Norm
+from beichen.nn.rope import rotate
+
+
+def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
+    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
+    key_column = torch.arange(columns, device=first_visible.device)
+    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
+    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, first_visible: Tensor | None, *, past: int = 0, dropout: float = 0.0
+) -> Tensor:  # fmt: skip
+    """softmax(q k / sqrt(d)) v over the visible interval; query head h reads key/value head h // group.
+
+    query [rows, tokens, heads, head_dim]; key, value [rows, key_value_heads, past + tokens, head_dim];
+    first_visible [rows, tokens] or None (all from column 0).  -> [rows, tokens, heads * head_dim]
+    """
+    rows, tokens, heads, head_dim = query.shape
+    grouped = key.shape[1] != heads
+    causal_only = first_visible is None and past == 0
+    mask = None
+    if not causal_only and (first_visible is not None or tokens > 1):
+        starts = torch.zeros(rows, tokens, dtype=torch.int32, device=query.device) if first_visible is None else first_visible
+        mask = visible(starts, past=past, columns=key.shape[2])
+    out = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key, value, attn_mask=mask, is_causal=causal_only and tokens > 1,
+        dropout_p=dropout, enable_gqa=grouped, scale=1.0 / math.sqrt(head_dim),
+    )  # fmt: skip
+    return out.transpose(1, 2).reshape(rows, tokens, heads * head_dim)
+
+
+class Attention(nn.Module):
+    """Projection to queries, keys and values (one fused matrix), rotation, attention, output projection."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.heads, self.key_value_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.dropout = config.attention_dropout
+        self.qkv = Linear(config.hidden_size, config.query_size + 2 * config.key_value_size, bias=config.query_key_value_bias)
+        self.output = Linear(config.query_size, config.hidden_size, bias=config.attention_output_bias)
+        self.query_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
+        self.key_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0
+    ) -> Tensor:  # fmt: skip
+        """x [rows, tokens, hidden]; cos, sin [rows, tokens, head_dim / 2].  -> [rows, tokens, hidden]"""
+        qkv = self.qkv(x)
+        dropout = self.dropout if self.training else 0.0
+        if cache is None and self.query_norm is None and dropout == 0.0 and kernels.can_run(qkv):
+            starts = torch.zeros(x.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
+            mixed = kernels.rope_attention(
+                qkv, cos, sin, starts, num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim)
+            )
+            return self.output(mixed)
+        heads = qkv.unflatten(-1, (-1, self.head_dim))  # [rows, tokens, heads + 2 key_value_heads, head_dim]
+        query, key, value = heads.split((self.heads, self.key_value_heads, self.key_value_heads), dim=2)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        if cache is None:
+            return self.output(attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout))
+        past = cache.length
+        keys, values = cache.append(layer, key, value)
+        return self.output(attention(query, keys, values, first_visible, past=past))

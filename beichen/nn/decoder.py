@@ -1,0 +1,110 @@
+"""The one decoder of all families: ids in, final hidden states out, logits on request.
+
+It knows one device. The cache is an argument, so are positions and what each query may see; objectives take the hidden states
+and the head apart, so that logits of a whole batch need never exist.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from beichen.errors import ConfigError
+from beichen.nn.attention import Attention
+from beichen.nn.cache import KeyValueCache
+from beichen.nn.config import DecoderConfig
+from beichen.nn.feed_forward import FeedForward
+from beichen.nn.linear import linear
+from beichen.nn.norms import Norm
+from beichen.nn.rope import RopeTables
+
+
+class Layer(nn.Module):
+    """Pre-norm block; the residual stream and the last update travel apart until the next norm adds them."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.residual_after_norm, self.dropout = config.residual_after_norm, config.hidden_dropout
+        self.attention_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
+        cache: KeyValueCache | None, index: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]."""
+        residual, normed = self.attention_norm.add_norm(residual, update)
+        update = self._drop(self.attention(normed, cos, sin, first_visible, cache, index))
+        residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
+        update = self._drop(self.feed_forward(normed))
+        return (normed if self.residual_after_norm else residual), update
+
+    def _drop(self, update: Tensor) -> Tensor:
+        return F.dropout(update, self.dropout, self.training) if self.dropout else update
+
+
+class Decoder(nn.Module):
+    """Embedding, layers, final norm, head."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        if config.experts is not None:
+            raise ConfigError(
+                "this decoder has mixture-of-experts layers, which this version does not run",
+                remedy="dense TeleChat2 and Llama checkpoints run; `beichen inspect` describes the others",
+            )
+        self.config = config
+        self.embedding = nn.Module()
+        self.embedding.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.embedding_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps) if config.embedding_norm else None
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.final_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
+        self.head = nn.Module()
+        if not config.tie_word_embeddings:
+            self.head.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.rope = RopeTables(config.rope, config.head_dim)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix [vocab, hidden]: the head's own, or the embedding when tied."""
+        weight = self.embedding.weight if self.config.tie_word_embeddings else self.head.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def forward(
+        self, input_ids: Tensor, *, positions: Tensor | None = None, first_visible: Tensor | None = None,
+        cache: KeyValueCache | None = None, rope_length: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Final hidden states, normed.
+
+        input_ids [rows, tokens]; positions [rows, tokens] (default: the columns, past included); first_visible [rows, tokens]
+        int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that the
+        sequence may reach, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
+        """
+        rows, tokens = input_ids.shape
+        past = 0 if cache is None else cache.length
+        if positions is None:
+            positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
+        cos, sin = self.rope.rows(positions, max(rope_length or 0, past + tokens))
+        embedding = self.embedding.weight
+        assert isinstance(embedding, Tensor)
+        residual = F.embedding(input_ids, embedding)
+        if self.config.embedding_scale != 1.0:
+            residual = residual * self.config.embedding_scale
+        if self.embedding_norm is not None:
+            residual = self.embedding_norm(residual)
+        update: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            residual, update = layer(residual, update, cos, sin, first_visible, cache, index)
+        if cache is not None:
+            cache.advance(tokens)
+        hidden: Tensor = self.final_norm.add_norm(residual, update)[1]
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., hidden] -> [..., vocab] float32, scaled as the family says."""
+        logits = linear(hidden, self.head_weight).float()
+        return logits if self.config.logit_scale == 1.0 else logits * self.config.logit_scale

@@ -1,0 +1,31 @@
+"""The SwiGLU feed-forward: gate and up as one fused matrix, rows gate then up."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from beichen.nn import kernels
+from beichen.nn.config import DecoderConfig
+from beichen.nn.linear import Linear
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up.  [..., 2 intermediate] -> [..., intermediate]"""
+    if kernels.can_run(gate_up):
+        return kernels.swiglu(gate_up)
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+class FeedForward(nn.Module):
+    """down(silu(gate x) * (up x))."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.gate_up_bias)
+        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.down_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> [..., hidden]"""
+        return self.down(swiglu(self.gate_up(x)))

@@ -1,0 +1,30 @@
+"""The linear layer: a weight [out, in] with or without a bias; few rows on a CPU go through a kernel that reads weights once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from beichen.nn import kernels
+
+
+class Linear(nn.Module):
+    """y = x W^T + b. Weights are left uninitialised: ``nn.initialization`` or a checkpoint fills them."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]"""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[..., in] -> [..., out]; without gradients and with few rows, the kernel that runs at memory bandwidth."""
+    rows = x.numel() // x.shape[-1]
+    if rows <= kernels.FEW_ROWS and not torch.is_grad_enabled() and kernels.can_run(x, weight):
+        return kernels.few_row_linear(x.reshape(rows, -1), weight, bias).reshape(*x.shape[:-1], -1)
+    return F.linear(x, weight, bias)

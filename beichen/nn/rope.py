@@ -1,0 +1,111 @@
+"""Rotary position embedding: one rule per function, from a ``RopeConfig`` to the angles of a length.
+
+In: the config, the head width, the largest length that a pass (or a request) may reach. Out: inverse frequencies and the
+scale on cos and sin; tables of them; rotated queries and keys. Everything is float32 until the rotated result is cast once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beichen.nn.config import RopeConfig
+
+
+@dataclass(frozen=True)
+class RopeRule:
+    """What a rule says for one length: ``inverse_frequencies`` [head_dim / 2] float32, and the scale on cos and sin."""
+
+    inverse_frequencies: Tensor
+    attention_scale: float = 1.0
+
+
+def default_frequencies(base: float, head_dim: int) -> Tensor:
+    """Pair p turns by base ** (-2p / head_dim) a position (Su et al., arXiv 2104.09864).  -> [head_dim / 2]"""
+    return 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+
+
+def _default(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    return RopeRule(default_frequencies(config.base, head_dim))
+
+
+def _linear(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """Positions divided by ``factor`` (position interpolation, arXiv 2306.15595)."""
+    return RopeRule(default_frequencies(config.base, head_dim) / config.factor)
+
+
+def _llama3(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """Long wavelengths divided by ``factor``, short ones kept, a ramp between (Llama 3.1)."""
+    frequencies = default_frequencies(config.base, head_dim)
+    turns = config.original_length * frequencies / (2 * math.pi)  # how often a pair turns over the original length
+    ramp = (turns - config.low_frequency_factor) / (config.high_frequency_factor - config.low_frequency_factor)
+    ramp = ramp.clamp(0.0, 1.0)
+    return RopeRule(frequencies * (ramp + (1.0 - ramp) / config.factor))
+
+
+def telechat_alpha(length: int, original_length: int) -> int:
+    """The step function of TeleChat's NTK rule: 1 up to ``original_length``, 3 up to twice it, 7 up to four times, ..."""
+    steps = 0
+    while original_length << steps < length:
+        steps += 1
+    return 2 ** (steps + 1) - 1 if steps else 1
+
+
+def _telechat(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """Base times alpha ** (d / (d - 2)); cos and sin grow by 0.1 ln(length / trained) beyond the trained length.
+
+    Source: Tele-AI/TeleChat2 ``modeling_telechat.py``, ``RotaryEmbedding``; there the tables were rounded to float16, here not.
+    """
+    longest = max(length, config.trained_length)
+    alpha = telechat_alpha(longest, config.original_length)
+    base = config.base * alpha ** (head_dim / (head_dim - 2))
+    scale = 1.0 if longest <= config.trained_length else 1.0 + 0.1 * math.log(longest / config.trained_length)
+    return RopeRule(default_frequencies(base, head_dim), scale)
+
+
+RULES: dict[str, Callable[[RopeConfig, int, int], RopeRule]] = {
+    "default": _default,
+    "linear": _linear,
+    "llama3": _llama3,
+    "telechat": _telechat,
+}
+
+
+def rope_rule(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The rule in force when the longest sequence of a pass, or of a whole request, has ``length`` tokens."""
+    return RULES[config.rule](config, head_dim, length)
+
+
+class RopeTables:
+    """cos and sin for every position so far asked for; one table for all layers, kept per device and rule."""
+
+    def __init__(self, config: RopeConfig, head_dim: int) -> None:
+        self.config, self.head_dim = config, head_dim
+        self._tables: dict[tuple[float, float, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def rows(self, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """cos, sin of ``positions`` [rows, tokens], under the rule for ``length``.  -> two of [rows, tokens, head_dim / 2] float32"""
+        rule = rope_rule(self.config, self.head_dim, length)
+        key = (float(rule.inverse_frequencies[-1]), rule.attention_scale, positions.device)
+        table = self._tables.get(key)
+        if table is None or table[0].shape[0] < length:
+            reach = max(length, 1) if table is None else max(length, 2 * table[0].shape[0])
+            angles = torch.arange(reach, dtype=torch.float32)[:, None] * rule.inverse_frequencies
+            cos, sin = angles.cos() * rule.attention_scale, angles.sin() * rule.attention_scale
+            table = (cos.to(positions.device), sin.to(positions.device))
+            self._tables[key] = table
+        return table[0][positions], table[1][positions]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn pair (p, p + head_dim / 2) of every head by its angle, in float32.
+
+    x [rows, tokens, heads, head_dim]; cos, sin [rows or 1, tokens, head_dim / 2].  -> like x
+    """
+    first, second = x.float().chunk(2, dim=-1)
+    cos, sin = cos[:, :, None], sin[:, :, None]
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1).type_as(x)

@@ -1,0 +1,41 @@
+"""What an objective takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from beichen.nn.decoder import Decoder
+
+
+class Scored(Protocol):
+    """The part of a batch that every objective reads; ``data.batch.Batch`` is one. All tensors [rows, tokens]."""
+
+    @property
+    def input_ids(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def positions(self) -> Tensor: ...
+    @property
+    def first_visible(self) -> Tensor: ...
+    @property
+    def target_count(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSum:
+    """A float32 scalar to be divided by a target count; further figures are sums over the same targets."""
+
+    loss_sum: Tensor
+    target_count: int
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A pure function of the decoder's outputs and one micro-batch."""
+
+    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum: ...

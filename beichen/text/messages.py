@@ -1,0 +1,60 @@
+"""Messages, tool calls, and what a rendered dialogue is: the types that templates, training and serving share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """One call that an assistant made: a function's name and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn. ``weight`` scales the loss of this turn (``None``: 1 for assistant turns, 0 for all others)."""
+
+    role: Role
+    content: str
+    tool_calls: Sequence[ToolCall] = ()
+    weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """Messages in order, the tools that were offered, and where they came from (``file:line``)."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A run of ids with one meaning. Templates make these; nothing is ever found by searching text again."""
+
+    ids: tuple[int, ...]
+    trained: bool
+    role: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A dialogue as ids; ``loss_mask[i]`` is 1 when ``ids[i]`` is a target that the model must learn to emit."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        return [token for segment in self.segments for token in segment.ids]
+
+    @property
+    def loss_mask(self) -> list[int]:
+        return [int(segment.trained) for segment in self.segments for _ in segment.ids]

@@ -1,0 +1,26 @@
+"""Learning-rate schedules: pure functions of the run's progress.  progress in [0, 1] -> factor of the peak rate."""
+
+from __future__ import annotations
+
+import math
+
+from beichen.train.settings import ScheduleSettings
+
+
+def rate_factor(settings: ScheduleSettings, progress: float) -> float:
+    """Warm up linearly over the first ``warmup``, then follow the named course down to ``final``."""
+    progress = min(max(progress, 0.0), 1.0)
+    warm = min(1.0, (progress + 1e-3) / settings.warmup) if settings.warmup > 0 else 1.0
+    return warm * (settings.final + (1.0 - settings.final) * _course(settings, progress))
+
+
+def _course(settings: ScheduleSettings, progress: float) -> float:
+    """1 at the peak, 0 at the end."""
+    match settings.name:
+        case "constant":
+            return 1.0
+        case "stable":
+            return min(1.0, (1.0 - progress) / settings.decay) if settings.decay > 0 else 1.0
+        case _:
+            left = 1.0 - max(0.0, progress - settings.warmup) / max(1e-9, 1.0 - settings.warmup)
+            return left if settings.name == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)

@@ -1,0 +1,152 @@
+"""A training recipe: every setting of one run, frozen, checked once, printed at the start and stored beside the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from beichen.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What is trained: a checkpoint folder, or a fresh decoder of these sizes.
+
+    start_from: folder of a checkpoint to go on from; the sizes below then come from it and its tokenizer is used.
+    """
+
+    start_from: str | None = None
+    family: str = "telechat2"
+    hidden_size: int = 256
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 4
+    num_key_value_heads: int | None = None
+    intermediate_size: int = 704
+    tie_word_embeddings: bool = False
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """Which tokenizer: a folder that holds one, or one trained on the run's own text."""
+
+    path: str | None = None
+    vocab_size: int = 8192
+    pattern: str = "han"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is read, and how it is laid into rows.
+
+    kind: ``documents`` (language modelling) or ``dialogues`` (supervised fine-tuning).
+    held_out_fraction: share of documents, chosen by the hash of their text, that is only evaluated.
+    isolate_documents: tokens see their own document only.
+    """
+
+    files: tuple[str, ...] = ()
+    kind: Literal["documents", "dialogues"] = "documents"
+    sequence_length: int = 512
+    held_out_fraction: float = 0.05
+    isolate_documents: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sequence_length < 2:
+            raise SettingsError(f"data.sequence_length={self.sequence_length}: must be at least 2 tokens")
+        if not 0.0 <= self.held_out_fraction < 1.0:
+            raise SettingsError(f"data.held_out_fraction={self.held_out_fraction}: must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """How many rows make an optimizer step, and how many of them run at once."""
+
+    rows_per_step: int = 16
+    rows_per_micro_batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.rows_per_micro_batch < 1 or self.rows_per_step % self.rows_per_micro_batch:
+            raise SettingsError(
+                f"batch.rows_per_step={self.rows_per_step} is not a multiple of batch.rows_per_micro_batch={self.rows_per_micro_batch}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """``adamw`` for everything, or ``muon`` for the matrices of the layers with AdamW for embedding, head and vectors.
+
+    Learning rates are peaks, multiplied by the schedule. Weight decay acts on matrices only, never on norms and biases.
+    """
+
+    name: Literal["adamw", "muon"] = "muon"
+    learning_rate: float = 3e-3  # AdamW: vectors, and all matrices when ``name`` is adamw
+    matrix_learning_rate: float = 0.02  # Muon
+    embedding_learning_rate: float = 0.01  # AdamW, with Muon
+    head_learning_rate: float = 0.003  # AdamW, with Muon
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    momentum: float = 0.95  # Muon
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # 0 turns clipping off
+
+    def __post_init__(self) -> None:
+        for key in ("learning_rate", "matrix_learning_rate", "embedding_learning_rate", "head_learning_rate"):
+            if getattr(self, key) <= 0:
+                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """The learning rate's course over the run, in shares of its budget (0 to 1).
+
+    ``linear`` and ``cosine`` fall from the end of the warmup; ``stable`` holds the peak and falls linearly over the last ``decay``.
+    """
+
+    name: Literal["constant", "linear", "cosine", "stable"] = "stable"
+    warmup: float = 0.02
+    decay: float = 0.5
+    final: float = 0.0  # factor at the very end
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+    """When the run ends: the first of these that is reached. Minutes count training, not preparation or evaluation."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
+        if not given:
+            raise SettingsError("budget: give steps, minutes or epochs")
+        if min(given) <= 0:
+            raise SettingsError("budget: steps, minutes and epochs must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """Training state on disk: how often, and how many are kept. Ctrl-C always saves."""
+
+    every_minutes: float = 10.0
+    keep: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecipe:
+    """One complete run. ``out`` receives the checkpoint in published layout, the state, metrics and settings."""
+
+    out: str
+    model: ModelSettings = field(default_factory=ModelSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    budget: BudgetSettings
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    seed: int = 0
+    device: str | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32
+    threads: int | None = None
