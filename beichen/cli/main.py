@@ -1,0 +1,118 @@
+"""``beichen COMMAND ...``: finds the command, reads its arguments, turns user faults into two lines and an exit code.
+
+A command is one file ``cli/<name>.py`` and one line in ``COMMANDS``. The file offers
+
+    add_arguments(parser)        its flags, plain argparse
+    run(arguments) -> int        does the work, prints, returns the exit code
+    settings_class() -> type     optional: a frozen dataclass; the command then takes ``--config FILE`` and ``--a.b value``
+                                 and finds the result in ``arguments.settings``
+
+and imports whatever is heavy inside these functions, so that ``beichen --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+from beichen import __version__
+from beichen.errors import BeichenError, SettingsError, nearest
+
+COMMANDS = {
+    "quickstart": "make a small model from nothing: tokenizer, pretraining, fine-tuning, evaluation",
+    "train": "pretrain or fine-tune as a recipe says",
+    "chat": "talk with a model",
+    "generate": "continue a text",
+    "env": "print what a bug report needs: versions, machine, devices",
+}
+
+EXIT_USER_FAULT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message, remedy=f"`{self.prog} --help` lists the options")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: beichen COMMAND ...", "", "From raw text to a language model that talks.", "", "commands:", *lines, "",
+         "`beichen COMMAND --help` tells more; `beichen --version` prints the version."]
+    )  # fmt: skip
+
+
+def _read_arguments(name: str, command: ModuleType, argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=f"beichen {name}",
+        description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+        epilog=command.__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    has_settings = hasattr(command, "settings_class")
+    if has_settings:
+        from beichen.config import help_on_settings
+
+        parser.add_argument("--config", metavar="FILE", action="append", default=[], help="a YAML recipe; a later file wins over an earlier")
+        parser.usage = f"beichen {name} [--config FILE] [--a.b VALUE ...]"
+        if {"-h", "--help"} & set(argv):
+            parser.epilog = f"settings, in the recipe or as --a.b VALUE:\n{help_on_settings(command.settings_class())}"
+    command.add_arguments(parser)
+    arguments, rest = parser.parse_known_args(argv)
+    if has_settings:
+        from beichen.config import parse_settings
+
+        arguments.settings = parse_settings(command.settings_class(), rest, arguments.config)
+    elif rest:
+        options = [option for action in parser._actions for option in action.option_strings]
+        unknown = next((word for word in rest if word.startswith("-")), rest[0])
+        raise SettingsError(
+            f"beichen {name}: unknown argument '{unknown}'{nearest(unknown, options)}", remedy=f"`beichen {name} --help` lists the options"
+        )
+    return arguments
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"beichen {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        raise SettingsError(f"unknown command '{name}'{nearest(name, COMMANDS)}", remedy=f"one of: {', '.join(COMMANDS)}")
+    command = import_module(f"beichen.cli.{name.replace('-', '_')}")
+    code: int = command.run(_read_arguments(name, command, argv[1:]))
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code: 0 done, 2 a user's fault, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal in another encoding shows '?' for what it cannot show
+            stream.reconfigure(errors="replace")
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BeichenError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return EXIT_USER_FAULT
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more while closing
+        return EXIT_BROKEN_PIPE

@@ -1,0 +1,82 @@
+"""Resolved settings as text: printed at the start of a run, stored with every result, explained by ``--help``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from beichen.config.kinds import describe, is_section, optional_of
+
+
+def settings_as_dict(settings: Any) -> Any:
+    """Plain values (dict, list, text, numbers), ready for JSON or YAML; ``read_settings`` reads them back."""
+    if is_dataclass(settings):
+        return {field.name: settings_as_dict(getattr(settings, field.name)) for field in fields(settings) if field.init}
+    if isinstance(settings, dict):
+        return {str(key): settings_as_dict(value) for key, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [settings_as_dict(value) for value in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+class _Dumper(yaml.SafeDumper):
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:
+        return super().increase_indent(flow, False)
+
+
+def _float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
+    special = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+    text = repr(value)
+    return dumper.represent_scalar("tag:yaml.org,2002:float", special.get(text, text))
+
+
+_Dumper.add_representer(float, _float)
+
+
+def settings_as_yaml(settings: Any) -> str:
+    """The settings as a recipe: given to ``--config``, it makes the same settings again."""
+    return yaml.dump(settings_as_dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+
+
+def field_comments(kind: type) -> dict[str, str]:
+    """The comment that stands behind each field in the source: the one place where a setting is explained."""
+    lines = textwrap.dedent(inspect.getsource(kind)).splitlines()
+    tree = ast.parse("\n".join(lines)).body[0]
+    comments: dict[str, str] = {}
+    for statement in getattr(tree, "body", []):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.end_lineno is not None:
+            tail = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode()
+            comments[statement.target.id] = tail.partition("#")[2].strip()
+    return comments
+
+
+def help_on_settings(kind: type, prefix: str = "") -> str:
+    """One line per setting: ``--a.b  what it expects (default)  why``, sections in order."""
+    types_of, comments = get_type_hints(kind), field_comments(kind)
+    lines: list[str] = []
+    for field in fields(kind):
+        if not field.init:
+            continue
+        name, expected = f"{prefix}{field.name}", types_of[field.name]
+        inner = optional_of(expected)
+        section = inner if inner is not None and is_section(inner) else expected
+        if is_section(section):
+            lines.append(help_on_settings(section, f"{name}."))
+            continue
+        default = field.default if field.default is not MISSING else field.default_factory() if field.default_factory is not MISSING else MISSING
+        shown = "required" if default is MISSING else f"default {_shown(default)}"
+        lines.append(f"  --{name}  {describe(expected)}; {shown}")
+        if comments.get(field.name):
+            lines.append(f"      {comments[field.name]}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    plain = settings_as_dict(value)
+    return "null" if plain is None else str(plain).lower() if isinstance(plain, bool) else str(plain)

@@ -1,0 +1,140 @@
+"""Raw values into frozen dataclasses: unknown keys, wrong types and values out of range are gathered and shown together.
+
+A dataclass checks its own ranges in ``__post_init__`` and raises ``SettingsError`` (or ``ConfigError``) that begins with the key;
+the reader puts the key path, the file and the line in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+from beichen.config.kinds import convert, describe, element_of, is_section, is_sequence, optional_of
+from beichen.config.sources import Raw, merge, parse_word, read_words, read_yaml
+from beichen.errors import BeichenError, SettingsError, nearest
+
+T = TypeVar("T")
+_FAULT = object()  # stands for a value that could not be read; the fault itself is in the list
+
+
+def parse_settings(kind: type[T], words: Sequence[str] = (), files: Sequence[str | Path] = (), *, base: T | None = None) -> T:
+    """Settings of class ``kind``: its defaults (or ``base``), then the files in order, then ``--a.b value`` words."""
+    raw = Raw({}, "")
+    for file in files:
+        raw = merge(raw, read_yaml(Path(file)))
+    reader = _Reader()
+    for path, value in read_words(words):
+        raw = reader.place(kind, raw, path, value)
+    settings = reader.section(kind, raw, (), base)
+    reader.raise_faults()
+    return cast(T, settings)
+
+
+def read_settings(kind: type[T], values: dict[str, Any], *, name: str = "settings") -> T:
+    """Settings from plain values, as ``settings_as_dict`` gives them or a caller writes them; ``name`` stands in messages."""
+    reader = _Reader()
+    settings = reader.section(kind, _locate(values, name), (), None)
+    reader.raise_faults()
+    return cast(T, settings)
+
+
+def _locate(value: Any, name: str) -> Raw:
+    if isinstance(value, dict):
+        return Raw({str(key): _locate(item, name) for key, item in value.items()}, name)
+    if isinstance(value, (list, tuple)):
+        return Raw([_locate(item, name) for item in value], name)
+    return Raw(value, name)
+
+
+class _Reader:
+    """One reading; ``faults`` are messages in the order found."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def raise_faults(self) -> None:
+        if self.faults:
+            raise SettingsError("\n".join(self.faults) if len(self.faults) == 1 else "\n  ".join(["several settings are wrong:", *self.faults]))
+
+    def fault(self, origin: str, message: str) -> object:
+        self.faults.append(f"{origin}: {message}" if origin else message)
+        return _FAULT
+
+    def place(self, kind: type, raw: Raw, path: list[str], value: Raw) -> Raw:
+        """``raw`` with ``value`` at ``path``; an unknown step is left for ``section`` to report."""
+        for key in reversed(path):
+            value = Raw({key: value}, value.origin)
+        return merge(raw, value)
+
+    def section(self, kind: type, raw: Raw, path: tuple[str, ...], base: Any) -> Any:
+        """A dataclass from a mapping; keys not given come from ``base`` if there is one, else from the defaults."""
+        if raw.words:
+            raw = parse_word(raw)
+        if not isinstance(raw.value, dict):
+            return self.fault(raw.origin, f"{'.'.join(path)}: expected a section of keys, got {raw.plain()!r}")
+        types_of = get_type_hints(kind)
+        known = {field.name: field for field in fields(kind) if field.init}
+        before = len(self.faults)
+        for key, item in raw.value.items():
+            if key not in known:
+                where = f" in '{'.'.join(path)}'" if path else ""
+                self.fault(item.origin, f"unknown key '{key}'{where}{nearest(key, known)}; valid keys: {', '.join(known)}")
+        values: dict[str, Any] = {}
+        for name, field in known.items():
+            here = (*path, name)
+            if field.default is not MISSING:
+                default = field.default
+            elif field.default_factory is not MISSING:
+                default = field.default_factory()
+            else:
+                default = MISSING
+            if base is not None:
+                default = getattr(base, name)
+            if name in raw.value:
+                values[name] = self.value(types_of[name], raw.value[name], here, default)
+            elif default is not MISSING:
+                values[name] = default
+            elif is_section(types_of[name]):
+                values[name] = self.section(types_of[name], Raw({}, raw.origin), here, None)
+            else:
+                key = ".".join(here)
+                self.fault(raw.origin, f"{key} is not set: expected {describe(types_of[name])} (in the recipe, or --{key} VALUE)")
+        if len(self.faults) > before:
+            return _FAULT
+        try:
+            return kind(**values)
+        except BeichenError as fault:
+            return self.out_of_range(fault, raw, path)
+
+    def out_of_range(self, fault: BeichenError, raw: Raw, path: tuple[str, ...]) -> object:
+        """A complaint of ``__post_init__``, which begins with its key, with path and origin in front."""
+        message = str(fault.args[0]) + (f"; {fault.remedy}" if fault.remedy else "")
+        first = re.match(r"\w+", message)
+        item = raw.value.get(first.group()) if first else None
+        prefix = f"{'.'.join(path)}." if item is not None and path else f"{'.'.join(path)}: " if path else ""
+        return self.fault(item.origin if item is not None else raw.origin, prefix + message)
+
+    def value(self, kind: Any, raw: Raw, path: tuple[str, ...], default: Any) -> Any:
+        """One key's value: a section, a list of sections, or a leaf."""
+        inner = optional_of(kind)
+        if inner is not None and is_section(inner):
+            raw = parse_word(raw) if raw.words else raw
+            return None if raw.value is None else self.section(inner, raw, path, default if is_section(type(default)) else None)
+        if is_section(kind):
+            return self.section(kind, raw, path, None if default is MISSING else default)
+        if raw.words and is_sequence(kind) and (len(raw.value) > 1 or raw.value[0][:1] not in "[n"):
+            raw = Raw([Raw(word, raw.origin) for word in raw.value], raw.origin)
+        elif raw.words and is_sequence(kind):
+            raw = parse_word(raw)
+        element = element_of(inner if inner is not None else kind)
+        if element is not None and is_section(element) and isinstance(raw.value, list):
+            items = [self.section(element, item, (*path[:-1], f"{path[-1]}[{i}]"), None) for i, item in enumerate(raw.value)]
+            return _FAULT if _FAULT in items else tuple(items)
+        try:
+            return convert(kind, raw)
+        except ValueError:
+            given = " ".join(raw.value) if raw.words else raw.plain()
+            return self.fault(raw.origin, f"{'.'.join(path)}: expected {describe(kind)}, got {given!r}")
