@@ -1,0 +1,215 @@
+"""Messages to segments of ids: training and serving render with the same function.
+
+Comes in: messages, tools, a :class:`ChatTemplate` and the tokenizer. Goes out: :class:`~beichen.text.messages.Rendered`, whose segments
+know which ids are trained. Rules kept here: control tokens are inserted as ids and contents are encoded apart
+from them as plain text; only an assistant's answer, its calls and its end token are trained; what a template
+cannot say is an error naming the message, never left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from beichen.errors import TemplateError
+from beichen.text.chat_template import Atom, ChatTemplate, Slot, Special
+from beichen.text.messages import Message, Rendered, Role, Segment, ToolCall
+
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+class Encoder(Protocol):
+    """What rendering asks of a tokenizer."""
+
+    @property
+    def special_ids(self) -> Mapping[str, int]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of a rendered dialogue before encoding: text and control tokens with one meaning."""
+
+    parts: tuple[str | Special, ...]
+    trained: bool
+    role: Role
+
+
+def render(
+    template: ChatTemplate,
+    encoder: Encoder,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    add_generation_prompt: bool = False,
+) -> Rendered:
+    """The dialogue as ids. Neighbouring text inside a segment is encoded in one piece, as if control tokens stood between."""
+    missing = [name for name in template.specials if name not in encoder.special_ids]
+    if missing:
+        raise TemplateError(
+            f"chat template '{template.name}' needs the control token(s) {', '.join(missing)}, which this tokenizer does not have",
+            remedy="choose the template that belongs to the model",
+        )
+    blocks = _merged(_blocks(template, messages, tools, add_generation_prompt))
+    return Rendered(segments=tuple(Segment(ids=_ids(block.parts, encoder), trained=block.trained, role=block.role) for block in blocks))
+
+
+def render_text(
+    template: ChatTemplate, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), add_generation_prompt: bool = False
+) -> str:
+    """The same dialogue as text, for people to read; never encode it again."""
+    blocks = _blocks(template, messages, tools, add_generation_prompt)
+    return "".join(part.name if isinstance(part, Special) else part for block in blocks for part in block.parts)
+
+
+def _ids(parts: Sequence[str | Special], encoder: Encoder) -> tuple[int, ...]:
+    ids: list[int] = []
+    text = ""
+    for part in parts:
+        if isinstance(part, Special) and part.name in encoder.special_ids:
+            if text:
+                ids.extend(encoder.encode(text))
+            text = ""
+            ids.append(encoder.special_ids[part.name])
+        else:
+            text += part.name if isinstance(part, Special) else part
+    if text:
+        ids.extend(encoder.encode(text))
+    return tuple(ids)
+
+
+def _merged(blocks: Iterator[Block]) -> list[Block]:
+    merged: list[Block] = []
+    for block in blocks:
+        if not block.parts:
+            continue
+        if merged and (merged[-1].trained, merged[-1].role) == (block.trained, block.role):
+            merged[-1] = Block((*merged[-1].parts, *block.parts), block.trained, block.role)
+        else:
+            merged.append(block)
+    return merged
+
+
+def _blocks(
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+) -> Iterator[Block]:
+    _check(template, messages, tools)
+    fill = _Filler(template)
+    yield Block(fill(template.start), False, "system")
+    given = messages[0].content if messages[0].role == "system" else template.default_system
+    if tools:
+        lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        yield Block(fill(template.system_with_tools, content=given or "", tools=lines), False, "system")
+    elif given is not None:
+        yield Block(fill(template.system, content=given), False, "system")
+    for index, message in enumerate(messages):
+        if message.role == "user":
+            yield Block(fill(template.user, content=message.content), False, "user")
+        elif message.role == "assistant":
+            trained = message.weight is None or message.weight == 1
+            yield Block(fill(template.answer_prompt), False, "assistant")
+            yield Block(fill(template.answer, content=message.content, calls=_calls(fill, message)), trained, "assistant")
+            yield Block(fill(template.answer_after), False, "assistant")
+        elif message.role == "tool":
+            before = index > 0 and messages[index - 1].role == "tool"
+            after = index + 1 < len(messages) and messages[index + 1].role == "tool"
+            lead = fill(template.tool_separator if before else template.tool_first)
+            tail = () if after else fill(template.tool_last)
+            yield Block((*lead, *fill(template.tool, content=message.content), *tail), False, "tool")
+    if add_generation_prompt:
+        yield Block(fill(template.answer_prompt), False, "assistant")
+
+
+class _Filler:
+    """Puts values into the literals of one template."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.template = template
+
+    def __call__(self, literal: str | None, **values: str | tuple[str | Special, ...]) -> tuple[str | Special, ...]:
+        parts: list[str | Special] = []
+        for atom in self.template.atoms(literal or ""):
+            parts.extend(self._value(atom, values))
+        return tuple(parts)
+
+    def _value(self, atom: Atom, values: Mapping[str, str | tuple[str | Special, ...]]) -> tuple[str | Special, ...]:
+        if not isinstance(atom, Slot):
+            return (atom,)
+        value = values.get(atom.name, "")
+        if isinstance(value, tuple):
+            return value
+        return (value.strip() if self.template.strip_content and atom.name == "content" else value,)
+
+
+def _calls(fill: _Filler, message: Message) -> tuple[str | Special, ...]:
+    parts: tuple[str | Special, ...] = ()
+    for number, call in enumerate(message.tool_calls):
+        if number:
+            parts += fill(fill.template.call_separator)
+        elif message.content:
+            parts += fill(fill.template.content_call_separator)
+        parts += fill(
+            fill.template.call, name=json.dumps(call.name, ensure_ascii=False), arguments=json.dumps(call.arguments, ensure_ascii=False)
+        )
+    return parts
+
+
+def _check(template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+    if not messages:
+        raise TemplateError("there are no messages to render", remedy="give at least one user message")
+    if tools and template.system_with_tools is None:
+        raise TemplateError(
+            f"chat template '{template.name}' has no place for tools", remedy="leave tools out, or choose a template that has"
+        )
+    for index, message in enumerate(messages):
+        fault = _fault(template, messages, index, message)
+        if fault:
+            raise TemplateError(f"message {index} (role '{message.role}'): {fault}")
+
+
+def _fault(template: ChatTemplate, messages: Sequence[Message], index: int, message: Message) -> str | None:
+    if message.role not in _ROLES:
+        return f"unknown role; known: {', '.join(_ROLES)}"
+    if message.role == "system" and index:
+        return "a system message must come first"
+    if message.role == "system" and template.system is None:
+        return f"chat template '{template.name}' has no system turn"
+    if message.tool_calls and message.role != "assistant":
+        return "only the assistant calls tools"
+    if message.tool_calls and template.call is None:
+        return f"chat template '{template.name}' has no tool calls"
+    if message.role == "tool" and template.tool is None:
+        return f"chat template '{template.name}' has no tool results"
+    if message.role == "tool" and not (index and (messages[index - 1].role == "tool" or messages[index - 1].tool_calls)):
+        return "a tool result must follow the assistant's call"
+    if message.weight is not None and (message.weight not in (0, 1) or (message.weight and message.role != "assistant")):
+        return f"weight {message.weight}: an answer is trained (1) or not (0), all other turns are never trained"
+    return None
+
+
+def message_from_mapping(index: int, value: Mapping[str, Any]) -> Message:
+    """A message as clients write it (``{"role": ..., "content": ..., "tool_calls": [...]}``), arguments decoded if they are text."""
+    role = {"bot": "assistant"}.get(value.get("role", ""), value.get("role", ""))
+    content = value.get("content")
+    calls = tuple(_tool_call(index, call) for call in value.get("tool_calls") or ())
+    if content is not None and not isinstance(content, str):
+        raise TemplateError(f"message {index}: content is a {type(content).__name__}, expected text")
+    return Message(role=role, content=content or "", tool_calls=calls, weight=value.get("weight"))
+
+
+def _tool_call(index: int, call: Mapping[str, Any]) -> ToolCall:
+    function = call.get("function", call)
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError as error:
+            raise TemplateError(f"message {index}: the arguments of the call '{function.get('name')}' are not JSON: {error}") from error
+    if not isinstance(function.get("name"), str) or not isinstance(arguments, Mapping):
+        raise TemplateError(
+            f"message {index}: a tool call needs a name and an object of arguments, got {json.dumps(call, ensure_ascii=False)}"
+        )
+    return ToolCall(name=function["name"], arguments=arguments)

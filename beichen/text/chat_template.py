@@ -1,0 +1,116 @@
+"""Chat formats as data: ``templates/<name>.yaml`` becomes a :class:`ChatTemplate`.
+
+A format is a handful of literals, one per kind of turn. ``{{slots}}`` carry values; the names listed under ``specials`` are
+control tokens wherever the literal writes them, and only there: a value is never searched for them.
+Adding a format is adding one file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from beichen.errors import TemplateError, nearest
+
+
+@dataclass(frozen=True)
+class Special:
+    """A control token, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a value: ``content``, ``tools``, ``calls``, ``name`` or ``arguments``."""
+
+    name: str
+
+
+Atom = str | Special | Slot
+_SLOTS = ("content", "tools", "calls", "name", "arguments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTemplate:
+    """One chat format. Every literal is optional but those of a question and an answer."""
+
+    name: str
+    specials: Sequence[str]
+    stop: Sequence[str]  # an answer ends at any of these
+    user: str
+    answer_prompt: str  # what comes before an answer; given to the model, never trained
+    answer: str  # what the model has to emit, its end token included; trained
+    answer_after: str = ""
+    optional_specials: Sequence[str] = ()  # control tokens where the vocabulary has them, ordinary text elsewhere
+    start: str = ""
+    default_system: str | None = None  # None: no system turn unless one is given
+    system: str | None = None
+    system_with_tools: str | None = None
+    call: str | None = None
+    call_separator: str = ""
+    content_call_separator: str = ""  # between the text of an answer and its first call
+    tool_first: str = ""  # before the first of a run of tool results
+    tool: str | None = None
+    tool_separator: str = ""
+    tool_last: str = ""
+    strip_content: bool = False
+
+    def atoms(self, literal: str) -> tuple[Atom, ...]:
+        """A literal of this template as text, control tokens and slots."""
+        return _atoms(literal, (*self.specials, *self.optional_specials))
+
+
+@lru_cache(maxsize=1024)
+def _atoms(literal: str, specials: tuple[str, ...]) -> tuple[Atom, ...]:
+    names = "|".join(re.escape(name) for name in sorted(specials, key=len, reverse=True))
+    found: list[Atom] = []
+    for part in re.split(rf"(\{{\{{(?:{'|'.join(_SLOTS)})\}}\}}|{names})", literal):
+        if part in specials:
+            found.append(Special(part))
+        elif part.startswith("{{") and part[2:-2] in _SLOTS:
+            found.append(Slot(part[2:-2]))
+        elif part:
+            found.append(part)
+    return tuple(found)
+
+
+def template_names() -> list[str]:
+    """Every chat format that this package knows."""
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in files(__package__).joinpath("templates").iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+@lru_cache(maxsize=64)
+def chat_template(name: str) -> ChatTemplate:
+    """The format of that name; an unknown one is an error that lists the known."""
+    known = template_names()
+    if name not in known:
+        raise TemplateError(f"no chat template is called '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return template_from_dict(name, _read(name))
+
+
+def template_from_dict(name: str, data: Mapping[str, Any]) -> ChatTemplate:
+    """A format from its data; a key that is unknown or missing is an error that names it."""
+    known = [field.name for field in fields(ChatTemplate) if field.name != "name"]
+    for key in data:
+        if key not in known:
+            raise TemplateError(f"chat template '{name}': unknown key '{key}'{nearest(key, known)}")
+    for key in ("specials", "stop", "user", "answer_prompt", "answer"):
+        if key not in data:
+            raise TemplateError(f"chat template '{name}': '{key}' is missing")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return ChatTemplate(name=name, **values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    data = yaml.safe_load(files(__package__).joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8"))
+    base = data.pop("extends", None)
+    return data if base is None else {**_read(base), **data}

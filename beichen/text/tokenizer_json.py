@@ -1,0 +1,155 @@
+"""``tokenizer.json`` as an engine of pieces: plain text to ids, ids to bytes; nothing about chat.
+
+Comes in: the bytes of a ``tokenizer.json`` (byte-level BPE, or BPE with byte fallback and ``▁`` for spaces).
+Rule kept here: **plain text can never become a control token**. Two encoders are built from the file: the one
+for plain text knows no control token at all (they are taken out of its added tokens, vocabulary and merges), the
+other one is the published one, used only where the caller says ``allow_special=True``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import tokenizers
+
+from beichen.errors import TokenizerError
+
+SPACE_MARK = "▁"  # U+2581: how SentencePiece-like vocabularies write a space
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The published byte-level alphabet: printable Latin-1 characters stand for themselves, the other bytes for U+0100 onwards."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
+_BYTE_OF = byte_alphabet()
+
+
+def is_control(token: Mapping[str, Any]) -> bool:
+    """Whether an added token steers the model: marked special, or spelled as a tag (``<tool_call>``, ``[SEP]``), whatever its flag says.
+
+    Added tokens that are ordinary text (a newline, a Chinese word added later) are not control tokens.
+    """
+    text = str(token["content"])
+    tag = len(text) > 2 and (text[0], text[-1]) in (("<", ">"), ("[", "]")) and not any(character.isspace() for character in text)
+    return bool(token.get("special")) or tag
+
+
+class TokenizerJson:
+    """The engine behind :class:`~beichen.text.tokenizer.Tokenizer` for ``tokenizer.json`` files."""
+
+    def __init__(self, data: bytes, *, origin: str) -> None:
+        self.origin = origin
+        self._state = _parse(data, origin)
+        model = self._state["model"]
+        self._vocabulary: dict[str, int] = dict(model["vocab"])
+        added = self._state.get("added_tokens") or []
+        self._vocabulary.update({str(token["content"]): int(token["id"]) for token in added})
+        self.control_ids: dict[str, int] = {str(token["content"]): int(token["id"]) for token in added if is_control(token)}
+        self.hidden_ids: frozenset[int] = frozenset(int(token["id"]) for token in added if token.get("special"))
+        self._literal_ids = frozenset(int(token["id"]) for token in added)
+        self.vocab_size: int = max(self._vocabulary.values()) + 1
+        self._byte_level = _mentions(self._state.get("decoder"), "ByteLevel") or _mentions(self._state.get("pre_tokenizer"), "ByteLevel")
+        self.leading_space_mark: bool = not self._byte_level and _mentions(self._state.get("decoder"), "Strip")
+        self._plain = _build(_without_control(self._state, self.control_ids), origin)
+        self._check_plain()
+
+    @cached_property
+    def _published(self) -> tokenizers.Tokenizer:
+        return _build({**self._state, "post_processor": None}, self.origin)
+
+    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+        encoder = self._published if allow_special else self._plain
+        return encoder.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes that each id stands for; ids that no piece has are empty."""
+        table = [b""] * self.vocab_size
+        for piece, token in self._vocabulary.items():
+            table[token] = self._piece_bytes(piece, token)
+        return table
+
+    def piece_name(self, token: int) -> str:
+        """The piece as the file spells it (``Ġhello``)."""
+        return self._names.get(token, "")
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {token: piece for piece, token in self._vocabulary.items()}
+
+    def _piece_bytes(self, piece: str, token: int) -> bytes:
+        if token in self._literal_ids:
+            return piece.encode()
+        if self._byte_level:
+            if all(character in _BYTE_OF for character in piece):
+                return bytes(_BYTE_OF[character] for character in piece)
+            return piece.encode()
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace(SPACE_MARK, " ").encode()
+
+    def _check_plain(self) -> None:
+        for name, token in self.control_ids.items():
+            if token in self.encode(name):
+                raise TokenizerError(
+                    f"{self.origin}: the text '{name}' is encoded as the control token {token} even with control tokens switched off; "
+                    "typed text could steer the model",
+                    remedy="the vocabulary merges ordinary text into a control token; use another tokenizer",
+                )
+
+
+def _parse(data: bytes, origin: str) -> dict[str, Any]:
+    try:
+        state = json.loads(data)
+    except ValueError as error:
+        raise TokenizerError(
+            f"{origin}: not JSON ({error})", remedy="fetch the file again; a large-file pointer is not the file"
+        ) from error
+    model = state.get("model") if isinstance(state, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
+        raise TokenizerError(f"{origin}: JSON, but not a tokenizer: expected 'model' with a 'vocab'", remedy="is it the tokenizer.json?")
+    if model.get("type", "BPE") != "BPE" or not isinstance(model["vocab"], dict):
+        raise TokenizerError(f"{origin}: model type '{model.get('type')}' is not supported; known: BPE (byte-level, or with byte fallback)")
+    if not model["vocab"]:
+        raise TokenizerError(f"{origin}: the vocabulary is empty")
+    return state
+
+
+def _mentions(part: object, kind: str) -> bool:
+    if isinstance(part, dict):
+        return part.get("type") == kind or any(_mentions(value, kind) for value in part.values())
+    return isinstance(part, list) and any(_mentions(value, kind) for value in part)
+
+
+def _without_control(state: Mapping[str, Any], control: Mapping[str, int]) -> dict[str, Any]:
+    """The same tokenizer without its control tokens. Their ids stay taken, by names that no text can spell: a raw space
+    never reaches the vocabulary, since both byte-level and ``▁`` spellings replace it."""
+    plain = copy.deepcopy(dict(state))
+    plain["post_processor"] = None
+    added = plain.get("added_tokens") or []
+    plain["added_tokens"] = [token for token in added if token["content"] not in control]
+    model = plain["model"]
+    vocabulary = {**model["vocab"], **{token["content"]: token["id"] for token in added}}  # ids outside would be dealt out anew
+    model["vocab"] = {f" {token} " if piece in control else piece: token for piece, token in vocabulary.items()}
+    if model.get("unk_token") in control:
+        model["unk_token"] = None
+    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+    model["merges"] = [pair for pair in pairs if not control.keys() & {pair[0], pair[1], pair[0] + pair[1]}]
+    return plain
+
+
+def _build(state: Mapping[str, Any], origin: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(state, ensure_ascii=False))
+    except Exception as error:  # the library raises bare Exception for every fault in the file
+        raise TokenizerError(f"{origin}: the file is not a usable tokenizer: {error}") from error
