@@ -1,0 +1,178 @@
+"""A checkpoint folder in published layout -> a decoder.
+
+Names and shapes are compared before anything is read; then each published tensor is copied straight into its place in ours,
+so that memory holds the model and one tensor. Missing, extra and mis-shaped tensors are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from beichen.checkpoints.reading import CONFIG, WeightFiles, open_shard, read_config, read_json
+from beichen.errors import CheckpointError, ConfigError
+from beichen.models.naming import NameTable
+from beichen.models.registry import family_of, load_family
+from beichen.nn.config import DecoderConfig
+from beichen.nn.decoder import Decoder
+from beichen.util.progress import SILENT, Reporter
+
+LISTED = 8  # tensors named in an error before '... and N more'
+
+
+class Checkpoint(NamedTuple):
+    """A loaded folder: the decoder, and what the folder said it was."""
+
+    decoder: Decoder
+    published: dict[str, Any]
+    family: str
+
+
+def load_config(folder: Path | str) -> tuple[DecoderConfig, dict[str, Any], str]:
+    """(decoder config, published config, family) of a folder, without its weights."""
+    folder = Path(folder)
+    published = read_config(folder)
+    try:
+        family = family_of(published)
+        return load_family(family).to_decoder_config(published), published, family
+    except ConfigError as error:
+        message = str(error.args[0])
+        where = f"{folder}/" if message.startswith(CONFIG) else f"{folder / CONFIG}: "
+        raise type(error)(where + message, remedy=error.remedy) from error
+
+
+def load_checkpoint(
+    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, reporter: Reporter = SILENT
+) -> Checkpoint:
+    """Load a folder in published layout; ``dtype`` None keeps the number format of the files."""
+    folder = Path(folder)
+    config, published, family = load_config(folder)
+    names = load_family(family).names
+    check_tokenizer_size(folder, config.vocab_size)
+    if config.attention_dropout or config.hidden_dropout:
+        reporter.warn(
+            f"{folder.name}: its config trains with dropout (attention {config.attention_dropout}, hidden {config.hidden_dropout})"
+        )
+    files = WeightFiles(folder)
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    layout = names.views(decoder.state_dict(), config, bare=names.omits_prefix(files.where))
+    wanted = {name: view.shape for name, view in layout.items()}
+    copies = _check_names(files, wanted, names, config)
+    stored = _check_shapes(files, wanted, folder)
+    dtype = dtype or _widest(stored)
+    ours = {name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in decoder.state_dict().items()}
+    layout = names.views(ours, config, bare=names.omits_prefix(files.where))
+    with reporter.track(f"loading {folder.name}", total=len(layout), unit="tensors") as task:
+        for path, held in files.shards():
+            with open_shard(path) as shard:
+                for name in held:
+                    if name in layout:
+                        layout[name].fill(shard.tensor(name))
+                        task.advance()
+    for name, embedding in copies.items():
+        _check_copy(files, name, layout[embedding].tensor(), folder)
+    decoder.load_state_dict(ours, assign=True)
+    for parameter in decoder.parameters():
+        parameter.requires_grad_(True)
+    return Checkpoint(decoder=decoder.eval(), published=published, family=family)
+
+
+def check_tokenizer_size(folder: Path, vocab_size: int) -> None:
+    """A tokenizer in the folder must not know ids for which the embedding has no row."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return
+    tokenizer = read_json(path)
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary or ())))
+    ids += [entry.get("id", 0) for entry in tokenizer.get("added_tokens") or () if isinstance(entry, dict)]
+    largest = max((number for number in ids if isinstance(number, int)), default=-1)
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"{path}: its largest id is {largest}, but the embedding has only {vocab_size} rows (vocab_size in config.json)",
+            remedy="the tokenizer belongs to another model; put the right tokenizer files into the folder",
+        )
+
+
+def _check_names(files: WeightFiles, wanted: dict[str, tuple[int, ...]], names: NameTable, config: DecoderConfig) -> dict[str, str]:
+    """Compare names; forget tensors that carry no weights.  -> stored copies {tied head: embedding}, to be compared"""
+    copies: dict[str, str] = {}
+    bare = names.omits_prefix(files.where)
+    if config.tie_word_embeddings and names.head in files.where and names.head not in wanted:
+        copies[names.head] = names.embedding.removeprefix(names.optional_prefix) if bare else names.embedding
+    known = {name for name in files.where if name in wanted or name in copies}
+    extra = [name for name in files.where if name not in known and not names.is_ignorable(name)]
+    files.where = {name: path for name, path in files.where.items() if name in known}
+    missing = [name for name in wanted if name not in files.where]
+    if missing or extra:
+        faults = [f"{len(listed)} {kind}: {_some(listed)}" for kind, listed in (("missing", missing), ("unexpected", extra)) if listed]
+        raise CheckpointError(
+            f"{files.folder}: its tensors are not those that its config.json asks for\n  " + "\n  ".join(faults),
+            remedy="config.json belongs to another model, or a shard was not fetched",
+        )
+    return copies
+
+
+def _check_shapes(files: WeightFiles, wanted: dict[str, tuple[int, ...]], folder: Path) -> set[torch.dtype]:
+    """Compare the shapes in all files with the expected ones.  -> number formats found"""
+    faults: list[str] = []
+    dtypes: set[torch.dtype] = set()
+    for path, held in files.shards():
+        with open_shard(path) as shard:
+            inside = set(shard.names())
+            for name in held:
+                if name not in inside:
+                    faults.append(f"{name} is not in {path.name}, where the index says it is")
+                elif name in wanted and shard.shape(name) != wanted[name]:
+                    faults.append(f"{name} in {path.name} is {list(shard.shape(name))}, config.json asks for {list(wanted[name])}")
+                elif not shard.dtype(name).is_floating_point:
+                    faults.append(f"{name} in {path.name} holds {shard.dtype(name)}, not floating-point numbers")
+                else:
+                    dtypes.add(shard.dtype(name))
+    if faults:
+        raise CheckpointError(
+            f"{folder}: {len(faults)} tensors are not as they should be\n  " + "\n  ".join(faults[:LISTED]) + _more(faults),
+            remedy=f"config.json belongs to another size, or the files are damaged; `beichen inspect {folder}` shows what it describes",
+        )
+    return dtypes
+
+
+def _check_copy(files: WeightFiles, name: str, embedding: Tensor, folder: Path) -> None:
+    with open_shard(files.where[name]) as shard:
+        stored = shard.tensor(name)
+    if stored.shape != embedding.shape or not torch.equal(stored.to(embedding), embedding):
+        raise CheckpointError(
+            f"{folder}: config.json ties the head to the embedding, but {name} differs from it", remedy='set "tie_word_embeddings": false'
+        )
+
+
+def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+    """The narrowest format that holds all of them; 8-bit floats are for storage only."""
+    widest = None
+    for dtype in sorted(dtypes, key=str):
+        computable = torch.bfloat16 if dtype.itemsize == 1 else dtype
+        widest = computable if widest is None else torch.promote_types(widest, computable)
+    return widest or torch.float32
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + _more(names)
+
+
+def _more(items: list[str]) -> str:
+    return f", ... and {len(items) - LISTED} more" if len(items) > LISTED else ""
+
+
+def count_parameters(config: DecoderConfig) -> tuple[int, int]:
+    """(all, without the embedding and an untied head) parameters, counted on the meta device."""
+    with torch.device("meta"):
+        decoder: nn.Module = Decoder(config)
+    sizes = {name: parameter.numel() for name, parameter in decoder.named_parameters()}
+    total = sum(sizes.values())
+    return total, total - sizes.get("embedding.weight", 0) - sizes.get("head.weight", 0)

@@ -1,0 +1,1 @@
+"""Architecture families as tables: one folder each, found through ``registry``."""

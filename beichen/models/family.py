@@ -1,0 +1,54 @@
+"""What a family folder offers: its tables, gathered in one value named ``FAMILY``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from beichen.errors import ConfigError
+from beichen.models.naming import NameTable
+from beichen.nn.config import DecoderConfig
+
+
+class NewConfig(Protocol):
+    """Sizes in, a decoder of this family out; what the family fixes (biases, rope rule, norm) is filled in."""
+
+    def __call__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        num_hidden_layers: int,
+        num_attention_heads: int,
+        num_key_value_heads: int | None = None,
+        intermediate_size: int,
+        max_position_embeddings: int,
+        tie_word_embeddings: bool = False,
+    ) -> DecoderConfig: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One architecture family, as tables."""
+
+    name: str
+    to_decoder_config: Callable[[Mapping[str, Any]], DecoderConfig]
+    publish: Callable[[DecoderConfig], dict[str, Any]]  # published keys, not yet checked; use ``from_decoder_config``
+    new_config: NewConfig
+    names: NameTable
+    sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
+    chat_template: str
+
+    def from_decoder_config(self, config: DecoderConfig) -> dict[str, Any]:
+        """The published config of a decoder; an error if this family's keys cannot say what the decoder is."""
+        published = self.publish(config)
+        understood = self.to_decoder_config(published)
+        if understood != config:
+            differing = [
+                f"{field.name}={getattr(config, field.name)!r}"
+                for field in fields(DecoderConfig)
+                if getattr(config, field.name) != getattr(understood, field.name)
+            ]
+            raise ConfigError(f"family '{self.name}' has no published keys for {', '.join(differing)}")
+        return published

@@ -1,0 +1,77 @@
+"""Family name -> its folder, resolved when first used; and which family a published config belongs to.
+
+Architecture names overlap between the TeleChat generations, so the keys decide among them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from beichen.errors import ConfigError, nearest
+from beichen.models.family import Family
+
+FAMILIES = {
+    "telechat2": "beichen.models.telechat2",
+    "llama": "beichen.models.llama",
+}
+
+_TELECHAT_NAMES = ("TelechatForCausalLM", "TeleChatForCausalLM", "Telechat2ForCausalLM", "TeleChat2ForCausalLM", "TELECHAT")
+_ARCHITECTURES = {"LlamaForCausalLM": "llama", **dict.fromkeys(_TELECHAT_NAMES, "telechat")}
+_MODEL_TYPES = {"llama": "llama", "telechat": "telechat", "telechat2": "telechat"}
+
+
+class UnsupportedFamilyError(ConfigError):
+    """A config of an architecture that this version has no tables for."""
+
+
+def load_family(name: str) -> Family:
+    """The tables of a family by its name."""
+    if name not in FAMILIES:
+        raise UnsupportedFamilyError(
+            f"unknown model family '{name}'{nearest(name, FAMILIES)}", remedy=f"known: {', '.join(sorted(FAMILIES))}"
+        )
+    family = importlib.import_module(FAMILIES[name]).FAMILY
+    assert isinstance(family, Family)
+    return family
+
+
+def family_of(published: Mapping[str, Any]) -> str:
+    """The family of a published config, by its architecture and keys."""
+    architectures = published.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise ConfigError(f"config.json: architectures={architectures!r} is not a list of names")
+    model_type = published.get("model_type")
+    stems = {_ARCHITECTURES[name] for name in architectures if name in _ARCHITECTURES}
+    stem = next(iter(stems)) if len(stems) == 1 else None
+    if not architectures and isinstance(model_type, str):
+        stem = _MODEL_TYPES.get(model_type)
+    if stem is None:
+        raise _unknown(architectures, model_type)
+    name = _telechat_generation(published) if stem == "telechat" else stem
+    if name not in FAMILIES:
+        raise UnsupportedFamilyError(
+            f"config.json describes the family '{name}', which this version does not support yet",
+            remedy=f"supported: {', '.join(sorted(FAMILIES))}",
+        )
+    return name
+
+
+def _telechat_generation(published: Mapping[str, Any]) -> str:
+    if "n_embd" in published or published.get("use_mup"):
+        return "telechat52b"
+    if "num_experts" in published:
+        return "telechat2-moe"
+    return "telechat2" if "base_seqlen" in published else "telechat"
+
+
+def _unknown(architectures: list[Any], model_type: object) -> UnsupportedFamilyError:
+    known = sorted(_ARCHITECTURES)
+    if not architectures and model_type is None:
+        return UnsupportedFamilyError(
+            "config.json states neither 'architectures' nor 'model_type'", remedy=f"known architectures: {', '.join(known)}"
+        )
+    stated = str(architectures[0] if architectures else model_type)
+    close = nearest(stated, known if architectures else _MODEL_TYPES)
+    return UnsupportedFamilyError(f"config.json: unknown architecture '{stated}'{close}", remedy=f"known architectures: {', '.join(known)}")

@@ -1,0 +1,102 @@
+"""TeleChat2's published keys <-> ``DecoderConfig``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from beichen.models.published import PublishedKeys, head_width
+from beichen.nn.config import DecoderConfig, RopeConfig
+
+INERT = frozenset({
+    # the original code never reads these, or only its chat() helper does
+    "attention_softmax_in_fp32", "bias_dropout_fusion", "logn", "masked_softmax_fusion", "n_inner", "offset_alibi", "pretraining_tp",
+    "semi_causal", "seq_length", "skip_bias_add", "skip_bias_add_qkv", "slow_but_exact",
+    # these choose a kernel, not a result
+    "flash_attn", "enable_flash_attn",
+})  # fmt: skip
+
+
+def to_decoder_config(published: Mapping[str, Any]) -> DecoderConfig:
+    """Translate a ``config.json``; a key that is not understood is an error."""
+    keys = PublishedKeys(published, family="telechat2")
+    keys.inert(INERT)
+    hidden_size = keys.integer("hidden_size", "n_embed")
+    num_attention_heads = keys.integer("n_head", "num_attention_heads")
+    trained_length = keys.integer("training_seqlen")
+    config = DecoderConfig(
+        vocab_size=keys.integer("vocab_size"),
+        hidden_size=hidden_size,
+        num_hidden_layers=keys.integer("n_layer", "num_hidden_layers"),
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=keys.optional_integer("num_key_value_heads") or num_attention_heads,
+        head_dim=head_width(hidden_size, num_attention_heads, heads_key="n_head"),
+        intermediate_size=keys.integer("ffn_hidden_size"),
+        max_position_embeddings=trained_length,
+        norm_eps=keys.number("layer_norm_epsilon", default=1e-5),
+        rope=RopeConfig(rule="telechat", original_length=keys.integer("base_seqlen"), trained_length=trained_length),
+        attention_output_bias=True,
+        down_bias=True,
+        tie_word_embeddings=keys.boolean("tie_word_embeddings", default=True),
+        embedding_norm=keys.boolean("embed_layernorm", default=False),
+        residual_after_norm=keys.boolean("apply_residual_connection_post_layernorm", default=False),
+        attention_dropout=keys.number("attention_dropout", default=0.0),
+        hidden_dropout=keys.number("hidden_dropout", default=0.0),
+        initializer_range=keys.number("initializer_range", default=0.02),
+    )
+    keys.finish()
+    return config
+
+
+def publish(config: DecoderConfig) -> dict[str, Any]:
+    """The keys that the original code reads, in the form of the 115B file."""
+    return {
+        "architectures": ["TeleChat2ForCausalLM"],
+        "model_type": "telechat",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "n_layer": config.num_hidden_layers,
+        "n_head": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "ffn_hidden_size": config.intermediate_size,
+        "layer_norm_epsilon": config.norm_eps,
+        "initializer_range": config.initializer_range,
+        "attention_dropout": config.attention_dropout,
+        "hidden_dropout": config.hidden_dropout,
+        "apply_residual_connection_post_layernorm": config.residual_after_norm,
+        "embed_layernorm": config.embedding_norm,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "training_seqlen": config.max_position_embeddings,
+        "base_seqlen": config.rope.original_length or config.max_position_embeddings,
+        "seq_length": config.max_position_embeddings,
+        "flash_attn": False,
+        "use_cache": True,
+    }
+
+
+def new_config(
+    *,
+    vocab_size: int,
+    hidden_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    num_key_value_heads: int | None = None,
+    intermediate_size: int,
+    max_position_embeddings: int,
+    tie_word_embeddings: bool = False,
+) -> DecoderConfig:
+    """A TeleChat2 of any size, whose rope base is unstretched within the trained length."""
+    return DecoderConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads or num_attention_heads,
+        head_dim=head_width(hidden_size, num_attention_heads, heads_key="num_attention_heads"),
+        intermediate_size=intermediate_size,
+        max_position_embeddings=max_position_embeddings,
+        rope=RopeConfig(rule="telechat", original_length=max_position_embeddings, trained_length=max_position_embeddings),
+        attention_output_bias=True,
+        down_bias=True,
+        tie_word_embeddings=tie_word_embeddings,
+    )
