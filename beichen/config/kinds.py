@@ -79,10 +79,10 @@ def convert(kind: Any, raw: Raw) -> Any:
 
     parser = _converter(kind)
     try:
-        if raw.words and not is_sequence(kind):
+        if raw.words:
             if len(raw.value) > 1:
                 raise ValueError("more than one value")
             return parser.parse_args([f"--value={raw.value[0]}"]).value
-        return parser.parse_object({"value": raw.plain() if not raw.words else raw.value}).value
+        return parser.parse_object({"value": raw.plain()}).value
     except (argparse.ArgumentError, TypeError) as fault:
         raise ValueError(str(fault)) from fault

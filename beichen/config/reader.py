@@ -27,7 +27,7 @@ def parse_settings(kind: type[T], words: Sequence[str] = (), files: Sequence[str
         raw = merge(raw, read_yaml(Path(file)))
     reader = _Reader()
     for path, value in read_words(words):
-        raw = reader.place(kind, raw, path, value)
+        raw = merge(raw, _at_path(kind, path, value))
     settings = reader.section(kind, raw, (), base)
     reader.raise_faults()
     return cast(T, settings)
@@ -49,6 +49,15 @@ def _locate(value: Any, name: str) -> Raw:
     return Raw(value, name)
 
 
+def _at_path(kind: Any, path: list[str], value: Raw) -> Raw:
+    """A mapping with ``value`` at ``path``; an unknown step is left for ``_Reader.section`` to report."""
+    section = kind if is_section(kind) else optional_of(kind)
+    if not path:
+        return parse_word(value) if is_section(section) else value
+    types_of = get_type_hints(section) if is_section(section) else {}
+    return Raw({path[0]: _at_path(types_of.get(path[0]), path[1:], value)}, "")
+
+
 class _Reader:
     """One reading; ``faults`` are messages in the order found."""
 
@@ -60,19 +69,15 @@ class _Reader:
             raise SettingsError("\n".join(self.faults) if len(self.faults) == 1 else "\n  ".join(["several settings are wrong:", *self.faults]))
 
     def fault(self, origin: str, message: str) -> object:
+        """Notes one fault; ``--a.b: a.b: ...`` would say its key twice."""
+        if origin.startswith("--"):
+            message = message.removeprefix(f"{origin[2:]}: ")
         self.faults.append(f"{origin}: {message}" if origin else message)
         return _FAULT
 
-    def place(self, kind: type, raw: Raw, path: list[str], value: Raw) -> Raw:
-        """``raw`` with ``value`` at ``path``; an unknown step is left for ``section`` to report."""
-        for key in reversed(path):
-            value = Raw({key: value}, value.origin)
-        return merge(raw, value)
 
     def section(self, kind: type, raw: Raw, path: tuple[str, ...], base: Any) -> Any:
         """A dataclass from a mapping; keys not given come from ``base`` if there is one, else from the defaults."""
-        if raw.words:
-            raw = parse_word(raw)
         if not isinstance(raw.value, dict):
             return self.fault(raw.origin, f"{'.'.join(path)}: expected a section of keys, got {raw.plain()!r}")
         types_of = get_type_hints(kind)
@@ -121,14 +126,12 @@ class _Reader:
         """One key's value: a section, a list of sections, or a leaf."""
         inner = optional_of(kind)
         if inner is not None and is_section(inner):
-            raw = parse_word(raw) if raw.words else raw
             return None if raw.value is None else self.section(inner, raw, path, default if is_section(type(default)) else None)
         if is_section(kind):
             return self.section(kind, raw, path, None if default is MISSING else default)
-        if raw.words and is_sequence(kind) and (len(raw.value) > 1 or raw.value[0][:1] not in "[n"):
-            raw = Raw([Raw(word, raw.origin) for word in raw.value], raw.origin)
-        elif raw.words and is_sequence(kind):
-            raw = parse_word(raw)
+        if raw.words and is_sequence(kind):
+            as_yaml = raw.value[0].startswith("[") or raw.value == ["null"]
+            raw = parse_word(raw) if as_yaml else Raw([Raw(word, raw.origin) for word in raw.value], raw.origin)
         element = element_of(inner if inner is not None else kind)
         if element is not None and is_section(element) and isinstance(raw.value, list):
             items = [self.section(element, item, (*path[:-1], f"{path[-1]}[{i}]"), None) for i, item in enumerate(raw.value)]
@@ -136,5 +139,4 @@ class _Reader:
         try:
             return convert(kind, raw)
         except ValueError:
-            given = " ".join(raw.value) if raw.words else raw.plain()
-            return self.fault(raw.origin, f"{'.'.join(path)}: expected {describe(kind)}, got {given!r}")
+            return self.fault(raw.origin, f"{'.'.join(path)}: expected {describe(kind)}, got {raw.plain()!r}")

@@ -27,6 +27,8 @@ class Raw:
 
     def plain(self) -> Any:
         """The value without origins."""
+        if self.words:
+            return " ".join(self.value)
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
         if isinstance(self.value, list):
@@ -121,4 +123,4 @@ def merge(low: Raw, high: Raw) -> Raw:
     if not (isinstance(low.value, dict) and isinstance(high.value, dict)):
         return high
     both = {key: merge(low.value[key], high.value[key]) for key in low.value if key in high.value}
-    return Raw({**low.value, **high.value, **both}, high.origin)
+    return Raw({**low.value, **high.value, **both}, low.origin or high.origin)

@@ -1,0 +1,30 @@
+"""Numbers for people: durations, counts and bytes as short text."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """0:07, 12:30, 1:02:03; below ten seconds with one decimal: '3.2 s'."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count(number: float) -> str:
+    """Three digits and a unit: 950, 1.23 k, 12.3 M, 1.80 G."""
+    return _scaled(number, 1000.0, ("", " k", " M", " G", " T"))
+
+
+def byte_count(number: float) -> str:
+    """Decimal units, as disks are sold: 950 B, 1.23 kB, 12.3 MB."""
+    return _scaled(number, 1000.0, (" B", " kB", " MB", " GB", " TB"))
+
+
+def _scaled(number: float, base: float, units: tuple[str, ...]) -> str:
+    size, place = abs(number), 0
+    while size >= base * 0.9995 and place < len(units) - 1:  # 999.6 would print as 1000
+        size, place = size / base, place + 1
+    digits = 0 if (place == 0 and float(number).is_integer()) or size >= 99.95 else 1 if size >= 9.995 else 2
+    return f"{'-' if number < 0 else ''}{size:.{digits}f}{units[place]}"
