@@ -1,0 +1,21 @@
+"""Fused CPU kernels in C++, compiled on first use; every one has a torch reference in ``nn`` that runs where they cannot."""
+
+from beichen.nn.kernels.attention import rope_attention
+from beichen.nn.kernels.build import Status, can_run, library, status, switched_off
+from beichen.nn.kernels.cross_entropy import linear_cross_entropy, position_losses
+from beichen.nn.kernels.feed_forward import swiglu
+from beichen.nn.kernels.norms import add_rms_norm, rms_norm
+
+__all__ = [
+    "Status",
+    "add_rms_norm",
+    "can_run",
+    "library",
+    "linear_cross_entropy",
+    "position_losses",
+    "rms_norm",
+    "rope_attention",
+    "status",
+    "swiglu",
+    "switched_off",
+]
