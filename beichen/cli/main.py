@@ -28,6 +28,9 @@ COMMANDS = {
     "train": "pretrain or fine-tune as a recipe says",
     "chat": "talk with a model",
     "generate": "continue a text",
+    "inspect": "describe a checkpoint folder without loading its weights",
+    "export": "write a checkpoint in another layout",
+    "verify": "compare our numbers with those of the original code",
     "env": "print what a bug report needs: versions, machine, devices",
 }
 
@@ -64,18 +67,19 @@ def _read_arguments(name: str, command: ModuleType, argv: Sequence[str]) -> argp
     if has_settings:
         from beichen.config import help_on_settings
 
-        parser.add_argument("--config", metavar="FILE", action="append", default=[], help="a YAML recipe; a later file wins over an earlier")
+        parser.add_argument("--config", metavar="FILE", action="append", default=[], help="a YAML recipe; later files win")
         parser.usage = f"beichen {name} [--config FILE] [--a.b VALUE ...]"
         if {"-h", "--help"} & set(argv):
             parser.epilog = f"settings, in the recipe or as --a.b VALUE:\n{help_on_settings(command.settings_class())}"
     command.add_arguments(parser)
     arguments, rest = parser.parse_known_args(argv)
+    options = [option for action in parser._actions for option in action.option_strings]
     if has_settings:
         from beichen.config import parse_settings
 
-        arguments.settings = parse_settings(command.settings_class(), rest, arguments.config)
+        flags = [option.removeprefix("--") for option in options]
+        arguments.settings = parse_settings(command.settings_class(), rest, arguments.config, flags=flags)
     elif rest:
-        options = [option for action in parser._actions for option in action.option_strings]
         unknown = next((word for word in rest if word.startswith("-")), rest[0])
         raise SettingsError(
             f"beichen {name}: unknown argument '{unknown}'{nearest(unknown, options)}", remedy=f"`beichen {name} --help` lists the options"

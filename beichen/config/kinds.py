@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
@@ -39,6 +39,11 @@ def element_of(kind: object) -> object | None:
 def is_sequence(kind: object) -> bool:
     """Whether several words may follow the flag."""
     return get_origin(optional_of(kind) or kind) in (tuple, list)
+
+
+def default_of(field: Field[Any]) -> Any:
+    """The field's default value, or ``dataclasses.MISSING`` when it must be given."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def describe(kind: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from beichen.config.kinds import describe, is_section, optional_of
+from beichen.config.kinds import default_of, describe, is_section, optional_of
 
 
 def settings_as_dict(settings: Any) -> Any:
@@ -45,14 +46,15 @@ def settings_as_yaml(settings: Any) -> str:
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """The comment that stands behind each field in the source: the one place where a setting is explained."""
+    """What the source says of each field: the comment behind it, else the docstring's line ``name: ...``."""
+    comments = {name: text.strip() for name, text in re.findall(r"^\s*(\w+): (.+)$", kind.__doc__ or "", re.MULTILINE)}
     lines = textwrap.dedent(inspect.getsource(kind)).splitlines()
     tree = ast.parse("\n".join(lines)).body[0]
-    comments: dict[str, str] = {}
     for statement in getattr(tree, "body", []):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.end_lineno is not None:
             tail = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode()
-            comments[statement.target.id] = tail.partition("#")[2].strip()
+            if "#" in tail:
+                comments[statement.target.id] = tail.partition("#")[2].strip()
     return comments
 
 
@@ -69,7 +71,9 @@ def help_on_settings(kind: type, prefix: str = "") -> str:
         if is_section(section):
             lines.append(help_on_settings(section, f"{name}."))
             continue
-        default = field.default if field.default is not MISSING else field.default_factory() if field.default_factory is not MISSING else MISSING
+        default = (
+            field.default if field.default is not MISSING else field.default_factory() if field.default_factory is not MISSING else MISSING
+        )
         shown = "required" if default is MISSING else f"default {_shown(default)}"
         lines.append(f"  --{name}  {describe(expected)}; {shown}")
         if comments.get(field.name):

@@ -7,12 +7,12 @@ the reader puts the key path, the file and the line in front.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
-from beichen.config.kinds import convert, describe, element_of, is_section, is_sequence, optional_of
+from beichen.config.kinds import convert, default_of, describe, element_of, is_section, is_sequence, optional_of
 from beichen.config.sources import Raw, merge, parse_word, read_words, read_yaml
 from beichen.errors import BeichenError, SettingsError, nearest
 
@@ -20,12 +20,17 @@ T = TypeVar("T")
 _FAULT = object()  # stands for a value that could not be read; the fault itself is in the list
 
 
-def parse_settings(kind: type[T], words: Sequence[str] = (), files: Sequence[str | Path] = (), *, base: T | None = None) -> T:
-    """Settings of class ``kind``: its defaults (or ``base``), then the files in order, then ``--a.b value`` words."""
+def parse_settings(
+    kind: type[T], words: Sequence[str] = (), files: Sequence[str | Path] = (), *, base: T | None = None, flags: Collection[str] = ()
+) -> T:
+    """Settings of class ``kind``: its defaults (or ``base``), then the files in order, then ``--a.b value`` words.
+
+    flags: what else may stand on the command line, without dashes; only named when a word is unknown and close to one.
+    """
     raw = Raw({}, "")
     for file in files:
         raw = merge(raw, read_yaml(Path(file)))
-    reader = _Reader()
+    reader = _Reader(flags)
     for path, value in read_words(words):
         raw = merge(raw, _at_path(kind, path, value))
     settings = reader.section(kind, raw, (), base)
@@ -61,12 +66,15 @@ def _at_path(kind: Any, path: list[str], value: Raw) -> Raw:
 class _Reader:
     """One reading; ``faults`` are messages in the order found."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Collection[str] = ()) -> None:
+        self._flags = flags
         self.faults: list[str] = []
 
     def raise_faults(self) -> None:
         if self.faults:
-            raise SettingsError("\n".join(self.faults) if len(self.faults) == 1 else "\n  ".join(["several settings are wrong:", *self.faults]))
+            raise SettingsError(
+                "\n".join(self.faults) if len(self.faults) == 1 else "\n  ".join(["several settings are wrong:", *self.faults])
+            )
 
     def fault(self, origin: str, message: str) -> object:
         """Notes one fault; ``--a.b: a.b: ...`` would say its key twice."""
@@ -74,7 +82,6 @@ class _Reader:
             message = message.removeprefix(f"{origin[2:]}: ")
         self.faults.append(f"{origin}: {message}" if origin else message)
         return _FAULT
-
 
     def section(self, kind: type, raw: Raw, path: tuple[str, ...], base: Any) -> Any:
         """A dataclass from a mapping; keys not given come from ``base`` if there is one, else from the defaults."""
@@ -86,18 +93,12 @@ class _Reader:
         for key, item in raw.value.items():
             if key not in known:
                 where = f" in '{'.'.join(path)}'" if path else ""
-                self.fault(item.origin, f"unknown key '{key}'{where}{nearest(key, known)}; valid keys: {', '.join(known)}")
+                near = nearest(key, [*known, *self._flags] if item.origin.startswith("--") and not path else known)
+                self.fault(item.origin, f"unknown key '{key}'{where}{near}; valid keys: {', '.join(known)}")
         values: dict[str, Any] = {}
         for name, field in known.items():
             here = (*path, name)
-            if field.default is not MISSING:
-                default = field.default
-            elif field.default_factory is not MISSING:
-                default = field.default_factory()
-            else:
-                default = MISSING
-            if base is not None:
-                default = getattr(base, name)
+            default = default_of(field) if base is None else getattr(base, name)
             if name in raw.value:
                 values[name] = self.value(types_of[name], raw.value[name], here, default)
             elif default is not MISSING:
@@ -112,14 +113,17 @@ class _Reader:
         try:
             return kind(**values)
         except BeichenError as fault:
-            return self.out_of_range(fault, raw, path)
+            return self.out_of_range(fault, kind, raw, path)
 
-    def out_of_range(self, fault: BeichenError, raw: Raw, path: tuple[str, ...]) -> object:
+    def out_of_range(self, fault: BeichenError, kind: type, raw: Raw, path: tuple[str, ...]) -> object:
         """A complaint of ``__post_init__``, which begins with its key, with path and origin in front."""
         message = str(fault.args[0]) + (f"; {fault.remedy}" if fault.remedy else "")
+        section = ".".join(path)
+        message = message.removeprefix(f"{section}.") if section else message
         first = re.match(r"\w+", message)
+        is_key = first is not None and first.group() in {field.name for field in fields(kind)}
         item = raw.value.get(first.group()) if first else None
-        prefix = f"{'.'.join(path)}." if item is not None and path else f"{'.'.join(path)}: " if path else ""
+        prefix = "" if not section or message.startswith(section) else f"{section}." if is_key else f"{section}: "
         return self.fault(item.origin if item is not None else raw.origin, prefix + message)
 
     def value(self, kind: Any, raw: Raw, path: tuple[str, ...], default: Any) -> Any:

@@ -6,7 +6,7 @@ Library code takes ``reporter: Reporter = SILENT`` and never prints.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -27,14 +27,8 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """One thing the user should know, kept on the screen."""
 
-    def track(self, label: str, *, total: float | None, unit: str) -> _TaskContext:
+    def track(self, label: str, *, total: float | None, unit: str) -> AbstractContextManager[Task]:
         """A bar with speed and time left; ``with reporter.track(...) as task``."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class _SilentTask:

@@ -1,0 +1,182 @@
+"""How commands show things: progress bars on a terminal, plain lines elsewhere, JSON where asked for.
+
+Progress and remarks go to standard error, results to standard output, so that ``beichen ... --json > file`` holds results alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from beichen.util.progress import Reporter, Task
+from beichen.util.quantities import count, duration
+
+PLAIN_SECONDS = 15.0  # between two lines of one task where no bar can be drawn
+
+
+def make_reporter(stream: TextIO | None = None) -> Reporter:
+    """Bars if ``stream`` (default: standard error) is a terminal, else plain lines."""
+    stream = sys.stderr if stream is None else stream
+    return BarReporter(stream) if stream.isatty() else LineReporter(stream)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; dataclasses, paths and numpy numbers are allowed, numbers that are not finite become null."""
+    print(json.dumps(_for_json(value), ensure_ascii=False, indent=2))
+
+
+def _for_json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _for_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_for_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch
+        return _for_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+class _Meter:
+    """What both kinds of task know: how much is done, how fast, how long still."""
+
+    def __init__(self, label: str, total: float | None, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self.figures = 0.0, ""
+        self.started = time.monotonic()
+
+    def note(self, done: float, figures: dict[str, float | str]) -> None:
+        if figures:
+            self.figures = "  ".join(f"{key} {_figure(value)}" for key, value in figures.items())
+        self.done = done
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def speed(self) -> float:
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    def describe(self) -> str:
+        """'45 %  1.20 M/2.67 M tokens  5.01 k tokens/s  0:31 left  loss 2.31'."""
+        parts = []
+        if self.total:
+            parts.append(f"{min(100, 100 * self.done / self.total):.0f} %")
+            amount = f"{count(self.done)}/{count(self.total)} {self.unit}"
+        else:
+            amount = f"{count(self.done)} {self.unit}"
+        parts.append(amount)
+        if self.speed > 0:
+            parts.append(duration(1 / self.speed) + f" per {self.unit}" if self.speed < 0.1 else f"{count(self.speed)} {self.unit}/s")
+            if self.total and self.done < self.total:
+                parts.append(f"{duration((self.total - self.done) / self.speed)} left")
+        return "  ".join([*parts, self.figures] if self.figures else parts)
+
+    def summary(self) -> str:
+        """The line that stays when the task has ended."""
+        parts = [f"{count(self.done)} {self.unit} in {duration(self.seconds)}"]
+        if self.speed > 0 and self.seconds >= 1:
+            parts.append(f"{count(self.speed)} {self.unit}/s")
+        return f"{self.label}: " + "  ".join([*parts, self.figures] if self.figures else parts)
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+class LineReporter:
+    """For logs and pipes: a line when a task ends, and one every ``PLAIN_SECONDS`` while it runs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        self.line(f"warning: {text}")
+
+    @contextmanager
+    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
+        meter = _Meter(label, total, unit)
+        yield _LineTask(meter, self)
+        self.line(meter.summary())
+
+
+class _LineTask:
+    def __init__(self, meter: _Meter, reporter: LineReporter) -> None:
+        self._meter, self._reporter, self._said = meter, reporter, meter.started
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        self.set(self._meter.done + amount, **figures)
+
+    def set(self, done: float, **figures: float | str) -> None:
+        self._meter.note(done, figures)
+        if time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self._reporter.line(f"{self._meter.label}: {self._meter.describe()}")
+
+
+class BarReporter:
+    """For terminals: one bar per running task at the foot of the screen, a finished task leaves one line above."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(file=stream, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._running = 0
+
+    def line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
+        meter = _Meter(label, total, unit)
+        bar = self._bars.add_task(label, total=total, text="")
+        if self._running == 0:
+            self._bars.start()
+        self._running += 1
+        try:
+            yield _BarTask(meter, self._bars, bar)
+            self.line(meter.summary())
+        finally:
+            self._running -= 1
+            self._bars.remove_task(bar)
+            if self._running == 0:
+                self._bars.stop()
+
+
+class _BarTask:
+    def __init__(self, meter: _Meter, bars: Any, bar: Any) -> None:
+        self._meter, self._bars, self._bar, self._drawn = meter, bars, bar, 0.0
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        self.set(self._meter.done + amount, **figures)
+
+    def set(self, done: float, **figures: float | str) -> None:
+        self._meter.note(done, figures)
+        now = time.monotonic()
+        if now - self._drawn >= 0.1 or done == self._meter.total:  # a tight loop must not spend its time on drawing
+            self._drawn = now
+            self._bars.update(self._bar, completed=done, text=self._meter.describe())
