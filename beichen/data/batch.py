@@ -22,6 +22,7 @@ class Row:
     targets: np.ndarray  # [tokens] int32, IGNORED where nothing is scored
     positions: np.ndarray  # [tokens] int32, 0 at the start of every document
     first_visible: np.ndarray  # [tokens] int32, first column of the document that this position belongs to
+    token_count: int  # positions that hold a token; the rest, at the end, is padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +34,24 @@ class Batch:
     positions: torch.Tensor  # [rows, tokens] int32
     first_visible: torch.Tensor  # [rows, tokens] int32
     target_count: int  # scored positions
+    token_count: int  # positions that hold a token, padding excluded
 
     def to(self, device: torch.device) -> Batch:
         move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "targets", "positions", "first_visible")}
-        return Batch(**move, target_count=self.target_count)
+        return Batch(**move, target_count=self.target_count, token_count=self.token_count)
 
 
 def collate(rows: list[Row]) -> Batch:
     """Rows of equal length to a batch on the CPU."""
-    stack = {name: torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in Row.__dataclass_fields__}
+    stack = {
+        name: torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
+        for name in ("input_ids", "targets", "positions", "first_visible")
+    }
     return Batch(
         input_ids=stack["input_ids"].long(),
         targets=stack["targets"].long(),
         positions=stack["positions"].int(),
         first_visible=stack["first_visible"].int(),
         target_count=int((stack["targets"] != IGNORED).sum()),
+        token_count=int(sum(row.token_count for row in rows)),
     )

@@ -1,0 +1,167 @@
+"""``read_documents``: the texts of any supported file, one ``Document`` at a time.
+
+In: paths, folders, patterns of .jsonl, .json (an array, or JSON lines), .txt and .parquet, each (but parquet) also with
+.gz or .zst. Out: documents in file order, in bounded memory. Rule: a text is taken exactly as it stands; what cannot be
+taken is refused or counted under a reason, never repaired.
+
+A plain text file says nothing about documents. By default (``text_unit="pieces"``) it is cut at line ends, preferably at
+blank lines, into pieces of about 16 KiB: so a single large file streams, and parts of it can be held out. ``"file"`` takes it
+whole, ``"lines"`` and ``"paragraphs"`` take each line, or each run of lines between blank lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from beichen.data.account import Account, BadInput, OnBad
+from beichen.data.files import expand_paths, format_of
+from beichen.data.records import Record, read_records
+from beichen.data.streams import open_bytes, read_lines, utf8_fault
+from beichen.errors import DataError, nearest
+from beichen.util.progress import SILENT, Reporter
+
+TextUnit = Literal["pieces", "file", "lines", "paragraphs"]
+TEXT_KEYS = ("text", "data", "content")  # tried in this order when no key is named
+DIALOGUE_KEYS = ("dialog", "messages", "conversations", "instruction", "input")
+PIECE_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text and where it came from; ``line`` as in ``Record``, for text files the line at which it starts."""
+
+    text: str
+    source: str
+    id: str
+    line: int
+
+    @property
+    def origin(self) -> str:
+        return f"{self.source}:{self.line}"
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.text.encode("utf-8"))
+
+
+def read_documents(
+    paths: Iterable[str | Path],
+    *,
+    text_key: str | None = None,
+    text_unit: TextUnit = "pieces",
+    on_bad: OnBad = "raise",
+    account: Account | None = None,
+    reporter: Reporter = SILENT,
+    consumed: Callable[[int], None] | None = None,
+) -> Iterator[Document]:
+    """Documents of all files; blank ones are dropped and counted.
+
+    ``text_key=None`` takes ``text``, else ``data``, else ``content``. ``account`` is told what was read and dropped, ``consumed``
+    how many bytes were taken from disk. No document at all is an error.
+    """
+    files = expand_paths(paths)  # before the first document, so that a wrong path is found at once
+    account = Account() if account is None else account
+    bad = BadInput(on_bad, account, reporter)
+    return _documents(files, text_key, text_unit, bad, consumed)
+
+
+def _documents(
+    files: list[Path], text_key: str | None, text_unit: TextUnit, bad: BadInput, consumed: Callable[[int], None] | None
+) -> Iterator[Document]:
+    total = 0
+    for file in files:
+        found = 0
+        if format_of(file) == "text":
+            documents = _text_documents(file, text_unit, bad, consumed)
+        else:
+            documents = _record_documents(file, text_key, bad, consumed)
+        for document in documents:
+            size = document.num_bytes
+            bad.account.read.add(size)
+            if document.text.strip():
+                found += 1
+                yield document
+            else:
+                bad.account.drop("blank text", size)
+        if not found:
+            bad.reporter.warn(f"{file}: no documents")
+        total += found
+    if not total:
+        names = ", ".join(str(file) for file in files[:3]) + (" ..." if len(files) > 3 else "")
+        raise DataError(f"{names}: no documents", remedy='give a file with text, for example lines such as {"text": "..."}')
+
+
+def _record_documents(file: Path, text_key: str | None, bad: BadInput, consumed: Callable[[int], None] | None) -> Iterator[Document]:
+    keys = TEXT_KEYS if text_key is None else (text_key,)
+    columns = None if format_of(file) != "parquet" else (*keys, "id")
+    for record in read_records(file, bad, columns=columns, reporter=bad.reporter, consumed=consumed):
+        value = record.value
+        key = next((key for key in keys if key in value), None)
+        fault = _text_fault(record, key, keys)
+        if fault is None and key is not None:
+            yield Document(value[key], record.source, str(value.get("id", "")), record.line)
+        elif fault is not None:
+            reason, error = fault
+            bad.account.read.add(record.num_bytes)
+            bad.refuse(reason, record.num_bytes, error)
+
+
+def _text_fault(record: Record, key: str | None, keys: tuple[str, ...]) -> tuple[str, DataError] | None:
+    seen = ", ".join(record.value) or "none"
+    if key is None:
+        wanted = " or ".join(repr(name) for name in keys)
+        if any(name in record.value for name in DIALOGUE_KEYS):
+            remedy = f"this looks like a dialogue: give the file as dialogues, or name the key that holds the text; keys here: {seen}"
+        else:
+            remedy = f"name the key that holds the text; keys here: {seen}"
+        return "no text key", DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)
+    text = record.value[key]
+    if not isinstance(text, str):
+        return "text is not a string", DataError(
+            f"{record.origin}: '{key}' is {_kind(text)}, not a string", remedy="correct or remove the line"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        escape = f"\\u{ord(text[error.start]):04x}"
+        message = f"{record.origin}: '{key}' holds half of a surrogate pair ({escape} at character {error.start}), which is no text"
+        return "lone surrogate", DataError(message, remedy="correct or remove the line")
+    return None
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _text_documents(file: Path, unit: TextUnit, bad: BadInput, consumed: Callable[[int], None] | None) -> Iterator[Document]:
+    """A plain text file cut by ``unit``; line ends inside a document become ``\\n``."""
+    lines: list[str] = []
+    size, start = 0, 1
+    with open_bytes(file, reporter=bad.reporter, consumed=consumed) as stream:
+        for number, offset, content in read_lines(stream, file):
+            try:
+                line = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                bad.account.read.add(len(content))
+                bad.refuse("invalid UTF-8", len(content), utf8_fault(error, content, file, number, offset))
+                continue
+            blank = not line.strip()
+            full = size >= PIECE_BYTES and (blank or size >= 2 * PIECE_BYTES)
+            if lines and (unit == "lines" or (unit == "paragraphs" and blank) or (unit == "pieces" and full)):
+                yield _text_document(lines, file, start)
+                lines, size = [], 0
+            if lines or not blank:
+                start = start if lines else number
+                lines.append(line)
+                size += len(content) + 1
+    if lines:
+        yield _text_document(lines, file, start)
+
+
+def _text_document(lines: list[str], file: Path, start: int) -> Document:
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return Document("\n".join(lines), str(file), "", start)
