@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from beichen.checkpoints.reading import read_json
 from beichen.errors import CheckpointError
+from beichen.util.files import sha256_of
 
 DIGESTS = "digests.json"
 VERSION = 1
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_digests(folder: Path, known: Mapping[str, str] | None = None) -> None:
     """Note the digest of every file in ``folder``; ``known`` holds those that were taken while writing."""
     known = known or {}
     files = {
-        path.name: {"sha256": known.get(path.name) or file_digest(path), "bytes": path.stat().st_size}
+        path.name: {"sha256": known.get(path.name) or sha256_of(path), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != DIGESTS
     }
@@ -50,6 +44,6 @@ def verify_digests(folder: Path | str, *, contents: bool = True) -> list[str]:
             faults.append(f"{name} is missing")
         elif file.stat().st_size != noted["bytes"]:
             faults.append(f"{name} has {file.stat().st_size} bytes, {noted['bytes']} were written")
-        elif contents and file_digest(file) != noted["sha256"]:
+        elif contents and sha256_of(file) != noted["sha256"]:
             faults.append(f"{name} differs from what was written (SHA-256)")
     return faults

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from beichen.checkpoints.reading import CONFIG, WeightFiles, open_shard, read_config, read_json
 from beichen.errors import CheckpointError, ConfigError
@@ -167,12 +167,3 @@ def _some(names: list[str]) -> str:
 
 def _more(items: list[str]) -> str:
     return f", ... and {len(items) - LISTED} more" if len(items) > LISTED else ""
-
-
-def count_parameters(config: DecoderConfig) -> tuple[int, int]:
-    """(all, without the embedding and an untied head) parameters, counted on the meta device."""
-    with torch.device("meta"):
-        decoder: nn.Module = Decoder(config)
-    sizes = {name: parameter.numel() for name, parameter in decoder.named_parameters()}
-    total = sum(sizes.values())
-    return total, total - sizes.get("embedding.weight", 0) - sizes.get("head.weight", 0)

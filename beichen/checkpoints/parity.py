@@ -74,8 +74,8 @@ def verify_folder(folder: Path, *, device: torch.device | str = "cpu") -> CaseRe
         checkpoint = load_checkpoint(folder, dtype=compute, device=device)
         case = _Case(folder, checkpoint, golden, load_file(folder / "golden.safetensors", device=str(device)))
         return CaseResult(folder=str(folder), family=checkpoint.family, comparisons=tuple(case.compare()))
-    except UnsupportedFamilyError as error:
-        return CaseResult(folder=str(folder), family=family, skipped=f"family not supported yet ({error.args[0]})")
+    except UnsupportedFamilyError:
+        return CaseResult(folder=str(folder), family=family, skipped=f"family '{family}' is not supported yet")
     except BeichenError as error:
         return CaseResult(folder=str(folder), family=family, error=str(error))
 

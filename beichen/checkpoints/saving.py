@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from beichen.checkpoints.digests import DIGESTS, write_digests
+from beichen.checkpoints.loading import check_tokenizer_size
 from beichen.checkpoints.reading import CONFIG, INDEXES, SUFFIXES, WeightFiles
 from beichen.checkpoints.safetensors_writing import Planned, write_safetensors
 from beichen.errors import ConfigError
@@ -43,7 +44,7 @@ def save_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     reporter: Reporter = SILENT,
 ) -> None:
-    """Write ``folder`` (replacing a checkpoint that stands there only once the new one is complete).
+    """Write ``folder``; a checkpoint that stands there is replaced only once the new one is complete, other entries are kept.
 
     published: the config the weights came with, kept key by key; default: made from the decoder.
     token_ids: ``{"bos_token_id": 1, ...}`` for config.json. source: a folder whose side files (tokenizer, generation config,
@@ -63,7 +64,7 @@ def save_checkpoint(
             keys[key] = _CONFIG_DTYPES.get(stored, str(stored).removeprefix("torch."))
     bare = source is not None and tables.names.omits_prefix(WeightFiles(Path(source)).where)
     views = tables.names.views(decoder.state_dict(), config, bare=bare)
-    with write_folder_atomically(folder) as inside:
+    with write_folder_atomically(folder, obsolete=_belongs_to_weights) as inside:
         if source is not None:
             copy_side_files(Path(source), inside)
         for write in write_extra:
@@ -71,6 +72,7 @@ def save_checkpoint(
         _write_json(inside / CONFIG, keys)
         if generation is not None:
             _write_json(inside / GENERATION_CONFIG, generation)
+        check_tokenizer_size(inside, config.vocab_size)
         known = _write_weights(inside, views, dtype, shard_bytes, reporter)
         write_digests(inside, known)
 
@@ -78,9 +80,12 @@ def save_checkpoint(
 def copy_side_files(source: Path, target: Path) -> None:
     """Copy everything of a checkpoint folder that is neither weights, index, config nor digests."""
     for path in sorted(source.iterdir()):
-        weights = path.suffix in SUFFIXES or path.name in INDEXES
-        if path.is_file() and not weights and path.name not in (CONFIG, DIGESTS):
+        if path.is_file() and path.name != CONFIG and not _belongs_to_weights(path.name):
             shutil.copyfile(path, target / path.name)
+
+
+def _belongs_to_weights(name: str) -> bool:
+    return name.endswith(SUFFIXES) or name in (*INDEXES, DIGESTS)
 
 
 def _write_weights(

@@ -49,7 +49,7 @@ def save_training_state(run: Path | str, step: int, tensors: Mapping[str, Tensor
     run = Path(run)
     folder = step_folder(run, step)
     text = json.dumps({"version": VERSION, "step": step, "values": values}, indent=1, ensure_ascii=False, allow_nan=True)
-    with write_folder_atomically(folder) as inside:
+    with write_folder_atomically(folder, obsolete=lambda name: True) as inside:
         digest = write_safetensors(inside / TENSORS, {name: planned(tensor) for name, tensor in tensors.items()})
         (inside / VALUES).write_text(text + "\n", encoding="utf-8")
         write_digests(inside, {TENSORS: digest})

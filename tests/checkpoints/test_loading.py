@@ -1,0 +1,215 @@
+"""A folder in any published form loads to the same decoder; every fault is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from beichen.checkpoints.loading import load_checkpoint
+from beichen.checkpoints.saving import save_checkpoint
+from beichen.errors import CheckpointError, ConfigError
+from tests.checkpoints.folders import edit_config, random_decoder, write_checkpoint
+
+
+def weights_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def as_bins(folder, separator, *, legacy=False, bare=False):
+    """Rewrite a single-file folder as .bin shards with an index."""
+    tensors = {(name.removeprefix("transformer.") if bare else name): tensor for name, tensor in weights_of(folder).items()}
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = [names[: len(names) // 2], names[len(names) // 2 :]]
+    weight_map: dict[str, str] = {}
+    for number, part in enumerate(parts, 1):
+        file = f"pytorch_model{separator}{number:05d}-of-00002.bin"
+        torch.save({name: tensors[name] for name in part}, folder / file, _use_new_zipfile_serialization=not legacy)
+        weight_map |= dict.fromkeys(part, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def same(ours, theirs):
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("family", ["telechat2", "llama"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_was_saved_is_loaded(tmp_path, family, tied, dtype):
+    decoder = write_checkpoint(tmp_path, family, tie_word_embeddings=tied, dtype=dtype)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.family == family and loaded.decoder.config == decoder.config and same(loaded.decoder, decoder)
+    assert next(loaded.decoder.parameters()).dtype == dtype and all(one.requires_grad for one in loaded.decoder.parameters())
+
+
+@pytest.mark.parametrize("separator", ["-", "_"])
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("bare", [False, True])
+def test_bin_shards_load_under_each_name_and_with_or_without_prefix(tmp_path, separator, legacy, bare):
+    decoder = write_checkpoint(tmp_path)
+    as_bins(tmp_path, separator, legacy=legacy, bare=bare)
+    torch.save({"stale": torch.zeros(1)}, tmp_path / "pytorch_model-00001-of-00003.bin")  # the index does not name it
+    assert same(load_checkpoint(tmp_path).decoder, decoder)
+
+
+def test_one_unsharded_file_of_any_name_loads(tmp_path):
+    decoder = write_checkpoint(tmp_path)
+    torch.save(weights_of(tmp_path), tmp_path / "telechat.pth")
+    (tmp_path / "model.safetensors").unlink()
+    assert same(load_checkpoint(tmp_path).decoder, decoder)
+
+
+def test_the_number_format_changes_while_loading(tmp_path):
+    decoder = write_checkpoint(tmp_path)
+    assert same(load_checkpoint(tmp_path, dtype=torch.bfloat16).decoder, decoder.to(torch.bfloat16))
+
+
+def test_ignorable_tensors_and_a_stored_copy_of_a_tied_head_are_accepted(tmp_path):
+    decoder = write_checkpoint(tmp_path, tie_word_embeddings=True)
+    tensors = weights_of(tmp_path)
+    tensors["transformer.h.0.self_attention.rotary_emb.inv_freq"] = torch.zeros(4)
+    tensors["lm_head.weight"] = tensors["transformer.word_embeddings.weight"].clone()
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert same(load_checkpoint(tmp_path).decoder, decoder)
+    tensors["lm_head.weight"] += 1
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="ties the head"):
+        load_checkpoint(tmp_path)
+
+
+def test_missing_and_unexpected_tensors_are_listed(tmp_path):
+    write_checkpoint(tmp_path)
+    tensors = weights_of(tmp_path)
+    del tensors["lm_head.weight"], tensors["transformer.ln_f.weight"]
+    tensors["transformer.h.0.mlp.gate_proj.bias"] = torch.zeros(20)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError) as fault:
+        load_checkpoint(tmp_path)
+    message = str(fault.value)
+    assert "2 missing" in message and "lm_head.weight" in message and "transformer.ln_f.weight" in message
+    assert "1 unexpected: transformer.h.0.mlp.gate_proj.bias" in message
+
+
+def test_mis_shaped_tensors_are_listed_with_both_shapes(tmp_path):
+    write_checkpoint(tmp_path)
+    edit_config(tmp_path, ffn_hidden_size=21)
+    with pytest.raises(CheckpointError, match=r"6 tensors") as fault:
+        load_checkpoint(tmp_path)
+    assert "transformer.h.1.mlp.up_proj.weight in model.safetensors is [20, 24], config.json asks for [21, 24]" in str(fault.value)
+
+
+def test_weights_that_are_no_floats_are_an_error(tmp_path):
+    write_checkpoint(tmp_path)
+    tensors = weights_of(tmp_path) | {"lm_head.weight": torch.zeros(40, 24, dtype=torch.int8)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="int8"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 200, 0.5, 0.99])
+def test_a_truncated_safetensors_shard_is_named(tmp_path, kept):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    shard = sorted(tmp_path.glob("*.safetensors"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(CheckpointError, match=shard.name):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kept", [0, 4, 200, 0.5, 0.99])
+def test_a_truncated_bin_shard_is_named(tmp_path, kept, legacy):
+    write_checkpoint(tmp_path)
+    as_bins(tmp_path, "-", legacy=legacy)
+    shard = sorted(tmp_path.glob("*.bin"))[1]
+    content = shard.read_bytes()
+    shard.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(CheckpointError, match=shard.name):
+        load_checkpoint(tmp_path)
+
+
+def test_a_bin_that_would_run_code_is_refused(tmp_path):
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": open}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        load_checkpoint(tmp_path)
+
+
+def test_shards_that_are_missing_are_named(tmp_path):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    gone = sorted(tmp_path.glob("*.safetensors"))[2]
+    gone.unlink()
+    with pytest.raises(CheckpointError, match=gone.name):
+        load_checkpoint(tmp_path)
+
+
+def test_an_index_that_names_the_wrong_shard_is_an_error(tmp_path):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    index = tmp_path / "model.safetensors.index.json"
+    table = json.loads(index.read_text())
+    names = list(table["weight_map"])
+    table["weight_map"][names[0]] = table["weight_map"][names[-1]]
+    index.write_text(json.dumps(table))
+    with pytest.raises(CheckpointError, match="where the index says"):
+        load_checkpoint(tmp_path)
+
+
+def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../secret.bin"}}))
+    with pytest.raises(CheckpointError, match="outside"):
+        load_checkpoint(tmp_path)
+
+
+def test_several_files_without_an_index_are_an_error(tmp_path):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(CheckpointError, match="no index"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_folder_without_config_or_weights_or_a_folder_that_is_none(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_checkpoint(tmp_path / "nowhere")
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no weights"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"{\n'a'", r"config\.json:2: not JSON"), (b"[]", "not an object"), (b"\xff{}", "UTF-8")])
+def test_a_config_that_is_not_json_names_file_and_line(tmp_path, content, message):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_config_faults_name_the_file(tmp_path):
+    write_checkpoint(tmp_path)
+    edit_config(tmp_path, n_head=5)
+    with pytest.raises(ConfigError, match=rf"{tmp_path}/config\.json: hidden_size=24 does not divide by n_head=5"):
+        load_checkpoint(tmp_path)
+    edit_config(tmp_path, architectures=["GPT2LMHeadModel"])
+    with pytest.raises(ConfigError, match="unknown architecture 'GPT2LMHeadModel'"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_an_error(tmp_path):
+    write_checkpoint(tmp_path)
+    tokenizer: dict[str, Any] = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 39}}, "added_tokens": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    load_checkpoint(tmp_path)
+    tokenizer["added_tokens"] = [{"id": 40, "content": "<_end>"}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="its largest id is 40, but the embedding has only 40 rows"):
+        load_checkpoint(tmp_path)

@@ -1,0 +1,86 @@
+"""Our decoder gives the numbers of the original code, read from its own files; a wrong number is noticed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from beichen.checkpoints.parity import golden_folders, verify_folder
+from tests.golden.folders import GOLDEN
+from tests.shared_data import shared
+
+CASES = golden_folders(GOLDEN)
+
+
+def by_key(result):
+    return {one.key: one for one in result.comparisons}
+
+
+@pytest.mark.parametrize("folder", CASES, ids=[folder.name for folder in CASES])
+def test_golden_cases_of_the_repository(folder):
+    result = verify_folder(folder)
+    assert not result.failed and result.skipped is None, result
+    verdicts = by_key(result)
+    wanted = {"logits", "hidden_last", "loss", "greedy", "greedy_cached", "logits_long"}
+    assert all(verdicts[key].verdict == "pass" for key in wanted)
+    assert any(key.startswith("grad.") for key in verdicts)
+
+
+def test_every_published_golden_that_is_at_hand():
+    failed = [result for result in map(verify_folder, golden_folders(shared("golden"))) if result.failed]
+    assert failed == []
+
+
+def altered(tmp_path, key, change):
+    folder = tmp_path / "case"
+    shutil.copytree(GOLDEN / "telechat2" / "telechat2-long", folder)
+    tensors = load_file(folder / "golden.safetensors")
+    tensors[key] = change(tensors[key])
+    save_file(tensors, folder / "golden.safetensors")
+    return verify_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("logits", lambda x: x + 3e-4),
+        ("logits", lambda x: x * torch.nan),
+        ("loss", lambda x: x + 1e-4),
+        ("greedy", lambda x: (x + 1) % 200),
+        ("grad.transformer.ln_f.weight", lambda x: x * 1.01),
+        ("logits_long_2", lambda x: x + 3e-4),
+        ("rope.alpha", lambda x: x + 1),
+        ("rope.cos_sin_last", lambda x: x + 0.01),
+        ("hidden_last", lambda x: x[:, :, :-1].contiguous()),
+    ],
+)
+def test_a_wrong_number_fails_its_key_and_no_other(tmp_path, key, change):
+    result = altered(tmp_path, key, change)
+    failed = {one.key for one in result.comparisons if one.verdict == "fail"}
+    assert result.failed and failed == ({key, "greedy_cached"} if key == "greedy" else {key})
+
+
+def test_a_key_that_is_not_known_is_reported_as_skipped(tmp_path):
+    folder = tmp_path / "case"
+    shutil.copytree(GOLDEN / "llama" / "llama2", folder)
+    tensors = load_file(folder / "golden.safetensors") | {"router_logits.0": torch.zeros(2)}
+    save_file(tensors, folder / "golden.safetensors")
+    result = verify_folder(folder)
+    assert not result.failed and by_key(result)["router_logits.0"].verdict == "skipped"
+
+
+def test_a_family_without_tables_is_skipped_and_a_broken_folder_fails(tmp_path):
+    shutil.copytree(GOLDEN / "llama" / "llama2", tmp_path / "case")
+    config = tmp_path / "case" / "config.json"
+    original = config.read_text()
+    config.write_text(json.dumps(json.loads(original) | {"architectures": ["OtherForCausalLM"]}))
+    result = verify_folder(tmp_path / "case")
+    assert result.skipped is not None and not result.failed
+    config.write_text(original)
+    (tmp_path / "case" / "model.safetensors").unlink()
+    result = verify_folder(tmp_path / "case")
+    assert result.failed and "missing" in str(result.error)

@@ -1,0 +1,134 @@
+"""Published keys are translated once; what is not understood, contradictory or impossible is an error that names the key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from beichen.errors import ConfigError
+from beichen.models.registry import FAMILIES, load_family
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
+    "intermediate_size": 40, "max_position_embeddings": 128,
+}  # fmt: skip
+EVERY_FAMILY = pytest.mark.parametrize("family", [load_family(name) for name in sorted(FAMILIES)], ids=sorted(FAMILIES))
+HEADS = {"telechat2": "n_head", "llama": "num_attention_heads"}
+
+
+def published(family, **changes):
+    return family.from_decoder_config(family.new_config(**SIZES)) | changes
+
+
+def rope_of_llama(**keys):
+    return load_family("llama").to_decoder_config(published(load_family("llama")) | {"rope_scaling": None} | keys).rope
+
+
+@EVERY_FAMILY
+def test_a_new_config_survives_publishing(family):
+    config = family.new_config(**SIZES)
+    assert family.to_decoder_config(family.from_decoder_config(config)) == config
+    assert config.num_key_value_heads == 2 and config.head_dim == 8
+
+
+@EVERY_FAMILY
+def test_a_key_that_is_not_understood_is_named_with_the_nearest(family):
+    with pytest.raises(ConfigError, match=r"'hiden_size'=3.*did you mean 'hidden_size'"):
+        family.to_decoder_config(published(family, hiden_size=3))
+
+
+@EVERY_FAMILY
+def test_null_key_value_heads_mean_one_for_each_query_head(family):
+    assert family.to_decoder_config(published(family, num_key_value_heads=None)).num_key_value_heads == 6
+    without = published(family)
+    del without["num_key_value_heads"]
+    assert family.to_decoder_config(without).num_key_value_heads == 6
+
+
+@EVERY_FAMILY
+def test_heads_that_do_not_divide_are_an_error(family):
+    keys = published(family, **{HEADS[family.name]: 5, "num_key_value_heads": None})
+    keys.pop("head_dim", None)
+    with pytest.raises(ConfigError, match=rf"hidden_size=48 does not divide by {HEADS[family.name]}=5"):
+        family.to_decoder_config(keys)
+    with pytest.raises(ConfigError, match="num_key_value_heads=4"):
+        family.to_decoder_config(published(family, num_key_value_heads=4))
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("value", ["48", 48.0, True, None])
+def test_a_size_of_another_type_is_an_error(family, value):
+    with pytest.raises(ConfigError, match="hidden_size"):
+        family.to_decoder_config(published(family, hidden_size=value))
+
+
+@EVERY_FAMILY
+def test_a_missing_size_is_an_error(family):
+    keys = published(family)
+    del keys["vocab_size"]
+    with pytest.raises(ConfigError, match="lacks 'vocab_size'"):
+        family.to_decoder_config(keys)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("change", [{"logit_scale": 0.5}, {"query_key_norm": True}, {"norm": "layer"}, {"query_key_value_bias": True}])
+def test_a_decoder_that_the_family_cannot_express_is_refused(family, change):
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        family.from_decoder_config(replace(family.new_config(**SIZES), **change))
+
+
+def test_telechat2_keys_that_promise_nothing_are_accepted():
+    family = load_family("telechat2")
+    inert = {"logn": True, "offset_alibi": 100, "semi_causal": False, "n_inner": None, "skip_bias_add": False, "flash_attn": True}
+    assert family.to_decoder_config(published(family, **inert)) == family.new_config(**SIZES)
+
+
+def test_telechat2_two_names_of_one_fact_must_agree():
+    family = load_family("telechat2")
+    assert family.to_decoder_config(published(family, num_hidden_layers=2)).num_hidden_layers == 2
+    with pytest.raises(ConfigError, match="disagree"):
+        family.to_decoder_config(published(family, num_hidden_layers=3))
+
+
+def test_telechat2_rope_takes_both_lengths():
+    config = load_family("telechat2").to_decoder_config(published(load_family("telechat2"), training_seqlen=64, base_seqlen=16))
+    assert (config.rope.original_length, config.rope.trained_length, config.max_position_embeddings) == (16, 64, 64)
+
+
+def test_llama_rope_old_and_new_form_are_the_same():
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    old = rope_of_llama(rope_theta=5e5, rope_scaling={"rope_type": "llama3", **scaling})
+    without_theta = published(load_family("llama"))
+    del without_theta["rope_theta"], without_theta["rope_scaling"]
+    new = load_family("llama").to_decoder_config(without_theta | {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **scaling}})
+    assert old == new.rope and old.base == 5e5 and old.original_length == 64
+    assert rope_of_llama(rope_scaling={"type": "linear", "factor": 2.0}).factor == 2.0
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"rope_type": "lama3"}, "did you mean 'llama3'"),
+        ({"rope_type": "yarn", "factor": 2.0}, "'yarn'"),
+        ({"rope_type": "linear"}, "lacks 'factor'"),
+        ({"rope_type": "linear", "factor": -1.0}, "factor=-1.0"),
+        ({"rope_type": "linear", "factor": 2.0, "beta": 1}, "'beta'"),
+        ({"rope_type": "linear", "type": "llama3", "factor": 2.0}, "twice"),
+        ("NTK", "not an object"),
+    ],
+)
+def test_llama_rope_that_is_not_understood_is_an_error(scaling, message):
+    with pytest.raises(ConfigError, match=message):
+        rope_of_llama(rope_scaling=scaling)
+
+
+def test_llama_head_width_may_differ_from_the_quotient():
+    config = load_family("llama").to_decoder_config(published(load_family("llama"), head_dim=16))
+    assert config.query_size == 96 and config.hidden_size == 48
+
+
+def test_llama_activation_other_than_silu_is_an_error():
+    with pytest.raises(ConfigError, match="hidden_act='gelu'"):
+        load_family("llama").to_decoder_config(published(load_family("llama"), hidden_act="gelu"))

@@ -1,0 +1,63 @@
+"""Which family a config belongs to is decided by its keys; every preset counts what its publisher says."""
+
+from __future__ import annotations
+
+import pytest
+
+from beichen.checkpoints.inspection import count_parameters
+from beichen.errors import ConfigError
+from beichen.models.registry import FAMILIES, UnsupportedFamilyError, family_of, load_family
+
+PUBLISHED_COUNTS = {
+    "telechat2-3b": 3_070_528_512,
+    "telechat2-7b": 7_617_351_680,
+    "telechat2-35b": 35_435_059_200,
+    "telechat2-115b": 113_282_916_352,
+    "llama2-7b": 6_738_415_616,
+    "llama3-8b": 8_030_261_248,
+}
+
+
+@pytest.mark.parametrize("name", ["TelechatForCausalLM", "TeleChatForCausalLM", "Telechat2ForCausalLM", "TeleChat2ForCausalLM", "TELECHAT"])
+def test_every_published_name_of_telechat2_is_decided_by_its_keys(name):
+    assert family_of({"architectures": [name], "base_seqlen": 8192}) == "telechat2"
+
+
+@pytest.mark.parametrize(("keys", "named"), [({"n_embd": 64}, "telechat52b"), ({"base_seqlen": 8, "num_experts": 4}, "telechat2-moe")])
+def test_another_generation_under_the_same_name_is_not_taken_for_telechat2(keys, named):
+    with pytest.raises(UnsupportedFamilyError, match=named):
+        family_of({"architectures": ["TelechatForCausalLM"], **keys})
+
+
+def test_model_type_decides_where_no_architecture_is_stated():
+    assert family_of({"model_type": "llama"}) == "llama"
+
+
+@pytest.mark.parametrize(
+    "published", [{"architectures": ["LlamaForCausalLN"]}, {"architectures": ["LlamaForCausalLN"], "model_type": "llama"}]
+)
+def test_an_unknown_architecture_lists_the_known_and_the_nearest(published):
+    with pytest.raises(ConfigError, match=r"did you mean 'LlamaForCausalLM'") as fault:
+        family_of(published)
+    assert "TeleChat2ForCausalLM" in str(fault.value)
+
+
+def test_a_config_without_any_name_is_an_error():
+    with pytest.raises(ConfigError, match="architectures"):
+        family_of({"hidden_size": 8})
+
+
+def test_an_unknown_family_name_is_an_error():
+    with pytest.raises(ConfigError, match="did you mean 'telechat2'"):
+        load_family("telechat-2")
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_presets_belong_to_their_family_and_count_as_published(name):
+    family = load_family(name)
+    assert family.sizes
+    for size, published in family.sizes.items():
+        assert family_of(published) == name
+        config = family.to_decoder_config(published)
+        assert count_parameters(config)[0] == PUBLISHED_COUNTS[size]
+        assert family.to_decoder_config(family.from_decoder_config(config)) == config
