@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,7 +17,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int
 @pytest.mark.parametrize("seed", range(3))
 def test_every_number_format_shape_and_stride_survives(tmp_path, seed):
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for index, dtype in enumerate(DTYPES):
         values = torch.randint(0, 2 if dtype == torch.bool else 100, (3, 5), generator=generator).to(dtype)
         tensors |= {f"{index} whole": values, f"{index} turned": values.T, f"{index} odd": values[0, :3], f"{index} scalar": values[1, 1]}
@@ -34,7 +36,7 @@ def test_a_tensor_is_asked_for_only_when_its_turn_comes(tmp_path):
         asked.append(name)
         return torch.zeros(2)
 
-    plans = {name: Planned((2,), torch.float32, lambda name=name: values(name)) for name in "abc"}
+    plans = {name: Planned((2,), torch.float32, partial(values, name)) for name in "abc"}
     assert asked == []
     write_safetensors(tmp_path / "x.safetensors", plans)
     assert asked == ["a", "b", "c"]

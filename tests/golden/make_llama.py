@@ -55,7 +55,7 @@ def make(case: str, seed: int) -> None:
     out.loss.backward()
     tensors: dict[str, Tensor] = {"input_ids": ids, "attention_mask": mask, "labels": labels, "logits": out.logits, "loss": out.loss}
     tensors["hidden_last"] = out.hidden_states[-1]
-    tensors |= {f"grad.model.{name}": model.get_parameter(f"model.{name}").grad for name in GRADIENTS}  # type: ignore[dict-item]
+    tensors |= {f"grad.model.{name}": model.get_parameter(f"model.{name}").grad for name in GRADIENTS}
     tensors["greedy"], margin = greedy(model, ids[:1])
     tensors["input_ids_long"] = torch.randint(5, SIZES["vocab_size"], (1, 50))
     with torch.no_grad():
