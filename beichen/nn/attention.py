@@ -14,33 +14,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn import kernels
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import KeyValueCache, visible
 from beichen.nn.config import DecoderConfig
 from beichen.nn.linear import Linear
 from beichen.nn.norms import Norm
 from beichen.nn.rope import rotate
 
 
-def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
-    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
-    key_column = torch.arange(columns, device=first_visible.device)
-    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
-    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
-
-
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, first_visible: Tensor | None, *, past: int = 0, dropout: float = 0.0
+    query: Tensor, key: Tensor, value: Tensor, first_visible: Tensor | None, *,
+    past: int = 0, mask: Tensor | None = None, dropout: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """softmax(q k / sqrt(d)) v over the visible interval; query head h reads key/value head h // group.
 
     query [rows, tokens, heads, head_dim]; key, value [rows, key_value_heads, past + tokens, head_dim];
-    first_visible [rows, tokens] or None (all from column 0).  -> [rows, tokens, heads * head_dim]
+    first_visible [rows, tokens] or None (all from column 0); mask: ``visible`` of it, if at hand.
+    -> [rows, tokens, heads * head_dim]
     """
     rows, tokens, heads, head_dim = query.shape
     grouped = key.shape[1] != heads
     causal_only = first_visible is None and past == 0
-    mask = None
-    if not causal_only and (first_visible is not None or tokens > 1):
+    if mask is None and not causal_only and (first_visible is not None or tokens > 1):
         starts = torch.zeros(rows, tokens, dtype=torch.int32, device=query.device) if first_visible is None else first_visible
         mask = visible(starts, past=past, columns=key.shape[2])
     out = F.scaled_dot_product_attention(
@@ -83,4 +77,5 @@ class Attention(nn.Module):
             return self.output(attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout))
         past = cache.length
         keys, values = cache.append(layer, key, value)
-        return self.output(attention(query, keys, values, first_visible, past=past))
+        mask = None if first_visible is None and past == 0 else cache.mask(first_visible, x.shape[1])
+        return self.output(attention(query, keys, values, first_visible, past=past, mask=mask))

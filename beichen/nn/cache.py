@@ -11,6 +11,13 @@ from torch import Tensor
 from beichen.nn.config import DecoderConfig
 
 
+def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
+    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
+    key_column = torch.arange(columns, device=first_visible.device)
+    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
+    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
+
+
 class KeyValueCache:
     """A block of fixed capacity: [rows, key_value_heads, capacity, head_dim] for keys and for values of every layer.
 
@@ -19,9 +26,10 @@ class KeyValueCache:
 
     def __init__(self, config: DecoderConfig, *, rows: int, capacity: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
         shape = (config.num_hidden_layers, rows, config.num_key_value_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
         self.capacity, self.length = capacity, 0
+        self._mask: Tensor | None = None
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store [rows, tokens, key_value_heads, head_dim] behind ``length``; give all columns so far, [rows, kv_heads, columns, head_dim].
@@ -38,8 +46,22 @@ class KeyValueCache:
     def advance(self, tokens: int) -> None:
         """Say that every layer has stored ``tokens`` new columns."""
         self.length += tokens
+        self._mask = None
+
+    def mask(self, first_visible: Tensor | None, tokens: int) -> Tensor | None:
+        """Who sees whom among ``tokens`` new columns and all columns so far, [rows or 1, 1, tokens, columns] bool; None: everyone sees all.
+
+        Made once a forward and kept until ``advance``: it is the same for every layer.
+        """
+        if first_visible is None and tokens == 1:
+            return None
+        if self._mask is None:
+            starts = torch.zeros(1, tokens, dtype=torch.int32, device=self.keys.device) if first_visible is None else first_visible
+            self._mask = visible(starts, past=self.length, columns=self.length + tokens)
+        return self._mask
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Go on with these rows only (those that have not finished)."""
-        self.keys = self.keys[:, rows].contiguous()
-        self.values = self.values[:, rows].contiguous()
+        """Go on with these rows only (those that have not finished); they move to the front of the block."""
+        keys, values = self.keys[:, rows, :, : self.length], self.values[:, rows, :, : self.length]  # copies
+        self.keys, self.values = self.keys[:, : len(rows)], self.values[:, : len(rows)]
+        self.keys[:, :, :, : self.length], self.values[:, :, :, : self.length] = keys, values

@@ -81,14 +81,14 @@ class Decoder(nn.Module):
         """Final hidden states, normed.
 
         input_ids [rows, tokens]; positions [rows, tokens] (default: the columns, past included); first_visible [rows, tokens]
-        int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that the
-        sequence may reach, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
+        int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that a
+        sequence may reach, above all positions, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
         """
         rows, tokens = input_ids.shape
         past = 0 if cache is None else cache.length
         if positions is None:
             positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
-        cos, sin = self.rope.rows(positions, max(rope_length or 0, past + tokens))
+        cos, sin = self.rope.rows(positions, rope_length or past + tokens)
         embedding = self.embedding.weight
         assert isinstance(embedding, Tensor)
         residual = F.embedding(input_ids, embedding)

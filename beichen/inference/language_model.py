@@ -1,0 +1,210 @@
+"""``LanguageModel``: a folder as one object that gives logits, continues texts, and chats; what ``beichen.load`` returns.
+
+Comes in: text, ids or messages. Goes out: logits [batch, tokens, vocab] float32, ``Completion`` or a stream of ``Delta`` (both
+print as their text). Rule: text never becomes a control token; only templates insert those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from beichen.checkpoints.loading import load_checkpoint
+from beichen.checkpoints.saving import save_checkpoint
+from beichen.errors import SettingsError, TokenizerError, nearest
+from beichen.inference.api import Completion, Delta, Request, SamplingSettings
+from beichen.inference.decoding import interval_of, rope_key
+from beichen.inference.generation import DecoderGenerator
+from beichen.nn.config import DecoderConfig
+from beichen.nn.decoder import Decoder
+from beichen.text.messages import Message
+from beichen.text.tokenizer import VOCABULARY_FILE, Tokenizer, load_tokenizer
+from beichen.util.device import choose_device, choose_dtype
+from beichen.util.progress import SILENT, Reporter
+from beichen.util.random import keyed_seed
+
+Messages = Sequence[Message | Mapping[str, Any]]
+MAX_NEW_TOKENS = 256
+
+
+class LanguageModel:
+    """A decoder with its tokenizer and the folder's own words about itself."""
+
+    def __init__(
+        self, decoder: Decoder, tokenizer: Tokenizer | None, *, family: str, published: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        """published: the config the weights came with. folder: where they came from; its side files go along when saving."""
+        self.decoder, self.family, self.published, self.folder = decoder, family, published, folder
+        self._tokenizer = tokenizer
+        self.generator = DecoderGenerator(decoder, tokenizer)
+
+    @property
+    def config(self) -> DecoderConfig:
+        """What the decoder is."""
+        return self.decoder.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        if self._tokenizer is None:
+            raise TokenizerError(
+                f"{self.folder or 'this model'}: has no tokenizer ({VOCABULARY_FILE})",
+                remedy="put the tokenizer's files into the folder, or work with ids",
+            )
+        return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.head_weight.device
+
+    @property
+    def max_length(self) -> int:
+        """The trained length in tokens, prompt and answer together."""
+        return self.config.max_position_embeddings
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor | Sequence[int] | Sequence[Sequence[int]], attention_mask: Tensor | None = None) -> Tensor:
+        """Logits [batch, tokens, vocab] float32 for ids [tokens] or [batch, tokens].
+
+        attention_mask [batch, tokens]: 0 marks padding, on the left, the right or both; logits of padding mean nothing.
+        """
+        input_ids = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
+        if input_ids.dim() == 1:
+            input_ids = input_ids[None]
+        if input_ids.dim() != 2 or not input_ids.numel():
+            raise SettingsError(f"ids have the shape {list(input_ids.shape)}: expected [tokens] or [batch, tokens], at least one token")
+        if int(input_ids.min()) < 0 or int(input_ids.max()) >= self.config.vocab_size:
+            raise SettingsError(
+                f"ids go from {int(input_ids.min())} to {int(input_ids.max())}, the model knows 0 to {self.config.vocab_size - 1}"
+            )
+        if attention_mask is None:
+            return self.decoder.logits(self.decoder(input_ids))
+        start, stop = _real_columns(torch.as_tensor(attention_mask, device=self.device), input_ids)
+        positions, first_visible = interval_of(start, stop, torch.arange(input_ids.shape[1], device=self.device))
+        logits = torch.empty(*input_ids.shape, self.config.vocab_size, device=self.device)
+        lengths = (stop - start).tolist()
+        for rule in {rope_key(self.config, length) for length in lengths}:  # one, within the trained length
+            rows = [row for row, length in enumerate(lengths) if rope_key(self.config, length) == rule]
+            longest = max(lengths[row] for row in rows)
+            hidden = self.decoder(input_ids[rows], positions=positions[rows], first_visible=first_visible[rows], rope_length=longest)
+            logits[rows] = self.decoder.logits(hidden)
+        return logits
+
+    def request(
+        self, prompt: str | Sequence[int], *, max_new_tokens: int | None = None, stop: str | Sequence[str] = (),
+        stop_ids: Sequence[int] | None = None, **sampling: Any,
+    ) -> Request:  # fmt: skip
+        """A prompt as the generator takes it; the answer may fill the trained length, at most ``MAX_NEW_TOKENS``, unless told otherwise.
+
+        stop_ids: default the tokenizer's. sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        """
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        if stop_ids is None:
+            stop_ids = () if self._tokenizer is None else self._tokenizer.stop_ids
+        if max_new_tokens is None:
+            max_new_tokens = min(MAX_NEW_TOKENS, self.max_length - len(ids))
+            if max_new_tokens < 1:
+                raise SettingsError(
+                    f"the prompt has {len(ids)} tokens, and the model was trained on {self.max_length}: no room for an answer",
+                    remedy="shorten it, or state max_new_tokens to go beyond the trained length",
+                )
+        return Request(
+            prompt_ids=ids, max_new_tokens=max_new_tokens, stop_ids=tuple(stop_ids),
+            stop_strings=(stop,) if isinstance(stop, str) else tuple(stop), sampling=sampling_settings(**sampling),
+        )  # fmt: skip
+
+    @overload
+    def generate(self, prompt: str | Sequence[int], **settings: Any) -> Completion: ...
+
+    @overload
+    def generate(self, prompt: Sequence[str] | Sequence[Sequence[int]], **settings: Any) -> list[Completion]: ...
+
+    def generate(self, prompt: Any, **settings: Any) -> Completion | list[Completion]:
+        """Continue a text or ids, or a list of those at once. ``settings`` as for ``request``.
+
+        With a ``seed``, every prompt of a list draws from a seed of its own, made from it.
+        """
+        if isinstance(prompt, Tensor):
+            prompt = prompt.tolist()
+        if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], int)):
+            return self.generator.generate([self.request(prompt, **settings)])[0]
+        requests = [self.request(one, **numbered(settings, number)) for number, one in enumerate(prompt)]
+        return self.generator.generate(requests)
+
+    def stream(self, prompt: str | Sequence[int], **settings: Any) -> Iterator[Delta]:
+        """Continue one text or ids, piece by piece."""
+        return self.generator.stream(self.request(prompt, **settings))
+
+    def chat_request(self, messages: Messages, *, tools: Sequence[Mapping[str, Any]] = (), **settings: Any) -> Request:
+        """The next turn of a dialogue as the generator takes it."""
+        return self.request(self.tokenizer.render(messages, tools=tools, add_generation_prompt=True).ids, **settings)
+
+    @overload
+    def chat(self, messages: Messages, *, stream: Literal[False] = False, **settings: Any) -> Completion: ...
+
+    @overload
+    def chat(self, messages: Messages, *, stream: Literal[True], **settings: Any) -> Iterator[Delta]: ...
+
+    def chat(self, messages: Messages, *, stream: bool = False, **settings: Any) -> Completion | Iterator[Delta]:
+        """The assistant's next turn, whole or piece by piece. ``settings``: ``tools`` and those of ``request``."""
+        request = self.chat_request(messages, **settings)
+        return self.generator.stream(request) if stream else self.generator.generate([request])[0]
+
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open."""
+        extra = () if self._tokenizer is None else (self._tokenizer.save,)
+        save_checkpoint(
+            folder, self.decoder, family=self.family, published=self.published, source=self.folder, write_extra=extra, dtype=dtype
+        )
+
+
+def load(
+    folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None, reporter: Reporter = SILENT
+) -> LanguageModel:
+    """The model in a folder. device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out."""
+    place = choose_device(device if device is None else str(device))
+    number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
+    path = Path(folder)
+    checkpoint = load_checkpoint(path, device=place, dtype=number_format, reporter=reporter)
+    tokenizer = load_tokenizer(path) if (path / VOCABULARY_FILE).exists() else None
+    return LanguageModel(checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=path)
+
+
+def sampling_settings(**given: Any) -> SamplingSettings:
+    """``SamplingSettings`` from keyword arguments; an unknown one is named."""
+    known = SamplingSettings.__dataclass_fields__
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise SettingsError(f"unknown setting '{unknown}'{nearest(unknown, [*known, 'max_new_tokens', 'stop', 'stop_ids'])}")
+    return SamplingSettings(**given)
+
+
+def numbered(settings: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The settings of prompt ``number`` of a list: a seed of its own, if there is one; the first keeps the given seed."""
+    seed = settings.get("seed")
+    return dict(settings) if seed is None or not number else {**settings, "seed": keyed_seed(seed, "prompt", number)}
+
+
+def _real_columns(mask: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """First real column and the column after the last, of every row; holes and empty rows are refused."""
+    if mask.shape != input_ids.shape:
+        raise SettingsError(f"attention_mask has the shape {list(mask.shape)}, ids have {list(input_ids.shape)}")
+    real = mask.bool()
+    count = real.sum(1)
+    start = real.int().argmax(1)
+    stop = start + count
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    whole = (real == ((columns >= start[:, None]) & (columns < stop[:, None]))).all(1) & (count > 0)
+    if not bool(whole.all()):
+        row = int((~whole).nonzero()[0])
+        raise SettingsError(
+            f"attention_mask, row {row}: {'is empty' if not count[row] else 'has a hole'}",
+            remedy="padding stands on the left or the right only",
+        )
+    return start, stop

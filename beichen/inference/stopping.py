@@ -1,0 +1,70 @@
+"""Where an answer ends in its text: stop strings may begin in one token and end in a later one.
+
+In: ids one by one. Out: text that is certain to belong to the answer. Rule: the result depends on the text alone, never on how
+tokens cut it; of several stop strings the one that is complete first ends the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from beichen.text.stream import IncrementalDecoder
+from beichen.text.tokenizer import Tokenizer
+
+
+class StopStrings:
+    """Text in pieces -> text before the first stop string; what may be the beginning of one is held back."""
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.strings = tuple(strings)
+        self.found = False
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """What can be shown now; after ``found``, nothing more."""
+        if self.found or not self.strings:
+            return "" if self.found else text
+        self._held += text
+        ends = [(start + len(stop), start) for stop in self.strings if (start := self._held.find(stop)) >= 0]
+        if ends:
+            self.found = True
+            shown, self._held = self._held[: min(ends)[1]], ""
+            return shown
+        cut = len(self._held) - self._unsafe_suffix()
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def finish(self) -> str:
+        """What was held back and turned out to be no stop string."""
+        shown, self._held = self._held, ""
+        return shown
+
+    def _unsafe_suffix(self) -> int:
+        longest = min(len(self._held), max(map(len, self.strings)) - 1)
+        return next((size for size in range(longest, 0, -1) if self._is_prefix(self._held[-size:])), 0)
+
+    def _is_prefix(self, text: str) -> bool:
+        return any(stop.startswith(text) for stop in self.strings)
+
+
+class AnswerText:
+    """The text of one answer while its ids come."""
+
+    def __init__(self, tokenizer: Tokenizer | None, stop_strings: Sequence[str]) -> None:
+        self._decoder = None if tokenizer is None else IncrementalDecoder(tokenizer)
+        self._stops = StopStrings(stop_strings)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string is complete."""
+        return self._stops.found
+
+    def push(self, token: int) -> str:
+        """Text that this id makes certain."""
+        return "" if self._decoder is None else self._stops.push(self._decoder.push(token))
+
+    def finish(self) -> str:
+        """The rest, once no more ids come."""
+        if self._decoder is None or self._stops.found:
+            return ""
+        return self._stops.push(self._decoder.finish()) + self._stops.finish()

@@ -1,0 +1,175 @@
+"""Laws of generation: cached = uncached, batch = alone, padded = unpadded, chunked prefill = whole, stream = full decode."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from beichen.errors import SettingsError
+from beichen.inference.api import Completion, Request, SamplingSettings, join
+from beichen.inference.decoding import DecodingBatch
+from beichen.inference.generation import DecoderGenerator
+from beichen.nn.decoder import Decoder
+from tests.inference.small_models import small_decoder, small_tokenizer
+
+
+def random_prompts(count: int, seed: int, longest: int = 20) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [[rng.randrange(320) for _ in range(rng.randint(1, longest))] for _ in range(count)]
+
+
+@torch.no_grad()
+def reference(decoder: Decoder, request: Request) -> Completion:
+    """Greedy decoding without a cache: the whole sequence again for every id."""
+    ids: list[int] = []
+    length = len(request.prompt_ids) + request.max_new_tokens
+    while len(ids) < request.max_new_tokens:
+        hidden = decoder(torch.tensor([[*request.prompt_ids, *ids]]), rope_length=length)
+        token = int(decoder.logits(hidden[0, -1]).argmax())
+        if token in request.stop_ids:
+            return Completion(text="", ids=tuple(ids), finish_reason="stop")
+        ids.append(token)
+    return Completion(text="", ids=tuple(ids), finish_reason="length")
+
+
+SHAPES: list[dict[str, object]] = [{}, {"query_key_norm": True, "num_key_value_heads": 4}, {"num_key_value_heads": 1}]
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+def test_cached_logits_equal_uncached(changes):
+    decoder = small_decoder(**changes)
+    ids = random_prompts(1, 1, 30)[0] + random_prompts(1, 2, 30)[0]
+    with torch.no_grad():
+        whole = decoder.logits(decoder(torch.tensor([ids]), rope_length=len(ids)))[0]
+        batch = DecodingBatch(decoder, rope_length=len(ids))
+        logits = [batch.prefill([ids[:3]], room=len(ids) - 3)[0]]
+        logits += [batch.step(torch.tensor([token]))[0] for token in ids[3:]]
+    torch.testing.assert_close(torch.stack(logits), whole[2:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 40, 10_000])
+def test_rows_of_a_batch_equal_themselves_alone_at_any_prefill_width(changes, chunk_tokens):
+    decoder, prompts = small_decoder(**changes), random_prompts(6, 3)
+    steps = torch.randint(320, (5, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        together = DecodingBatch(decoder, rope_length=40)
+        logits = [together.prefill(prompts, room=5, chunk_tokens=chunk_tokens), *(together.step(ids) for ids in steps)]
+        for row, prompt in enumerate(prompts):
+            alone = DecodingBatch(decoder, rope_length=40)
+            own = [alone.prefill([prompt], room=5), *(alone.step(ids[row : row + 1]) for ids in steps)]
+            for one, many in zip(own, logits, strict=True):
+                torch.testing.assert_close(many[row], one[0], atol=1e-4, rtol=1e-4)
+
+
+def test_rows_that_stay_are_not_disturbed_by_rows_that_leave():
+    decoder, prompts = small_decoder(), random_prompts(5, 4)
+    steps = torch.randint(320, (6, 5), generator=torch.Generator().manual_seed(2))
+    kept = torch.tensor([1, 3, 4])
+    with torch.no_grad():
+        whole, leaving = DecodingBatch(decoder, rope_length=40), DecodingBatch(decoder, rope_length=40)
+        whole.prefill(prompts, room=6), leaving.prefill(prompts, room=6)
+        for ids in steps[:3]:
+            torch.testing.assert_close(whole.step(ids), leaving.step(ids))
+        leaving.keep_rows(kept)
+        for ids in steps[3:]:
+            torch.testing.assert_close(whole.step(ids)[kept], leaving.step(ids[kept]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", SHAPES)
+def test_greedy_answers_equal_the_plain_loop(changes):
+    """Prompts of all lengths, some beyond the trained length, where each length has a rope rule of its own."""
+    decoder = small_decoder(seed=5, **changes)
+    rng = random.Random(5)
+    requests = [
+        Request(prompt_ids=prompt, max_new_tokens=rng.randint(1, 24), stop_ids=rng.sample(range(320), 30))
+        for prompt in random_prompts(40, 6, 70)
+    ]
+    expected = [reference(decoder, request) for request in requests]
+    assert {answer.finish_reason for answer in expected} == {"stop", "length"}
+    for generator in (DecoderGenerator(decoder, None), DecoderGenerator(decoder, None, max_rows=3, prefill_tokens=8)):
+        assert generator.generate(requests) == expected
+        assert [join(generator.stream(request)) for request in requests] == expected
+
+
+SAMPLING = [SamplingSettings(temperature=1.0, seed=seed, top_p=0.95 if seed % 2 else None) for seed in range(12)]
+
+
+def test_sampled_answers_depend_on_the_seed_alone():
+    decoder, tokenizer = small_decoder(seed=6), small_tokenizer()
+    generator = DecoderGenerator(decoder, tokenizer)
+    requests = [
+        Request(prompt_ids=prompt, max_new_tokens=15, stop_ids=tokenizer.stop_ids, sampling=sampling)
+        for prompt, sampling in zip(random_prompts(12, 7), SAMPLING, strict=True)
+    ]
+    answers = generator.generate(requests)
+    assert answers == [generator.generate([request])[0] for request in requests]
+    assert answers == generator.generate(requests[::-1])[::-1]
+    assert answers == [join(generator.stream(request)) for request in requests]
+    assert len({answer.ids for answer in generator.generate([replace(requests[0], sampling=one) for one in SAMPLING])}) > 6
+
+
+def test_joined_stream_is_the_full_decode_with_whole_characters():
+    tokenizer = small_tokenizer()
+    generator = DecoderGenerator(small_decoder(seed=7), tokenizer)
+    for seed in range(20):
+        request = Request(prompt_ids=[1, 2, 3], max_new_tokens=60, sampling=SamplingSettings(temperature=2.0, seed=seed))
+        deltas = list(generator.stream(request))
+        answer = join(deltas)
+        assert answer.text == tokenizer.decode(answer.ids)
+        assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
+        assert answer == generator.generate([request])[0]
+
+
+def test_stop_strings_end_the_answer_before_them_in_batch_and_stream():
+    tokenizer = small_tokenizer()
+    generator = DecoderGenerator(small_decoder(seed=8), tokenizer)
+    sampling = [SamplingSettings(temperature=1.0, seed=seed) for seed in range(30)]
+    free = generator.generate([Request(prompt_ids=[5, 6], max_new_tokens=40, sampling=one) for one in sampling])
+    requests, rng = [], random.Random(1)
+    for number, answer in enumerate(free):
+        start = rng.randrange(max(1, len(answer.text) - 4))
+        stops = (answer.text[start : start + 3] or "?", "certainly not there") if number % 3 else ()
+        requests.append(Request(prompt_ids=[5, 6], max_new_tokens=40, sampling=sampling[number], stop_strings=stops))
+    answers = generator.generate(requests)
+    assert answers == [join(generator.stream(request)) for request in requests]
+    stopped = 0
+    for request, whole, answer in zip(requests, free, answers, strict=True):
+        if request.stop_strings and request.stop_strings[0] in whole.text:
+            stopped += 1
+            assert answer.finish_reason == "stop"
+            assert answer.text == whole.text[: whole.text.find(request.stop_strings[0])]
+            assert whole.ids[: len(answer.ids)] == answer.ids and len(answer.ids) <= len(whole.ids)
+        elif not request.stop_strings:
+            assert answer == whole
+    assert stopped >= 15
+
+
+def test_a_stop_id_on_the_last_step_is_a_stop():
+    decoder = small_decoder(seed=9)
+    free = reference(decoder, Request(prompt_ids=[1, 2], max_new_tokens=5))
+    at = next(index for index, token in enumerate(free.ids) if token not in free.ids[:index] and index)
+    request = Request(prompt_ids=[1, 2], max_new_tokens=at + 1, stop_ids=[free.ids[at]])
+    generator = DecoderGenerator(decoder, None)
+    for answer in (generator.generate([request])[0], join(generator.stream(request))):
+        assert answer.finish_reason == "stop" and answer.ids == free.ids[:at]
+
+
+def test_ids_without_text_are_never_chosen():
+    """An embedding may have more rows than the tokenizer has ids."""
+    decoder, tokenizer = small_decoder(vocab_size=4000), small_tokenizer()
+    answers = DecoderGenerator(decoder, tokenizer).generate([Request(prompt_ids=[9], max_new_tokens=50, sampling=one) for one in SAMPLING])
+    assert all(token < tokenizer.vocab_size for answer in answers for token in answer.ids)
+
+
+def test_faults_are_named():
+    with pytest.raises(SettingsError, match="the prompt is empty"):
+        Request(prompt_ids=[], max_new_tokens=1)
+    with pytest.raises(SettingsError, match="max_new_tokens=0"):
+        Request(prompt_ids=[1], max_new_tokens=0)
+    with pytest.raises(SettingsError, match="holds id 320, but the model knows 0 to 319"):
+        DecoderGenerator(small_decoder(), None).generate([Request(prompt_ids=[1, 320], max_new_tokens=1)])
+    assert DecoderGenerator(small_decoder(), None).generate([]) == []
