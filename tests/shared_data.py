@@ -1,4 +1,4 @@
-"""Data beside the repository (``<repository>/../shared``) that some tests use; a plain clone lacks it and skips them."""
+"""Read-only data beside the repository (``../shared``): real texts and golden numbers. A fresh clone has none; its tests skip."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2] / "shared"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
 
 
 def shared(path: str) -> Path:
-    """A file or folder of it; skips the calling test where it is absent."""
-    found = ROOT / path
-    if not found.exists():
-        pytest.skip(f"needs {path} of the shared data, which stands beside the repository as ../shared")
-    return found
+    """The file or folder ``../shared/<path>``; skips the test, saying why, where it is absent."""
+    place = SHARED / path
+    if not place.exists():
+        pytest.skip(f"needs ../shared/{path}, which is not beside this clone")
+    return place

@@ -38,7 +38,7 @@ class Family:
     new_config: NewConfig
     names: NameTable
     sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
-    chat_template: str
+    chat_template: str | None  # a template of ``text``; None where none is written yet
 
     def from_decoder_config(self, config: DecoderConfig) -> dict[str, Any]:
         """The published config of a decoder; an error if this family's keys cannot say what the decoder is."""

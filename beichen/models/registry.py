@@ -13,6 +13,7 @@ from beichen.errors import ConfigError, nearest
 from beichen.models.family import Family
 
 FAMILIES = {
+    "telechat": "beichen.models.telechat",
     "telechat2": "beichen.models.telechat2",
     "llama": "beichen.models.llama",
 }

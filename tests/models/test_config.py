@@ -14,7 +14,8 @@ SIZES: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2,
     "intermediate_size": 40, "max_position_embeddings": 128,
 }  # fmt: skip
-EVERY_FAMILY = pytest.mark.parametrize("family", [load_family(name) for name in sorted(FAMILIES)], ids=sorted(FAMILIES))
+GROUPED = [name for name in sorted(FAMILIES) if name != "telechat"]  # whose keys can say that heads share keys and values
+EVERY_FAMILY = pytest.mark.parametrize("family", [load_family(name) for name in GROUPED], ids=GROUPED)
 HEADS = {"telechat2": "n_head", "llama": "num_attention_heads"}
 
 
@@ -132,3 +133,21 @@ def test_llama_head_width_may_differ_from_the_quotient():
 def test_llama_activation_other_than_silu_is_an_error():
     with pytest.raises(ConfigError, match="hidden_act='gelu'"):
         load_family("llama").to_decoder_config(published(load_family("llama"), hidden_act="gelu"))
+
+
+@pytest.mark.parametrize(("tied", "base_length"), [(True, 4096), (False, 8192)])
+def test_telechat_base_length_follows_from_the_tied_head(tied, base_length):
+    family = load_family("telechat")
+    config = family.new_config(**SIZES | {"num_key_value_heads": None}, tie_word_embeddings=tied)
+    assert config.rope.original_length == base_length
+    assert family.to_decoder_config(family.from_decoder_config(config)) == config
+    with pytest.raises(ConfigError, match="num_key_value_heads=2"):
+        family.from_decoder_config(family.new_config(**SIZES))
+
+
+def test_telechat_head_is_tied_where_nothing_is_said():
+    family = load_family("telechat")
+    keys = family.from_decoder_config(family.new_config(**SIZES | {"num_key_value_heads": None}, tie_word_embeddings=True))
+    del keys["tie_word_embeddings"]
+    config = family.to_decoder_config(keys)
+    assert config.tie_word_embeddings and config.rope.original_length == 4096

@@ -9,6 +9,9 @@ from beichen.errors import ConfigError
 from beichen.models.registry import FAMILIES, UnsupportedFamilyError, family_of, load_family
 
 PUBLISHED_COUNTS = {
+    "telechat-7b": 7_200_018_432,
+    "telechat-12b": 12_386_432_000,
+    "telechat-12b-v2": 12_386_432_000,
     "telechat2-3b": 3_070_528_512,
     "telechat2-7b": 7_617_351_680,
     "telechat2-35b": 35_435_059_200,
@@ -27,6 +30,10 @@ def test_every_published_name_of_telechat2_is_decided_by_its_keys(name):
 def test_another_generation_under_the_same_name_is_not_taken_for_telechat2(keys, named):
     with pytest.raises(UnsupportedFamilyError, match=named):
         family_of({"architectures": ["TelechatForCausalLM"], **keys})
+
+
+def test_without_a_base_length_it_is_the_first_generation():
+    assert family_of({"architectures": ["TelechatForCausalLM"], "model_type": "telechat"}) == "telechat"
 
 
 def test_model_type_decides_where_no_architecture_is_stated():

@@ -17,9 +17,9 @@ INERT = frozenset({
 })  # fmt: skip
 
 
-def to_decoder_config(published: Mapping[str, Any]) -> DecoderConfig:
+def to_decoder_config(published: Mapping[str, Any], *, family: str = "telechat2") -> DecoderConfig:
     """Translate a ``config.json``; a key that is not understood is an error."""
-    keys = PublishedKeys(published, family="telechat2")
+    keys = PublishedKeys(published, family=family)
     keys.inert(INERT)
     hidden_size = keys.integer("hidden_size", "n_embed")
     num_attention_heads = keys.integer("n_head", "num_attention_heads")

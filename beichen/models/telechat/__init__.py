@@ -1,0 +1,14 @@
+"""TeleChat, the first generation: 7B, 12B, 12B-V2."""
+
+from beichen.models.family import Family
+from beichen.models.telechat import chat, config, names, sizes
+
+FAMILY = Family(
+    name="telechat",
+    to_decoder_config=config.to_decoder_config,
+    publish=config.publish,
+    new_config=config.new_config,
+    names=names.NAMES,
+    sizes=sizes.SIZES,
+    chat_template=chat.TEMPLATE,
+)
