@@ -5,17 +5,23 @@ from beichen.nn.kernels.build import Status, can_run, library, status, switched_
 from beichen.nn.kernels.cross_entropy import linear_cross_entropy, position_losses
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
+from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, sum_of_squares
 
 __all__ = [
     "Status",
+    "adamw_step",
     "add_rms_norm",
     "can_run",
+    "can_step",
     "library",
     "linear_cross_entropy",
+    "muon_apply",
+    "muon_direction",
     "position_losses",
     "rms_norm",
     "rope_attention",
     "status",
+    "sum_of_squares",
     "swiglu",
     "switched_off",
 ]

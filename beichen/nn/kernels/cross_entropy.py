@@ -49,10 +49,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 update = logits.T @ rows
                 if count <= step:
                     d_weight = update
-                elif d_weight is None:
-                    d_weight = update.float()
-                else:
-                    d_weight += update
+                    break
+                if d_weight is None:
+                    d_weight = torch.empty(weight.shape)
+                run = build.function("accumulate", "ppl ii")
+                run(d_weight.data_ptr(), update.data_ptr(), update.numel(), int(begin == 0), torch.get_num_threads())
+        if wants_weight and d_weight is None:
+            d_weight = torch.zeros_like(weight)
         ctx.save_for_backward(d_hidden, d_weight)
         return losses.sum()
 

@@ -21,3 +21,12 @@ KERNEL void cross_entropy_rows(bf16 *logits, const int64_t *targets, float *loss
         x[targets[r]] = to_bf16(p_target * factor - scale);
     }
 }
+
+// sum (float32) = or += update (bf16)
+KERNEL void accumulate(float *sum, const bf16 *update, long count, int first, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (count > WORTH_A_THREAD)
+    for (long begin = 0; begin < count; begin += WORTH_A_THREAD) sixteens(count - begin < WORTH_A_THREAD ? count - begin : WORTH_A_THREAD, [&](long c, auto part) {
+        vec v = load_bf16(update + begin + c, part);
+        store_float(sum + begin + c, first ? v : v + load_float(sum + begin + c, part), part);
+    });
+}

@@ -58,6 +58,14 @@ INLINE vec fma(vec a, vec b, vec c) {
     return a * b + c;
 #endif
 }
+INLINE vec root(vec x) {
+#ifdef BEICHEN_AVX512
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#else
+    for (int i = 0; i < 16; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
 
 // 2^x within 2 units in the last place; 0 below -150, infinity above 128.
 INLINE vec exp2(vec x) {
