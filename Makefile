@@ -24,7 +24,8 @@ PYTHON ?= python3
 TORCH ?=
 ARGS ?=
 TORCH_VERSION := 2.13.0
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LOCK := requirements.lock
 
@@ -43,8 +44,8 @@ $(error TORCH=$(TORCH): expected cpu, cuda or npu)
 endif
 
 # A stamp remembers what was installed and which torch was asked for, so that a second run is instant.
-CORE := .venv/.core$(if $(TORCH),-$(TORCH))
-TEST := .venv/.test$(if $(TORCH),-$(TORCH))
+CORE := $(VENV)/.core$(if $(TORCH),-$(TORCH))
+TEST := $(VENV)/.test$(if $(TORCH),-$(TORCH))
 
 .PHONY: help install quickstart test check format bench bench-peers clean
 
@@ -80,15 +81,15 @@ $(CORE): pyproject.toml $(LOCK)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; Beichen needs Python 3.11 or newer (name another with PYTHON=...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; ok = sys.version_info >= (3, 11); ok or print(f"error: $(PYTHON) is Python {sys.version.split()[0]}; Beichen needs 3.11 or newer (name another with PYTHON=...)", file=sys.stderr); sys.exit(not ok)'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv or ensurepip module; install it (Debian, Ubuntu: the package python3-venv)" >&2; exit 1; }
-	@echo "installing torch $(TORCH_VERSION)$(if $(TORCH), for $(TORCH)) and the core into .venv"
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@rm -f .venv/.core* .venv/.test*
+	@echo "installing torch $(TORCH_VERSION)$(if $(TORCH), for $(TORCH)) and the core into $(VENV)"
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $(VENV)/.core* $(VENV)/.test*
 	@$(PIP) $(TORCH_PIN) -c $(LOCK)
 	@$(PIP) -e . -c $(LOCK)
 	@touch $@
 
 $(TEST): $(CORE)
-	@echo "installing the test extras into .venv"
+	@echo "installing the test extras into $(VENV)"
 	@$(PIP) -e '.[test]' -c $(LOCK)
 	@touch $@
 
@@ -101,5 +102,5 @@ bench/peers/.venv/.ready: bench/peers.txt $(LOCK) $(TEST)
 	@touch $@
 
 clean:
-	rm -rf .venv bench/peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) bench/peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find beichen tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,17 +14,19 @@ from beichen import errors
 if TYPE_CHECKING:
     from beichen.inference.language_model import load
     from beichen.text.tokenizer import load_tokenizer
-    from beichen.train.loop import train
+    from beichen.train.run import train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "errors", "load", "load_tokenizer", "train"]
 
-_HOMES = {"load": "beichen.inference.language_model", "load_tokenizer": "beichen.text.tokenizer", "train": "beichen.train.loop"}
+_HOMES = {"load": "beichen.inference.language_model", "load_tokenizer": "beichen.text.tokenizer"}
 
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "train":  # the package, which can be called: a function of this name would vanish behind its package's first import
+        return import_module("beichen.train")
     raise AttributeError(f"module 'beichen' has no attribute '{name}'")
 
 

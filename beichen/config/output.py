@@ -71,9 +71,7 @@ def help_on_settings(kind: type, prefix: str = "") -> str:
         if is_section(section):
             lines.append(help_on_settings(section, f"{name}."))
             continue
-        default = (
-            field.default if field.default is not MISSING else field.default_factory() if field.default_factory is not MISSING else MISSING
-        )
+        default = default_of(field)
         shown = "required" if default is MISSING else f"default {_shown(default)}"
         lines.append(f"  --{name}  {describe(expected)}; {shown}")
         if comments.get(field.name):

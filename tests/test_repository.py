@@ -1,0 +1,83 @@
+"""Files that must agree with each other: settings of the package, lock, chores, and the page that defends each dependency."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+import beichen
+from tests.shared_data import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCK = dict(line.split("==") for line in (REPOSITORY / "requirements.lock").read_text().splitlines() if line and not line.startswith("#"))
+
+
+def plain(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!\[; ]", name)[0]).lower()
+
+
+LOCKED = {plain(name): version for name, version in LOCK.items()}
+ASKED = sorted({plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["parquet"]]})
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_dependency_is_locked_and_defended(name):
+    assert name in LOCKED, "missing in requirements.lock"
+    defended = {
+        plain(line.split("`")[1]) for line in (REPOSITORY / "docs/dependencies.md").read_text().splitlines() if line.startswith("| `")
+    }
+    assert name in defended, "missing in docs/dependencies.md"
+
+
+def test_one_version_of_torch_everywhere():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "torch==2.13.0" in PROJECT["dependencies"]
+    assert LOCKED["torch"] == "2.13.0"
+    assert re.search(r"^TORCH_VERSION := 2\.13\.0$", makefile, re.MULTILINE)
+
+
+def test_the_core_needs_no_transformers():
+    assert "transformers" not in {plain(name) for name in PROJECT["dependencies"]}
+
+
+def test_ci_runs_the_test_command():
+    assert (REPOSITORY / ".ci/run").read_text().splitlines()[-1] == "exec make test"
+
+
+def test_one_version_of_beichen_everywhere():
+    assert PROJECT["version"] == beichen.__version__
+
+
+def test_no_tracked_file_names_a_machine_path_or_a_registry():
+    if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("needs git and a clone")
+    forbidden = (
+        r"(^|[^A-Za-z0-9_.])/(w[o]rk|f[a]rm|r[o]ot)/|(extra-)?index-url *[= ]|registry *= *http|py[p]i\.org|pythonhosted|download\.pytorch"
+    )
+    found = subprocess.run(["git", "grep", "-nIE", forbidden], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    lines = [line for line in found.stdout.splitlines() if not line.startswith("tests/test_repository.py")]
+    assert not lines
+
+
+@pytest.mark.parametrize("verb", ["help", "install", "quickstart", "test", "check", "bench", "bench-peers", "clean"])
+def test_the_makefile_has_the_verb(verb):
+    assert re.search(rf"^{verb}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_refuses_what_it_does_not_know():
+    answer = subprocess.run(["make", "-n", "install", "TORCH=gpu"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert answer.returncode != 0 and "expected cpu, cuda or npu" in answer.stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_names_a_python_that_is_missing():
+    command = ["make", "install", "PYTHON=python-that-is-missing", "VENV=.venv-that-is-missing"]
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert answer.returncode != 0 and "Python 3.11 or newer" in answer.stderr
