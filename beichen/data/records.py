@@ -39,13 +39,16 @@ def read_records(
     bad: BadInput,
     *,
     columns: Sequence[str] | None = None,
+    optional_columns: Sequence[str] = (),
     reporter: Reporter = SILENT,
     consumed: Callable[[int], None] | None = None,
 ) -> Iterator[Record]:
-    """Records of one file. ``columns`` narrows what is read from a parquet table. Refused items are counted in ``bad.account``
-    as read and dropped; what is yielded is the caller's to count."""
+    """Records of one file. Of a parquet table only the columns named are read, of which at least one of ``columns`` must exist.
+
+    Refused items are counted in ``bad.account`` as read and dropped; what is yielded is the caller's to count.
+    """
     if format_of(file) == "parquet":
-        yield from _read_parquet(file, columns, consumed)
+        yield from _read_parquet(file, columns, optional_columns, consumed)
         return
     with open_bytes(file, reporter=reporter, consumed=consumed) as stream:
         if format_of(file) == "json" and _first_character(stream) == b"[":
@@ -172,7 +175,9 @@ def _broken_array(file: Path, line: int, detail: str, rest: str) -> DataError:
     )
 
 
-def _read_parquet(file: Path, columns: Sequence[str] | None, consumed: Callable[[int], None] | None) -> Iterator[Record]:
+def _read_parquet(
+    file: Path, columns: Sequence[str] | None, optional_columns: Sequence[str], consumed: Callable[[int], None] | None
+) -> Iterator[Record]:
     if file.suffix.lower() in COMPRESSIONS:
         raise DataError(f"{file}: a parquet file is compressed inside and cannot be read through {file.suffix}", remedy="unpack it first")
     try:
@@ -191,7 +196,7 @@ def _read_parquet(file: Path, columns: Sequence[str] | None, consumed: Callable[
                     remedy=f"name the column that holds the text; the file has: {', '.join(names)}",
                 )
             size = file.stat().st_size
-            for batch in table.iter_batches(batch_size=256, columns=chosen):
+            for batch in table.iter_batches(batch_size=256, columns=[*chosen, *(name for name in optional_columns if name in names)]):
                 for value in batch.to_pylist():
                     number += 1
                     yield Record(

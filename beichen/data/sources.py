@@ -96,8 +96,7 @@ def _documents(
 
 def _record_documents(file: Path, text_key: str | None, bad: BadInput, consumed: Callable[[int], None] | None) -> Iterator[Document]:
     keys = TEXT_KEYS if text_key is None else (text_key,)
-    columns = None if format_of(file) != "parquet" else (*keys, "id")
-    for record in read_records(file, bad, columns=columns, reporter=bad.reporter, consumed=consumed):
+    for record in read_records(file, bad, columns=keys, optional_columns=("id",), reporter=bad.reporter, consumed=consumed):
         value = record.value
         key = next((key for key in keys if key in value), None)
         fault = _text_fault(record, key, keys)

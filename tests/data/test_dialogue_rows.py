@@ -1,0 +1,98 @@
+"""Laws of dialogues in rows: each is whole, in one row, once an epoch; exactly what the mask says is scored; losses are counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from beichen.data.dialogue_tokens import DialogueTokens, collect_dialogues
+from beichen.data.rows import DialogueRows
+from beichen.errors import DataError
+from beichen.text.messages import Rendered, Segment
+from tests.data.slow_rows import assert_same_row, dialogue_positions, slow_row, split_row
+
+PAD = 3
+
+
+def dialogue(*turns: tuple[int, bool], first: int = 10) -> Rendered:
+    """Segments of (length, trained); ids count upwards from ``first``."""
+    segments, at = [], first
+    for length, trained in turns:
+        segments.append(Segment(ids=tuple(range(at, at + length)), trained=trained, role="assistant" if trained else "user"))
+        at += length
+    return Rendered(segments=tuple(segments))
+
+
+def random_dialogues(count: int, longest: int, seed: int = 0) -> list[Rendered]:
+    chooser = random.Random(seed)
+    return [
+        dialogue(*((chooser.randint(1, longest), turn % 2 == 1) for turn in range(2 * chooser.randint(1, 3))), first=10 + 1000 * number)
+        for number in range(count)
+    ]
+
+
+def collect(dialogues: list[Rendered], sequence_length: int, too_long: str = "truncate") -> DialogueTokens:
+    return collect_dialogues(dialogues, sequence_length=sequence_length, pad_id=PAD, too_long=too_long)  # type: ignore[arg-type]
+
+
+def test_each_dialogue_is_whole_and_once_an_epoch() -> None:
+    dialogues = random_dialogues(200, 12)
+    rows = DialogueRows(collect(dialogues, 128), sequence_length=128, seed=7)
+    wanted = Counter(tuple(dialogue_positions(one.ids, one.loss_mask)) for one in dialogues)
+    index = 0
+    for _ in range(3):
+        found: Counter[tuple[tuple[int, int], ...]] = Counter()
+        while found.total() < len(dialogues):
+            row = rows.row(index)
+            parts = split_row(row)
+            assert_same_row(row, slow_row(parts, 128, PAD))
+            found.update(map(tuple, parts))
+            index += 1
+        assert found == wanted
+    assert rows.packing_efficiency > 0.97
+    assert rows.rows_per_epoch == index / 3
+    again = DialogueRows(collect(dialogues, 128), sequence_length=128, seed=7)
+    for number in (index - 1, 0, index // 2):
+        assert_same_row(rows.row(number), again.row(number))
+
+
+def test_positions_run_through_without_isolation() -> None:
+    dialogues = random_dialogues(6, 4)
+    rows = DialogueRows(collect(dialogues, 100), sequence_length=100, seed=0, isolate=False)
+    row = rows.row(0)
+    used = row.token_count
+    assert row.positions[:used].tolist() == list(range(used)) and not row.first_visible[:used].any()
+    assert row.first_visible[used:].tolist() == list(range(used, 100))
+
+
+def test_too_long_is_shortened_at_an_answer_and_counted() -> None:
+    dialogues = [
+        dialogue((2, False), (3, True), (2, False), (4, True)),  # 11 ids: fits 10 positions exactly
+        dialogue((2, False), (3, True), (4, False), (4, True)),  # 13: keeps its first answer
+        dialogue((2, False), (30, True)),  # cut inside its only answer
+        dialogue((20, False), (3, True)),  # no target fits
+        dialogue((5, False)),  # nothing is scored
+        dialogue((1, True)),  # a first id is never a target
+    ]
+    tokens = collect(dialogues, 10)
+    assert tokens.lengths.tolist() == [11, 5, 11]
+    account = tokens.account
+    assert {name: (tally.items, tally.size) for name, tally in account.dropped.items()} == {
+        "no scored token fits into a row": (1, 23),
+        "nothing in it is scored": (2, 6),
+    }
+    assert {name: (tally.items, tally.size) for name, tally in account.noted.items()} == {
+        "shortened after an answer": (1, 8),
+        "shortened inside an answer": (1, 21),
+    }
+    account.check()
+    strict = collect(dialogues, 10, "drop")
+    assert strict.lengths.tolist() == [11]
+    assert strict.account.dropped["longer than a row"].items == 3
+
+
+def test_nothing_left_is_an_error() -> None:
+    with pytest.raises(DataError, match="no dialogue with a scored token"):
+        DialogueRows(collect([dialogue((5, False))], 10), sequence_length=10, seed=0)
