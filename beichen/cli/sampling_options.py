@@ -1,0 +1,29 @@
+"""Flags of every command that lets a model write."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+_FLAGS: dict[str, tuple[type, str, str]] = {
+    "max_new_tokens": (int, "N", "longest answer, in tokens (default: 256, or what the trained length leaves)"),
+    "temperature": (float, "T", "0 takes the likeliest token; 1 draws as the model's probabilities say (default: 0)"),
+    "top_k": (int, "K", "draw among the K likeliest only"),
+    "top_p": (float, "P", "draw among the likeliest that together hold this probability"),
+    "min_p": (float, "P", "draw among those at least P times as likely as the likeliest"),
+    "repetition_penalty": (float, "R", "above 1, tokens that were already there become less likely (default: 1)"),
+    "seed": (int, "N", "the same seed gives the same answer"),
+}
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """``--temperature`` and its kin; each is ``None`` when not given."""
+    for name, (kind, metavar, text) in _FLAGS.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before this text; may be given several times")
+
+
+def sampling_settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given, as keyword arguments of ``LanguageModel.request``."""
+    given = {name: getattr(arguments, name) for name in (*_FLAGS, "stop")}
+    return {name: value for name, value in given.items() if value is not None}

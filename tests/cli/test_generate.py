@@ -1,0 +1,52 @@
+"""``beichen generate``: one prompt, or a file of prompts and dialogues."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import beichen
+from beichen.cli.main import main
+from tests.cli.model_folder import model_folder as model_folder
+
+FLAGS = ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "6"]
+
+
+def test_one_prompt_is_continued(model_folder, capsys):
+    answer = beichen.load(model_folder, device="cpu", dtype="float32").generate("今天", max_new_tokens=6)
+    assert main(["generate", str(model_folder), *FLAGS, "--prompt", "今天"]) == 0
+    assert capsys.readouterr().out == f"今天{answer.text}\n"
+    assert main(["generate", str(model_folder), *FLAGS, "--prompt", "今天", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == answer.text
+
+
+def test_a_file_comes_back_with_answers(model_folder, tmp_path, capsys):
+    records: list[dict[str, Any]] = [{"id": 7, "prompt": "今\u2028天"}, {"messages": [{"role": "user", "content": "hi"}]}, {"prompt": "x"}]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    flags = [*FLAGS, "--temperature", "1", "--seed", "3"]
+    assert main(["generate", str(model_folder), *flags, "--input", str(source), "--output", str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    lines = [json.loads(line) for line in target.read_text().split("\n")[:-1]]
+    assert [{key: line[key] for key in record} for line, record in zip(lines, records, strict=True)] == records
+    model = beichen.load(model_folder, device="cpu", dtype="float32")
+    assert lines[0]["answer"] == model.generate(records[0]["prompt"], max_new_tokens=6, temperature=1.0, seed=3).text
+    assert main(["generate", str(model_folder), *flags, "--input", str(source)]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.rstrip("\n").split("\n")] == lines
+    assert main(["generate", str(model_folder), *flags, "--input", str(source), "--output", str(target)]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_faults_name_file_and_line(model_folder, tmp_path, capsys):
+    source = tmp_path / "in.jsonl"
+    for content, said in (
+        ('{"prompt": "x"}\n{"question": "y"}\n', f"{source}:2: expected"),
+        ('{"prompt": ""}\n', f"{source}:1: the prompt is empty"),
+        ('{"messages": [{"role": "cook", "content": ""}]}\n', f"{source}:1: message 0"),
+        ('{"prompt": "x"\n', f"{source}:1"),
+    ):
+        source.write_text(content)
+        assert main(["generate", str(model_folder), *FLAGS, "--input", str(source)]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["generate", str(model_folder)]) == 2
+    assert main(["generate", str(model_folder), "--prompt", "a", "--output", "b"]) == 2
