@@ -19,6 +19,7 @@ from beichen.text.chat import message_from_mapping, render, render_text
 from beichen.text.chat_template import ChatTemplate, chat_template, template_names
 from beichen.text.messages import Message, Rendered
 from beichen.text.tokenizer_json import TokenizerJson
+from beichen.util.files import write_atomically
 
 VOCABULARY_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
@@ -60,7 +61,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, on all cores."""
-        return self._engine.encode_batch(texts)
+        return self._engine.encode_batch([_text(text) for text in texts])
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Text of ids; bytes that are no UTF-8 become U+FFFD."""
@@ -139,8 +140,6 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes the tokenizer's files, each whole or not at all."""
-        from beichen.util.files import write_atomically
-
         target = Path(folder)
         for name, data in self._files.items():
             write_atomically(target / name, data)

@@ -122,6 +122,8 @@ def _parse(data: bytes, origin: str) -> dict[str, Any]:
         raise TokenizerError(f"{origin}: model type '{model.get('type')}' is not supported; known: BPE (byte-level, or with byte fallback)")
     if not model["vocab"]:
         raise TokenizerError(f"{origin}: the vocabulary is empty")
+    if not isinstance(model.get("merges"), list) or not all(isinstance(token, int) and token >= 0 for token in model["vocab"].values()):
+        raise TokenizerError(f"{origin}: the file is not a usable tokenizer: expected 'merges' as a list and ids from 0 on in 'vocab'")
     return state
 
 
