@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from beichen.nn import kernels
 
 
 class Linear(nn.Module):
@@ -24,7 +23,4 @@ class Linear(nn.Module):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """[..., in] -> [..., out]; without gradients and with few rows, the kernel that runs at memory bandwidth."""
-    rows = x.numel() // x.shape[-1]
-    if rows <= kernels.FEW_ROWS and not torch.is_grad_enabled() and kernels.can_run(x, weight):
-        return kernels.few_row_linear(x.reshape(rows, -1), weight, bias).reshape(*x.shape[:-1], -1)
     return F.linear(x, weight, bias)

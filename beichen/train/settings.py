@@ -23,7 +23,6 @@ class ModelSettings:
     num_key_value_heads: int | None = None
     intermediate_size: int = 704
     tie_word_embeddings: bool = False
-    norm_eps: float = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,7 @@ class TokenizerSettings:
     path: str | None = None
     vocab_size: int = 8192
     pattern: str = "han"
+    template: str = "telechat2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class DataSettings:
     kind: Literal["documents", "dialogues"] = "documents"
     sequence_length: int = 512
     held_out_fraction: float = 0.05
+    on_bad: Literal["raise", "count"] = "raise"  # records that cannot be read: stop, or leave them out and count them
     isolate_documents: bool = True
 
     def __post_init__(self) -> None:

@@ -1,0 +1,54 @@
+"""Held-out loss: every scored position of every batch, as bits per UTF-8 byte of the text that it covers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from beichen.data.batch import Batch
+from beichen.nn.cross_entropy import position_losses
+from beichen.nn.decoder import Decoder
+from beichen.util.progress import SILENT, Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Sums over the scored positions; comparable between tokenizers through ``bits_per_byte``."""
+
+    nats: float
+    targets: int
+    num_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Mean nats per target."""
+        return self.nats / max(self.targets, 1)
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / max(self.num_bytes, 1)
+
+
+@torch.no_grad()
+def evaluate_held_out(
+    decoder: Decoder, batches: Iterable[Batch], *, num_bytes: int, total_batches: int | None = None, reporter: Reporter = SILENT
+) -> HeldOut:  # fmt: skip
+    """Score every batch once, in evaluation mode; the decoder's mode is restored."""
+    was_training, device = decoder.training, next(decoder.parameters()).device
+    decoder.eval()
+    nats, targets = 0.0, 0
+    with reporter.track("held-out text", total=total_batches, unit="batches") as task:
+        for batch in batches:
+            placed = batch.to(device)
+            hidden = decoder(placed.input_ids, positions=placed.positions, first_visible=placed.first_visible)
+            losses = position_losses(
+                hidden.flatten(0, 1), decoder.head_weight, placed.targets.flatten(), logit_scale=decoder.config.logit_scale
+            )  # fmt: skip
+            nats += float(losses.double().sum())
+            targets += batch.target_count
+            task.advance()
+    decoder.train(was_training)
+    return HeldOut(nats=nats, targets=targets, num_bytes=num_bytes)

@@ -1,0 +1,135 @@
+"""The one loop: batches through the decoder, an objective's gradients through the optimizer, until the budget is spent.
+
+Everything that a step does follows from its number, so a run that stops anywhere goes on as if it had not. The loop knows
+neither files nor formats: what to do with its state is the caller's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from beichen.data.batch import Batch
+from beichen.nn.decoder import Decoder
+from beichen.objectives.types import Objective
+from beichen.train.interrupt import stop_on_signals
+from beichen.train.metrics import MetricsLog
+from beichen.train.optimizers import Optimizer
+from beichen.train.schedules import rate_factor
+from beichen.train.settings import BudgetSettings, ScheduleSettings
+from beichen.util.progress import Reporter, Task
+
+
+class BatchSource(Protocol):
+    """Micro-batches of a step, as a pure function of the step's number."""
+
+    steps_per_epoch: float
+
+    def micro_batches(self, step: int) -> Sequence[Batch]: ...
+
+
+@dataclass
+class LoopState:
+    """How far a run is; with the optimizer's tensors it is all that resuming needs."""
+
+    step: int = 0
+    tokens: int = 0  # positions that ran through the decoder, padding excluded
+    targets: int = 0  # positions that were scored
+    seconds: float = 0.0  # in steps, waiting for data included, evaluation and saving excluded
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopResult:
+    """Why the loop ended, and its last smoothed loss in nats per target."""
+
+    finished: bool  # the budget is spent; False: it was asked to stop
+    loss: float
+
+
+def progress_of(budget: BudgetSettings, state: LoopState, steps_per_epoch: float) -> float:
+    """Share of the budget that is spent, by whichever limit is nearest."""
+    shares = [0.0]
+    if budget.steps is not None:
+        shares.append(state.step / budget.steps)
+    if budget.minutes is not None:
+        shares.append(state.seconds / (60.0 * budget.minutes))
+    if budget.epochs is not None:
+        shares.append(state.step / (budget.epochs * steps_per_epoch))
+    return max(shares)
+
+
+def run_loop(
+    decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
+    schedule: ScheduleSettings, metrics: MetricsLog, reporter: Reporter, label: str,
+    save_every_seconds: float, save: Callable[[LoopState], None],
+) -> LoopResult:  # fmt: skip
+    """Train until the budget is spent, or until Ctrl-C or SIGTERM; ``save`` is called regularly and when stopped.
+
+    Losses are sums over targets, divided once a step by the target count of all its micro-batches.
+    """
+    device = next(decoder.parameters()).device
+    decoder.train()
+    smoothed, last_save = 0.0, time.monotonic()
+    with (
+        stop_on_signals() as stop,
+        ThreadPoolExecutor(1) as reader,
+        _track(reporter, label, budget, source.steps_per_epoch) as (task, scale),
+    ):
+        coming = reader.submit(source.micro_batches, state.step)
+        while (progress := progress_of(budget, state, source.steps_per_epoch)) < 1.0:
+            if stop.requested:
+                save(state)
+                return LoopResult(finished=False, loss=smoothed)
+            begin = time.perf_counter()
+            batches = coming.result()
+            coming = reader.submit(source.micro_batches, state.step + 1)
+            factor = rate_factor(schedule, progress)
+            loss, norm = _step(decoder, [batch.to(device) for batch in batches], objective, optimizer, factor)
+            seconds = time.perf_counter() - begin
+            tokens, targets = sum(batch.token_count for batch in batches), sum(batch.target_count for batch in batches)
+            state.step, state.tokens, state.targets = state.step + 1, state.tokens + tokens, state.targets + targets
+            state.seconds += seconds
+            weight = max(0.02, 1.0 / state.step)
+            smoothed += weight * (loss - smoothed)
+            speed = state.tokens / state.seconds
+            metrics.add(
+                step=state.step, loss=loss, rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
+                seconds=round(state.seconds, 3), tokens_per_second=round(tokens / seconds, 1),
+            )  # fmt: skip
+            task.set(scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{smoothed:.3f}", speed=f"{speed:,.0f} tok/s")
+            if time.monotonic() - last_save > save_every_seconds:
+                save(state)
+                last_save = time.monotonic()
+        coming.cancel()
+    return LoopResult(finished=True, loss=smoothed)
+
+
+@contextmanager
+def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
+    """A bar in seconds or in steps, whichever limits the run, and its full length."""
+    if budget.minutes is not None:
+        total, unit = 60.0 * budget.minutes, "s"
+    else:
+        total, unit = float(budget.steps or (budget.epochs or 0.0) * steps_per_epoch), "steps"
+    with reporter.track(label, total=total, unit=unit) as task:
+        yield task, total
+
+
+def _step(
+    decoder: Decoder, batches: Sequence[Batch], objective: Objective, optimizer: Optimizer, factor: float
+) -> tuple[float, float]:  # fmt: skip
+    """Gradients of all micro-batches, then one update.  -> (mean loss in nats per target, gradient norm)"""
+    total = torch.zeros((), dtype=torch.float32)
+    count = sum(batch.target_count for batch in batches)
+    for batch in batches:
+        scored = objective(decoder, batch)
+        scored.loss_sum.backward()
+        total += scored.loss_sum.detach().cpu()
+    norm = optimizer.step(factor, max(count, 1))
+    return float(total) / max(count, 1), norm

@@ -1,0 +1,139 @@
+"""From a recipe to the parts of a run: tokenizer, decoder, rows to train on, held-out text.
+
+What takes long and can be reused (tokenizer, encoded text) is kept in the run's folder and found again when the run resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from beichen.checkpoints.loading import load_checkpoint
+from beichen.data.account import Account
+from beichen.data.dialogue_files import read_dialogues
+from beichen.data.dialogue_tokens import collect_dialogues
+from beichen.data.encoding import encode_corpus
+from beichen.data.mixture import Mixture
+from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
+from beichen.data.scoring import ScoringRows
+from beichen.data.sources import read_documents
+from beichen.data.split import split_position
+from beichen.errors import SettingsError
+from beichen.models.registry import load_family
+from beichen.nn.config import DecoderConfig
+from beichen.nn.decoder import Decoder
+from beichen.nn.initialization import initialize
+from beichen.text.byte_pair_training import train_tokenizer
+from beichen.text.messages import Rendered
+from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.train.settings import TrainRecipe
+from beichen.util.progress import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """All that a run is made of, before the first step."""
+
+    tokenizer: Tokenizer
+    decoder: Decoder
+    family: str
+    rows: RowSource
+    held_out: ScoringRows | None
+    account: Account
+
+
+def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, reporter: Reporter) -> Parts:
+    """Read, train or load everything the recipe names. Raises the errors of the parts, each naming its file or key."""
+    if not recipe.data.files:
+        raise SettingsError("data.files: empty; name at least one file to train on")
+    out = Path(recipe.out)
+    tokenizer = _tokenizer(recipe, out, reporter)
+    family, decoder = _decoder(recipe, tokenizer, device=device, dtype=dtype, reporter=reporter)
+    if decoder.config.vocab_size < tokenizer.vocab_size:
+        raise SettingsError(
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model only {decoder.config.vocab_size} embedding rows",
+            remedy="use the tokenizer that the model was trained with",
+        )
+    if recipe.data.kind == "dialogues":
+        rows, account = _dialogue_rows(recipe, tokenizer, reporter)
+        return Parts(tokenizer=tokenizer, decoder=decoder, family=family, rows=rows, held_out=None, account=account)
+    corpus = encode_corpus(
+        recipe.data.files, tokenizer, out / "encoded", held_out_fraction=recipe.data.held_out_fraction,
+        on_bad=recipe.data.on_bad, reporter=reporter,
+    )  # fmt: skip
+    length = recipe.data.sequence_length
+    pretraining_rows = PretrainingRows(
+        Mixture([corpus.train]), sequence_length=length, seed=recipe.seed, isolate=recipe.data.isolate_documents
+    )
+    held_out = None if corpus.held_out is None else ScoringRows(corpus.held_out, sequence_length=length)
+    return Parts(
+        tokenizer=tokenizer, decoder=decoder, family=family, rows=pretraining_rows, held_out=held_out, account=corpus.account
+    )  # fmt: skip
+
+
+def _tokenizer(recipe: TrainRecipe, out: Path, reporter: Reporter) -> Tokenizer:
+    """The one that is named, else that of the model to go on from, else the run's own, trained on its training text."""
+    named = recipe.tokenizer.path or recipe.model.start_from
+    if named is not None:
+        return load_tokenizer(named)
+    own = out / "tokenizer"
+    if own.exists():
+        return load_tokenizer(own)
+    if recipe.data.kind == "dialogues":
+        raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
+    documents = read_documents(recipe.data.files, on_bad=recipe.data.on_bad)
+    texts = (document.text for document in documents if split_position(document.text) >= recipe.data.held_out_fraction)
+    tokenizer = train_tokenizer(
+        texts, vocab_size=recipe.tokenizer.vocab_size, pattern=recipe.tokenizer.pattern, template=recipe.tokenizer.template, reporter=reporter
+    )  # fmt: skip
+    tokenizer.save(own)
+    return tokenizer
+
+
+def _decoder(
+    recipe: TrainRecipe, tokenizer: Tokenizer, *, device: torch.device, dtype: torch.dtype, reporter: Reporter
+) -> tuple[str, Decoder]:  # fmt: skip
+    if recipe.model.start_from is not None:
+        checkpoint = load_checkpoint(recipe.model.start_from, device=device, dtype=dtype, reporter=reporter)
+        return checkpoint.family, checkpoint.decoder
+    decoder = Decoder(fresh_config(recipe, tokenizer.vocab_size))
+    initialize(decoder, recipe.seed)
+    return recipe.model.family, decoder.to(device=device, dtype=dtype)
+
+
+def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
+    """The decoder of a fresh model, with the facts that its family fixes (biases, rope rule) from the family's tables."""
+    model = recipe.model
+    if model.hidden_size % model.num_attention_heads:
+        raise SettingsError(
+            f"model.hidden_size={model.hidden_size} is not a multiple of model.num_attention_heads={model.num_attention_heads}"
+        )
+    return load_family(model.family).new_config(
+        vocab_size=vocab_size,
+        hidden_size=model.hidden_size,
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_key_value_heads=model.num_key_value_heads,
+        intermediate_size=model.intermediate_size,
+        max_position_embeddings=recipe.data.sequence_length,
+        tie_word_embeddings=model.tie_word_embeddings,
+    )
+
+
+def _dialogue_rows(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> tuple[DialogueRows, Account]:
+    account = Account(item="dialogues", unit="tokens")
+
+    def rendered() -> Iterator[Rendered]:
+        with reporter.track("rendering dialogues", total=None, unit="dialogues") as task:
+            for dialogue in read_dialogues(recipe.data.files, on_bad=recipe.data.on_bad, reporter=reporter):
+                yield tokenizer.render(dialogue.messages, dialogue.tools)
+                task.advance()
+
+    collected = collect_dialogues(rendered(), sequence_length=recipe.data.sequence_length, pad_id=tokenizer.pad_id, account=account)
+    rows = DialogueRows(
+        collected, sequence_length=recipe.data.sequence_length, seed=recipe.seed, isolate=recipe.data.isolate_documents
+    )  # fmt: skip
+    return rows, account

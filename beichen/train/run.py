@@ -1,0 +1,153 @@
+"""``train(recipe)``: one complete run, from files to a checkpoint in published layout; started again, it goes on where it was.
+
+The folder ``out`` receives: settings.yaml, metrics.jsonl, tokenizer/ and encoded/ (fresh runs), state/ while the run lasts,
+and at the end config, weights and tokenizer of the model, and result.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beichen.checkpoints.saving import save_checkpoint
+from beichen.checkpoints.training_state import load_training_state, save_training_state
+from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
+from beichen.data.loader import Loader
+from beichen.errors import SettingsError
+from beichen.objectives.registry import objective
+from beichen.text.tokenizer import Tokenizer
+from beichen.train.held_out import HeldOut, evaluate_held_out
+from beichen.train.loop import LoopState, run_loop
+from beichen.train.metrics import MetricsLog
+from beichen.train.optimizers import Optimizer
+from beichen.train.preparation import Parts, prepare
+from beichen.train.settings import TrainRecipe
+from beichen.util.device import choose_device, choose_dtype, set_threads
+from beichen.util.files import FolderLock, prepare_folder, write_atomically
+from beichen.util.progress import SILENT, Reporter
+
+SETTINGS, METRICS, RESULT, STATE = "settings.yaml", "metrics.jsonl", "result.json", "state"
+EVALUATION_ROWS = 16
+FREE_TO_CHANGE = ("out", "budget", "checkpoint", "threads", "device")  # settings that a resumed run may give anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run reached; the same stands in result.json."""
+
+    folder: Path
+    finished: bool
+    steps: int
+    tokens: int
+    seconds: float  # of training
+    tokens_per_second: float
+    loss: float  # smoothed, nats per target
+    held_out_loss: float | None  # nats per token
+    bits_per_byte: float | None
+    parameters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"folder": str(self.folder)}
+
+
+def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> TrainResult:
+    """Run a recipe (settings, a mapping of them, or a YAML file) to the end of its budget, or until Ctrl-C.
+
+    Raises SettingsError when ``out`` holds a finished run or one of other settings, and the errors of reading and saving.
+    """
+    if isinstance(recipe, (str, Path)):
+        recipe = parse_settings(TrainRecipe, (), [recipe])
+    elif not isinstance(recipe, TrainRecipe):
+        recipe = read_settings(TrainRecipe, dict(recipe), name="recipe")
+    out = prepare_folder(recipe.out)
+    if (out / "config.json").exists():
+        raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
+    with FolderLock(out):
+        _check_same_run(recipe, out)
+        write_atomically(out / SETTINGS, settings_as_yaml(recipe))
+        return _run(recipe, out, reporter)
+
+
+def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
+    device = choose_device(recipe.device)
+    dtype = choose_dtype(recipe.dtype, device)
+    set_threads(recipe.threads)
+    parts = prepare(recipe, device=device, dtype=dtype, reporter=reporter)
+    decoder, state = parts.decoder, LoopState()
+    parameters = sum(parameter.numel() for parameter in decoder.parameters())
+    optimizer = Optimizer(decoder, recipe.optimizer)
+    saved = load_training_state(out / STATE, reporter=reporter)
+    if saved is not None:
+        state = LoopState(**saved.values)
+        optimizer.load_state(saved.tensors, state.step)
+        reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
+    reporter.line(f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.account.as_text()}")
+    loader = Loader(parts.rows, rows_per_step=recipe.batch.rows_per_step, rows_per_micro_batch=recipe.batch.rows_per_micro_batch)
+    metrics = MetricsLog(out / METRICS, resume_step=state.step)
+    label = "fine-tuning" if recipe.data.kind == "dialogues" else "pretraining"
+    try:
+        ended = run_loop(
+            decoder, loader, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
+            state=state, budget=recipe.budget, schedule=recipe.schedule, metrics=metrics, reporter=reporter, label=label,
+            save_every_seconds=60.0 * recipe.checkpoint.every_minutes,
+            save=lambda now: _save_state(out, optimizer, now, recipe.checkpoint.keep),
+        )  # fmt: skip
+    finally:
+        metrics.close()
+    held_out = _held_out(parts, reporter) if ended.finished else None
+    result = TrainResult(
+        folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
+        tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
+        held_out_loss=None if held_out is None else held_out.loss,
+        bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
+    )  # fmt: skip
+    if ended.finished:
+        save_checkpoint(
+            out, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save],
+            generation=generation_defaults(parts.tokenizer), reporter=reporter,
+        )  # fmt: skip
+        write_atomically(out / RESULT, json.dumps(result.as_dict(), indent=1) + "\n")
+    else:
+        reporter.line(f"stopped at step {state.step}; the same command goes on from there")
+    return result
+
+
+def _held_out(parts: Parts, reporter: Reporter) -> HeldOut | None:
+    if parts.held_out is None:
+        return None
+    return evaluate_held_out(
+        parts.decoder, parts.held_out.batches(EVALUATION_ROWS), num_bytes=parts.held_out.num_bytes,
+        total_batches=parts.held_out.num_batches(EVALUATION_ROWS), reporter=reporter,
+    )  # fmt: skip
+
+
+def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) -> None:
+    save_training_state(out / STATE, state.step, optimizer.state(), dataclasses.asdict(state), keep=keep)
+
+
+def _check_same_run(recipe: TrainRecipe, out: Path) -> None:
+    """A folder with another run's state is refused, naming the settings that differ."""
+    if not (out / SETTINGS).exists():
+        return
+    before = settings_as_dict(parse_settings(TrainRecipe, (), [out / SETTINGS]))
+    now = settings_as_dict(recipe)
+    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before[key]]
+    if changed:
+        raise SettingsError(
+            f"out: {out} holds a run with other settings ({', '.join(changed)})", remedy="give another folder, or the settings of that run"
+        )
+
+
+def token_ids(tokenizer: Tokenizer) -> dict[str, int | list[int]]:
+    """What config.json says of the control tokens."""
+    ids: dict[str, int | list[int]] = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
+    return ids if tokenizer.start_id is None else {"bos_token_id": tokenizer.start_id, **ids}
+
+
+def generation_defaults(tokenizer: Tokenizer) -> dict[str, Any]:
+    """generation_config.json of a model that we trained: plain greedy decoding, ended by the end token."""
+    return {"do_sample": False, "max_new_tokens": 256, **token_ids(tokenizer)}
