@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from beichen.config.kinds import default_of, describe, is_section, optional_of
+from beichen.config.sources import resolves_to_other_than_text
 
 
 def settings_as_dict(settings: Any) -> Any:
@@ -31,18 +32,19 @@ class _Dumper(yaml.SafeDumper):
         return super().increase_indent(flow, False)
 
 
-def _float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
-    special = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
-    text = repr(value)
-    return dumper.represent_scalar("tag:yaml.org,2002:float", special.get(text, text))
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if _UNSEEN.search(value) else "'" if resolves_to_other_than_text(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
 
 
-_Dumper.add_representer(float, _float)
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")  # kept only by a double-quoted scalar, where they are escaped
+_Dumper.add_representer(str, _text)
 
 
 def settings_as_yaml(settings: Any) -> str:
     """The settings as a recipe: given to ``--config``, it makes the same settings again."""
-    return yaml.dump(settings_as_dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+    text = yaml.dump(settings_as_dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+    return text.replace("\u2028", "\\L").replace("\u2029", "\\P").replace("\ufeff", "\\uFEFF")  # PyYAML leaves these three as they are
 
 
 def field_comments(kind: type) -> dict[str, str]:

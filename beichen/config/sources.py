@@ -50,6 +50,12 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})\\Z"), _first)
 
 
+def resolves_to_other_than_text(text: str) -> bool:
+    """Whether a bare word would be read as a number, a truth value or null."""
+    resolvers = _Loader.yaml_implicit_resolvers.get(text[:1], [])
+    return any(pattern.match(text) for _, pattern in resolvers)
+
+
 def read_yaml(path: Path) -> Raw:
     """One recipe file; an empty file is an empty mapping."""
     try:

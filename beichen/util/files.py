@@ -49,6 +49,15 @@ def explain_storage_faults(path: Path, *, inside: Path | None = None) -> Iterato
         raise StorageError(f"cannot write {path}: {fault.strerror}", remedy=_REMEDIES[fault.errno]) from fault
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as fault:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from fault
+    except FileNotFoundError as fault:  # what /proc answers, where nobody can make a folder
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from fault
+
+
 def check_free_space(path: Path | str, needed: int) -> None:
     """Raises ``StorageError`` when the disk that holds ``path`` (which need not exist yet) has fewer than ``needed`` bytes free."""
     place = Path(path).absolute()
@@ -63,9 +72,7 @@ def prepare_folder(path: Path | str) -> Path:
     """Makes the folder if it is missing, and proves that it can be written, before hours of work depend on it."""
     folder = Path(path)
     with explain_storage_faults(folder):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         probe = folder / f".probe-{os.getpid()}-{time.monotonic_ns()}"
         probe.write_bytes(b"x")
         probe.unlink()
@@ -77,7 +84,7 @@ def next_numbered_folder(stem: Path | str) -> Path:
     stem = Path(stem)
     pattern = re.compile(re.escape(stem.name) + r"-(\d+)")
     with explain_storage_faults(stem.parent):
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(stem.parent)
         while True:
             taken = [int(match.group(1)) for entry in stem.parent.iterdir() if (match := pattern.fullmatch(entry.name))]
             folder = stem.with_name(f"{stem.name}-{max(taken, default=0) + 1:03d}")
@@ -97,7 +104,7 @@ def write_atomically(path: Path | str, content: bytes | str | Callable[[BinaryIO
     path = Path(path)
     beside = path.with_name(f".{path.name}.{_owner()}.partial")
     with explain_storage_faults(path, inside=path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         _remove_abandoned(path)
         try:
             with open(beside, "wb") as file:
@@ -125,7 +132,7 @@ def write_folder_atomically(path: Path | str, *, obsolete: Callable[[str], bool]
     with explain_storage_faults(path, inside=path.parent):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         _remove_abandoned(path)
         inside.mkdir()
         try:
@@ -158,7 +165,7 @@ class FolderLock:
         import fcntl  # late: the rest of this file also serves systems without it
 
         with explain_storage_faults(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(self.folder)
             file = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
