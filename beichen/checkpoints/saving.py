@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from beichen.util.progress import SILENT, Reporter
 
 GENERATION_CONFIG = "generation_config.json"
 SHARD_BYTES = 5 * 10**9
+SIDE_FILES = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.tiktoken", "chat_template*",
+    GENERATION_CONFIG, "licen[cs]e*", "notice*", "readme*", "configuration_*.py", "modeling_*.py", "tokenization_*.py",
+)  # fmt: skip
 
 _CONFIG_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -59,9 +64,8 @@ def save_checkpoint(
         raise ConfigError(f"the published config handed to save {folder} describes another model than the decoder's own config")
     keys |= token_ids or {}
     stored = dtype or next(decoder.parameters()).dtype
-    for key in [key for key in ("torch_dtype", "dtype") if key in keys] or ["torch_dtype"]:
-        if dtype is not None or published is None:
-            keys[key] = _CONFIG_DTYPES.get(stored, str(stored).removeprefix("torch."))
+    for key in [key for key in ("torch_dtype", "dtype") if key in keys] or (["torch_dtype"] if published is None else []):
+        keys[key] = _CONFIG_DTYPES.get(stored, str(stored).removeprefix("torch."))
     bare = source is not None and tables.names.omits_prefix(WeightFiles(Path(source)).where)
     views = tables.names.views(decoder.state_dict(), config, bare=bare)
     with write_folder_atomically(folder, obsolete=_belongs_to_weights) as inside:
@@ -78,9 +82,9 @@ def save_checkpoint(
 
 
 def copy_side_files(source: Path, target: Path) -> None:
-    """Copy everything of a checkpoint folder that is neither weights, index, config nor digests."""
+    """Copy what belongs to a model beside its weights, and nothing else that may lie in the folder of a run."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and path.name != CONFIG and not _belongs_to_weights(path.name):
+        if path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in SIDE_FILES):
             shutil.copyfile(path, target / path.name)
 
 

@@ -55,7 +55,7 @@ def test_side_files_are_kept_and_names_without_prefix_stay_so(tmp_path):
     bare = {name.removeprefix("transformer."): tensor for name, tensor in all_tensors(tmp_path / "a").items()}
     (tmp_path / "a" / "model.safetensors").unlink()
     torch.save(bare, tmp_path / "a" / "pytorch_model.bin")
-    for name in ("generation_config.json", "LICENSE", "special_tokens_map.json"):
+    for name in ("generation_config.json", "LICENSE", "special_tokens_map.json", "metrics.jsonl", ".lock"):
         (tmp_path / "a" / name).write_text("{}")
     save_checkpoint(tmp_path / "b", decoder, family="telechat2", source=tmp_path / "a")
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
@@ -81,6 +81,13 @@ def test_the_number_format_changes_while_saving_and_the_config_says_so(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
     loaded = load_checkpoint(tmp_path).decoder.state_dict()
     assert all(torch.equal(tensor.bfloat16(), loaded[name]) for name, tensor in decoder.state_dict().items())
+
+
+def test_the_config_never_states_another_number_format_than_the_files(tmp_path):
+    write_checkpoint(tmp_path / "a")
+    loaded = load_checkpoint(tmp_path / "a", dtype=torch.bfloat16)
+    save_checkpoint(tmp_path / "b", loaded.decoder, family="telechat2", published=loaded.published)
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["torch_dtype"] == "bfloat16"
 
 
 def test_saving_anew_replaces_the_weights_and_keeps_the_rest(tmp_path):
