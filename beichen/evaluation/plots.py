@@ -1,0 +1,100 @@
+"""Figures as PNG files: values in, one file out, drawn without a display.
+
+Labels are set in the font that comes with matplotlib, which has no Chinese: give English names.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beichen.evaluation.exact_match import Share
+from beichen.util.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW_POINTS = 40  # below, each point of a curve is shown as it is
+_GRID: dict[str, Any] = {"color": "#dddddd", "linewidth": 0.6}
+
+
+def plot_curves(
+    path: Path | str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str,
+    smooth: float = 0.0, marks: Mapping[str, float] | None = None,
+) -> None:  # fmt: skip
+    """Lines of (x, y) by name. smooth: share of the old value in a running mean, drawn over the faint raw line of curves with many points.
+    marks: named x.
+    """
+    figure, axes = _canvas(8.0, 4.5, title)
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        colour = f"C{number}"
+        if smooth and len(y) >= FEW_POINTS:
+            axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(x, running_mean(y, smooth), color=colour, label=name, linewidth=1.6)
+        else:
+            axes.plot(x, y, color=colour, label=name, linewidth=1.6, marker="o" if len(y) < FEW_POINTS else None, markersize=3)
+    for name, place in (marks or {}).items():
+        axes.axvline(place, color="#888888", linestyle="--", linewidth=0.8)
+        axes.annotate(f" {name}", (place, 0.98), xycoords=("data", "axes fraction"), va="top", fontsize=8, color="#555555")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(**_GRID)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, baselines: Mapping[str, float] | None = None) -> None:
+    """One bar per group with its 95 % interval; ``baselines``: what guessing reaches, as a tick across the bar."""
+    figure, axes = _canvas(8.0, 1.2 + 0.34 * len(shares), title)
+    names = list(shares)
+    rows = range(len(names))
+    values = [shares[name].value for name in names]
+    below = [max(0.0, value - shares[name].interval[0]) for name, value in zip(names, values, strict=True)]
+    above = [max(0.0, shares[name].interval[1] - value) for name, value in zip(names, values, strict=True)]
+    axes.barh(rows, values, xerr=[below, above], color="#4878a8", error_kw={"ecolor": "#223344", "capsize": 2, "linewidth": 0.9})
+    for row, name in enumerate(names):
+        inside = values[row] > 0.12
+        place, colour = (0.01, "white") if inside else (shares[name].interval[1] + 0.01, "#223344")
+        axes.annotate(f"{100 * values[row]:.1f} %", (place, row), va="center", color=colour, fontsize=8)
+        if baselines and name in baselines:
+            axes.plot([baselines[name]] * 2, [row - 0.4, row + 0.4], color="#d04020", linewidth=1.4, label="guessing" if row == 0 else None)
+    axes.set_yticks(list(rows), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0.0, 1.0)
+    axes.set_xlabel("share of right answers, with 95 % interval")
+    axes.grid(axis="x", **_GRID)
+    axes.set_axisbelow(True)
+    if baselines:
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.9, -0.06), fontsize=8)
+    _write(figure, path)
+
+
+def running_mean(values: Sequence[float], keep: float) -> list[float]:
+    """Exponential running mean without the bias of its start: entry n is a mean of values 0 .. n."""
+    means, total, weight = [], 0.0, 0.0
+    for value in values:
+        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        means.append(total / weight)
+    return means
+
+
+def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _write(figure: Figure, path: Path | str) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_atomically(path, content.getvalue())
