@@ -70,7 +70,8 @@ def _read_arguments(name: str, command: ModuleType, argv: Sequence[str]) -> argp
         parser.add_argument("--config", metavar="FILE", action="append", default=[], help="a YAML recipe; later files win")
         parser.usage = f"beichen {name} [--config FILE] [--a.b VALUE ...]"
         if {"-h", "--help"} & set(argv):
-            parser.epilog = f"settings, in the recipe or as --a.b VALUE:\n{help_on_settings(command.settings_class())}"
+            settings = help_on_settings(command.settings_class())
+            parser.epilog = f"settings, in the recipe or as --a.b VALUE:\n{settings}\n\n{command.__doc__}"
     command.add_arguments(parser)
     arguments, rest = parser.parse_known_args(argv)
     options = [option for action in parser._actions for option in action.option_strings]

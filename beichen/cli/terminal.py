@@ -67,6 +67,11 @@ class _Meter:
     def speed(self) -> float:
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
+    @property
+    def pace(self) -> str:
+        """The speed, or for slow work its inverse."""
+        return f"{count(self.speed)} {self.unit}/s" if self.speed >= 0.1 else f"{duration(1 / self.speed)} per {self.unit}"
+
     def describe(self) -> str:
         """'45 %  1.20 M/2.67 M tokens  5.01 k tokens/s  0:31 left  loss 2.31'."""
         parts = []
@@ -77,7 +82,7 @@ class _Meter:
             amount = f"{count(self.done)} {self.unit}"
         parts.append(amount)
         if self.speed > 0:
-            parts.append(duration(1 / self.speed) + f" per {self.unit}" if self.speed < 0.1 else f"{count(self.speed)} {self.unit}/s")
+            parts.append(self.pace)
             if self.total and self.done < self.total:
                 parts.append(f"{duration((self.total - self.done) / self.speed)} left")
         return "  ".join([*parts, self.figures] if self.figures else parts)
@@ -86,7 +91,7 @@ class _Meter:
         """The line that stays when the task has ended."""
         parts = [f"{count(self.done)} {self.unit} in {duration(self.seconds)}"]
         if self.speed > 0 and self.seconds >= 1:
-            parts.append(f"{count(self.speed)} {self.unit}/s")
+            parts.append(self.pace)
         return f"{self.label}: " + "  ".join([*parts, self.figures] if self.figures else parts)
 
 

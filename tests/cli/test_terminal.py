@@ -1,0 +1,103 @@
+"""Progress as bars and as lines; results as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beichen.cli import terminal
+from beichen.cli.terminal import BarReporter, LineReporter, make_reporter, print_json
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(terminal, "time", clock)
+    return clock
+
+
+def test_a_log_gets_lines_now_and_then_and_at_the_end(clock):
+    stream = io.StringIO()
+    reporter = make_reporter(stream)
+    assert isinstance(reporter, LineReporter)
+    reporter.line("begin [bold]")
+    reporter.warn("no compiler")
+    with reporter.track("pretraining", total=4000, unit="tokens") as task:
+        for step in range(1, 5):
+            clock.now += 10
+            task.advance(1000, loss=8.0 / step)
+    assert stream.getvalue().splitlines() == [
+        "begin [bold]",
+        "warning: no compiler",
+        "pretraining: 50 %  2.00 k/4.00 k tokens  100 tokens/s  0:20 left  loss 4",
+        "pretraining: 100 %  4.00 k/4.00 k tokens  100 tokens/s  loss 2",
+        "pretraining: 4.00 k tokens in 0:40  100 tokens/s  loss 2",
+    ]
+
+
+def test_work_of_unknown_length_and_slow_work(clock):
+    stream = io.StringIO()
+    with LineReporter(stream).track("saving", total=None, unit="shard") as task:
+        clock.now += 60
+        task.set(2)
+    assert stream.getvalue().splitlines() == [
+        "saving: 2 shard  0:30 per shard",
+        "saving: 2 shard in 1:00  0:30 per shard",
+    ]
+
+
+def test_a_fault_leaves_no_line_of_success():
+    stream = io.StringIO()
+    with pytest.raises(ZeroDivisionError), LineReporter(stream).track("work", total=1, unit="step"):
+        raise ZeroDivisionError
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_bars_and_keeps_one_line_per_task(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    screen = Screen()
+    reporter = make_reporter(screen)
+    assert isinstance(reporter, BarReporter)
+    with reporter.track("outer [x]", total=10, unit="steps") as outer:
+        outer.advance(5, loss=2.5)
+        with reporter.track("inner", total=None, unit="rows") as inner:
+            inner.set(3)
+        reporter.warn("between")
+    with pytest.raises(ZeroDivisionError), reporter.track("broken", total=1, unit="step"):
+        raise ZeroDivisionError
+    text = screen.getvalue()
+    assert "outer [x]: 5 steps in " in text and "inner: 3 rows in " in text and "between" in text and "broken:" not in text
+    assert text.endswith("\x1b[?25h") or "\x1b[?25h" in text, "the cursor is shown again"
+
+
+def test_json_takes_what_results_hold(capsys):
+    @dataclass
+    class Result:
+        path: Path
+        loss: float
+
+    print_json(
+        {"result": Result(Path("运行"), float("nan")), "array": np.arange(2), "number": np.float32(0.5), "set": {1}, 3: (None, True)}
+    )
+    out = capsys.readouterr().out
+    assert "运行" in out
+    assert json.loads(out) == {"result": {"path": "运行", "loss": None}, "array": [0, 1], "number": 0.5, "set": [1], "3": [None, True]}
