@@ -50,7 +50,7 @@ TEST := $(VENV)/.test$(if $(TORCH),-$(TORCH))
 .PHONY: help install quickstart test check format bench bench-peers clean
 
 help:
-	@sed -n '3,18p' Makefile | cut -c3-
+	@sed -n '3,/^$$/p' Makefile | cut -c3-
 
 install: $(TEST)
 	@echo "ready: $(BIN)/beichen --help"

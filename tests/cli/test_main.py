@@ -111,7 +111,12 @@ def test_the_commands_code_is_the_programs(command):
 def test_settings(command, tmp_path, capsys):
     seen = []
     command.settings_class = lambda: Settings
-    command.run = lambda arguments: seen.append((arguments.settings, arguments.loud)) or 0
+
+    def run(arguments):
+        seen.append((arguments.settings, arguments.loud))
+        return 0
+
+    command.run = run
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("size: 5\n")
     assert main(["toy", "--size", "4"]) == 0
