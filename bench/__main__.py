@@ -1,0 +1,82 @@
+"""python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
+python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
+
+Records go to bench/results.jsonl, the page to bench/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import records, report
+
+SPEED_PARTS = ("train", "table", "decode")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is asked for, store it, print it."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="train, table, decode; or: race FILE...")
+    parser.add_argument("--rounds", type=int, default=5, help="repeats of every contender (default %(default)s)")
+    parser.add_argument("--compiled", action="store_true", help="also transformers under torch.compile (minutes of compiling)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="race: minutes of training (default %(default)s)")
+    parser.add_argument("--out", help="race: folder of the run (default runs/race-<date>)")
+    parser.add_argument("--discard", action="store_true", help="print only, store nothing")
+    parser.add_argument("--recipe", help="race: another recipe than recipes/telechat2/race_10min.yaml")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if "--" in given else len(given)
+    options, overrides = parser.parse_args(given[:end]), given[end + 1 :]  # behind --: settings of the recipe
+    race = options.parts[:1] == ["race"]
+    unknown = [] if race else [part for part in options.parts if part not in SPEED_PARTS]
+    if unknown or (overrides and not race) or (race and len(options.parts) < 2):
+        parser.error(f"not understood: {' '.join(unknown or given)}; expected {', '.join(SPEED_PARTS)}, or race FILE... [-- --key value]")
+    found = _race(options, overrides) if race else _speed(options)
+    if not options.discard:
+        records.append(found)
+        report.write_page(records.read())
+    for section in dict.fromkeys(record.section for record in found):
+        print(report.section_text(section, report.newest(found, section)), end="\n\n")
+    return 0
+
+
+def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
+    import torch
+
+    from beichen.util.device import set_threads
+    from bench import decoding, time_table, training_step
+
+    set_threads(options.threads)
+    torch.manual_seed(0)
+    run, parts = records.begin_run(), options.parts or SPEED_PARTS
+    found: list[records.BenchResult] = []
+    if "train" in parts:
+        print("training steps", file=sys.stderr, flush=True)
+        found += training_step.measure(run, rounds=options.rounds, compiled=options.compiled)
+    if "table" in parts:
+        print("time by operation", file=sys.stderr, flush=True)
+        found += time_table.measure(run, records.FOLDER / report.PICTURE)
+    if "decode" in parts:
+        print("decoding", file=sys.stderr, flush=True)
+        found += decoding.measure(run, rounds=options.rounds, compiled=options.compiled)
+    return found
+
+
+def _race(options: argparse.Namespace, overrides: list[str]) -> list[records.BenchResult]:
+    from beichen.cli.terminal import make_reporter
+    from beichen.config import parse_settings
+    from beichen.train.settings import TrainRecipe
+    from bench import learning_race
+
+    run = records.begin_run()
+    out = options.out or f"runs/race-{run.date.replace(' ', '-').replace(':', '')}"
+    recipe = Path(options.recipe) if options.recipe else learning_race.RECIPE
+    words = ["--out", out, "--budget.minutes", str(options.minutes), "--data.files", *options.parts[1:], *overrides]
+    return learning_race.measure(run, options.parts[1:], parse_settings(TrainRecipe, words, [recipe]), make_reporter())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

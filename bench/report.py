@@ -1,0 +1,92 @@
+"""``RESULTS.md`` from the records: for each section its newest run, with ratios, shares of the ceiling and the aims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.learning_race import RIVALS
+from bench.records import FOLDER, BenchResult
+
+RESULTS_PAGE = FOLDER / "RESULTS.md"
+PICTURE = "time_table.png"
+PEAK_AIM = 0.75
+TITLES = {
+    "training": "Training step",
+    "time table": "Time of a step by operation",
+    "decoding": "Decoding",
+    "learning race": "Learning race",
+}
+
+
+def newest(records: Sequence[BenchResult], section: str) -> list[BenchResult]:
+    """The rows of the section's last run."""
+    rows = [record for record in records if record.section == section]
+    return [record for record in rows if record.run == rows[-1].run]
+
+
+def ratios(rows: Sequence[BenchResult]) -> list[tuple[str, float, float]]:
+    """(what is compared, ratio, aim) for a run of training or decoding: ours over the best of theirs."""
+    speed = {row.what: row.value for row in rows if row.unit == "tok/s"}
+    found = []
+    for label, mine, pattern, aim in (
+        ("training step, float32 master weights: ours / transformers autocast", "ours", "transformers autocast", 1.5),
+        ("training step: ours / transformers pure bf16", "ours", "transformers pure bf16", 1.1),
+        ("decoding alone: ours / transformers", "1 rows: ours", "1 rows: transformers", 3.0),
+        ("decoding 16 sequences: ours / transformers", "16 rows: ours", "16 rows: transformers", 1.5),
+    ):
+        theirs = {name: value for name, value in speed.items() if name.startswith(pattern)}
+        if mine in speed and theirs:
+            best = max(theirs, key=lambda name: theirs[name])
+            found.append((f"{label} ({best.removeprefix(pattern).strip(', ') or 'its best'})", speed[mine] / theirs[best], aim))
+    return found
+
+
+def as_table(rows: Sequence[BenchResult]) -> str:
+    """One Markdown row a record."""
+    lines = ["| what | median | unit | ± | runs | ceiling | of ceiling | settings |", "|---|---:|---|---:|---:|---:|---:|---|"]
+    for row in rows:
+        ceiling = "" if row.ceiling is None else f"{row.ceiling:,.5g}"
+        share = "" if row.ceiling is None else f"{row.value / row.ceiling:.0%}"
+        cells = [row.what, _figure(row.value), row.unit, _figure(row.spread), str(row.runs), ceiling, share, row.settings]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def section_text(section: str, rows: Sequence[BenchResult]) -> str:
+    """A section of the page, also printed after a run."""
+    first = rows[0]
+    parts = [
+        f"## {TITLES[section]}",
+        f"`{first.command}` at {first.commit}, {first.date}; {first.machine}; torch {first.torch}.",
+        as_table(rows),
+    ]
+    verdicts = [f"- {label}: **{ratio:.2f} x** (aim {aim:g} x)" for label, ratio, aim in ratios(rows)]
+    if section == "training":
+        verdicts += [
+            f"- share of the bf16 matmul peak: **{row.value / row.ceiling:.0%}** (aim {PEAK_AIM:.0%})"
+            for row in rows
+            if row.what == "ours" and row.ceiling
+        ]
+    if section == "learning race":
+        details = ", ".join(f"{name} {value:,.0f}" for name, value in first.details.items())
+        verdicts += [f"- {details}", *(f"- {name}: {value} (to beat)" for name, value in RIVALS.items())]
+    if section == "time table":
+        parts.append(f"![time of a step by operation]({PICTURE})")
+    if verdicts:
+        parts.append("\n".join(verdicts))
+    return "\n\n".join(parts)
+
+
+def write_page(records: Sequence[BenchResult], path: Path = RESULTS_PAGE) -> None:
+    """Render the whole page."""
+    head = (
+        "# Results\n\nRendered from `results.jsonl` by `make bench`; do not edit. Medians; ± is half the range of the repeats. "
+        "Contenders of a section took turns in one run, so ratios hold where absolute figures drift."
+    )
+    sections = [section_text(section, newest(records, section)) for section in TITLES if any(row.section == section for row in records)]
+    path.write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8", newline="\n")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
