@@ -1,0 +1,118 @@
+"""The main job, from text to a model that talks: each stage is one call of the program's own areas.
+
+In: ``QuickstartSettings``. Out: a run folder that ``beichen chat`` opens, with the same weights in Llama layout in ``llama/``, and
+``Report``. A folder that already holds a run is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from beichen.checkpoints.llama_export import export_llama
+from beichen.errors import StorageError
+from beichen.inference.language_model import LanguageModel, load
+from beichen.quickstart.examination import examine, sample_dialogues
+from beichen.quickstart.material import Material, bundled_material, users_material
+from beichen.quickstart.plan import BUNDLED_MINUTES, Plan, make_plan
+from beichen.quickstart.recipes import fine_tuning_recipe, pretraining_recipe
+from beichen.quickstart.report import Report, write_report
+from beichen.train.run import TrainResult, train
+from beichen.train.settings import TrainRecipe
+from beichen.util.device import choose_device, set_threads
+from beichen.util.files import next_numbered_folder, prepare_folder
+from beichen.util.machine import measure_matmul_peak
+from beichen.util.progress import SILENT, Reporter
+
+PRETRAINING, FINE_TUNING, LLAMA, MATERIAL = "pretraining", "fine-tuning", "llama", "material"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartSettings:
+    """What the user may say; everything else is planned from what the machine is measured to do."""
+
+    out: str | None = None  # default: runs/quickstart-NNN
+    corpus: tuple[str, ...] = ()  # default: text that the package generates
+    dialogues: tuple[str, ...] = ()
+    minutes: float = BUNDLED_MINUTES  # of training, both stages together
+    seed: int = 0
+    device: str | None = None
+    threads: int | None = None
+
+
+def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Report:
+    """Run everything. Raises StorageError when ``out`` holds a run already, and the errors of the stages."""
+    began = time.monotonic()
+    folder = _run_folder(settings.out)
+    set_threads(settings.threads)
+    plan = _plan(settings, reporter)
+    material = _material(settings, plan, folder / MATERIAL, reporter)
+    pretrained = _stage(reporter, pretraining_recipe(settings, plan, material, folder / PRETRAINING))
+    final, tuned = pretrained.folder, None
+    if material.dialogues:
+        tuned = _stage(reporter, fine_tuning_recipe(settings, plan, material, folder / FINE_TUNING, start_from=pretrained.folder))
+        final = tuned.folder
+    model = _publish(final, folder, settings, plan, reporter)
+    marks = examine(model, material.examination, folder / "answers.jsonl", reporter) if material.examination else None
+    samples = sample_dialogues(model, material.questions) if material.dialogues else ()
+    return write_report(
+        folder, plan=plan, material=material, pretrained=pretrained, tuned=tuned, marks=marks, samples=samples,
+        seconds=time.monotonic() - began, reporter=reporter,
+    )  # fmt: skip
+
+
+def _run_folder(out: str | None) -> Path:
+    if out is None:
+        return next_numbered_folder("runs/quickstart")
+    folder = prepare_folder(out)
+    if any(folder.iterdir()):
+        raise StorageError(
+            f"--out {folder}: holds a run, or other files",
+            remedy=f"talk with its model (`beichen chat {folder}`), go on training it (`beichen train`, model.start_from), or give a new folder",
+        )
+    return folder
+
+
+def _plan(settings: QuickstartSettings, reporter: Reporter) -> Plan:
+    device = choose_device(settings.device)
+    with reporter.track("measuring this machine", total=2, unit="formats") as task:
+        peaks = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            peaks[dtype] = measure_matmul_peak(dtype, sizes=(1024, 2048), device=device)
+            task.advance()
+    plan = make_plan(
+        float32_peak=peaks[torch.float32], bfloat16_peak=peaks[torch.bfloat16], minutes=settings.minutes,
+        bundled=not settings.corpus, with_dialogues=bool(settings.dialogues) or not settings.corpus,
+    )  # fmt: skip
+    for reason in plan.reasons:
+        reporter.line(f"plan: {reason}")
+    return plan
+
+
+def _material(settings: QuickstartSettings, plan: Plan, folder: Path, reporter: Reporter) -> Material:
+    if settings.corpus:
+        return users_material(settings.corpus, settings.dialogues, reporter)
+    return bundled_material(folder, plan, seed=settings.seed, reporter=reporter)
+
+
+def _stage(reporter: Reporter, recipe: TrainRecipe) -> TrainResult:
+    result = train(recipe, reporter)
+    if not result.finished:
+        raise KeyboardInterrupt
+    quality = "" if result.bits_per_byte is None else f", held-out {result.bits_per_byte:.3f} bits per byte"
+    reporter.line(
+        f"{result.folder.name}: {result.tokens:,} tokens in {result.seconds / 60:.1f} min, {result.tokens_per_second:,.0f} tokens/s{quality}"
+    )
+    return result
+
+
+def _publish(trained: Path, folder: Path, settings: QuickstartSettings, plan: Plan, reporter: Reporter) -> LanguageModel:
+    """The trained model into the run's own folder, and beside it in Llama layout; read back as any user would."""
+    load(trained, device="cpu", dtype=plan.dtype).save(folder)
+    export_llama(folder, folder / LLAMA, reporter=reporter)
+    return load(folder, device=settings.device, dtype=plan.dtype, reporter=reporter)
+
+

@@ -1,0 +1,27 @@
+"""Arithmetic of a training step: the count by which speeds are given as a share of the matmul peak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from beichen.checkpoints.loading import load_config
+from beichen.nn.config import DecoderConfig
+from beichen.nn.decoder import Decoder
+
+
+def training_flops_per_token(config: DecoderConfig, sequence_length: int) -> float:
+    """6 x (non-embedding + head parameters) + 12 x layers x hidden x sequence; the second term counts unmasked attention."""
+    with torch.device("meta"):
+        decoder = Decoder(config)
+    parameters = sum(parameter.numel() for parameter in decoder.parameters())
+    embedding = config.vocab_size * config.hidden_size
+    multiplied = parameters if config.tie_word_embeddings else parameters - embedding
+    return 6.0 * multiplied + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length
+
+
+def flops_per_token(folder: Path | str) -> float:
+    """Of a trained checkpoint, at the length that it was trained on."""
+    config, _, _ = load_config(folder)
+    return training_flops_per_token(config, config.max_position_embeddings)
