@@ -75,12 +75,13 @@ def test_too_long_is_shortened_at_an_answer_and_counted() -> None:
         dialogue((20, False), (3, True)),  # no target fits
         dialogue((5, False)),  # nothing is scored
         dialogue((1, True)),  # a first id is never a target
+        dialogue((1, True), (20, False), (3, True)),  # so this one has none that fits
     ]
     tokens = collect(dialogues, 10)
     assert tokens.lengths.tolist() == [11, 5, 11]
     account = tokens.account
     assert {name: (tally.items, tally.size) for name, tally in account.dropped.items()} == {
-        "no scored token fits into a row": (1, 23),
+        "no scored token fits into a row": (2, 47),
         "nothing in it is scored": (2, 6),
     }
     assert {name: (tally.items, tally.size) for name, tally in account.noted.items()} == {
@@ -90,7 +91,7 @@ def test_too_long_is_shortened_at_an_answer_and_counted() -> None:
     account.check()
     strict = collect(dialogues, 10, "drop")
     assert strict.lengths.tolist() == [11]
-    assert strict.account.dropped["longer than a row"].items == 3
+    assert strict.account.dropped["longer than a row"].items == 4
 
 
 def test_nothing_left_is_an_error() -> None:

@@ -49,6 +49,12 @@ def test_both_parts_together_are_the_corpus(
     assert account.used.items == len(TEXTS) and account.used.size == sum(len(text.encode()) for text in TEXTS)
 
 
+def test_the_fraction_itself_is_not_held_out(tmp_path: Path) -> None:
+    positions = sorted(map(split_position, TEXTS))
+    corpus = encode_documents(documents_of(TEXTS), ByteTokenizer(), tmp_path / "out", held_out_fraction=positions[20])
+    assert corpus.held_out is not None and corpus.held_out.num_documents == 20
+
+
 def test_dropped_documents_are_in_the_account(tmp_path: Path) -> None:
     path = corpus_file(tmp_path, [*TEXTS, " ", "\n"])
     with path.open("a") as file:

@@ -108,6 +108,9 @@ def test_weights_count_epochs(tmp_path: Path) -> None:
         assert [sum(part.values()) for part in epochs[-1]] == [40, 10, 25]
     assert epochs[0][1] + epochs[1][1] == epochs[2][1] + epochs[3][1] == Counter(range(20))
     assert sum((epoch[2] for epoch in epochs), Counter()) == Counter(dict.fromkeys(range(20), 5))
+    third = Mixture([stores[0]], [1 / 3])
+    drawn = [third.epoch(0, epoch)[1].tolist() for epoch in range(3)]
+    assert [len(part) for part in drawn] == [6, 7, 7] and sorted(number for part in drawn for number in part) == list(range(20))
     rows = PretrainingRows(mixture, sequence_length=16, seed=0)
     last = PretrainingRows(mixture, sequence_length=16, seed=0).row(60)
     for index in range(61):

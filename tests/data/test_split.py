@@ -18,6 +18,7 @@ def test_larger_fractions_hold_out_more_of_the_same() -> None:
     parts = [{text for text in texts if is_held_out(text, fraction)} for fraction in (0.0, 0.05, 0.1, 1.0)]
     assert parts[0] == set() and parts[1] < parts[2] < parts[3] == set(texts)
     assert 60 < len(parts[1]) < 140
+    assert not is_held_out("a", split_position("a"))  # under the fraction, not at it
 
 
 def test_learning_race_split() -> None:
