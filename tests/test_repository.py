@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -33,6 +35,32 @@ def test_every_dependency_is_locked_and_defended(name):
         plain(line.split("`")[1]) for line in (REPOSITORY / "docs/dependencies.md").read_text().splitlines() if line.startswith("| `")
     }
     assert name in defended, "missing in docs/dependencies.md"
+
+
+IMPORT_NAMES = {"yaml": "pyyaml"}  # where the module is not called like its distribution
+
+
+def third_party(folder: str) -> set[str]:
+    """Distributions that the Python files of a folder import, at their top or late."""
+    found: set[str] = set()
+    for path in (REPOSITORY / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    ours = {"beichen", "bench", "tests"} | sys.stdlib_module_names
+    return {IMPORT_NAMES.get(name, name) for name in found - ours}
+
+
+def test_the_package_imports_what_it_declares_and_declares_what_it_imports():
+    core = {plain(name) for name in PROJECT["dependencies"]}
+    assert core <= third_party("beichen"), "declared and never imported"
+    assert third_party("beichen") - core <= {plain(name) for name in EXTRAS["parquet"]}
+
+
+def test_tests_and_benchmarks_import_what_is_declared():
+    assert third_party("tests") | third_party("bench") <= set(ASKED)
 
 
 def test_one_version_of_torch_everywhere():
