@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         "instruction sets": ", ".join(sets) or "not known",
         "memory": byte_count(memory) if memory else "not known",
         "compiler": hardware["compiler"] or "none: some parts run more slowly",
+        "compiled kernels": facts["kernels"]["reason"],
         "devices": ", ".join(facts["devices"]),
         "number format": f"{facts['default_dtype']} on {facts['default_device']} unless told otherwise",
         **{f"matmul peak {name}": f"{value:.0f} GFLOP/s" for name, value in facts["matmul_peak_gflops"].items()},
@@ -42,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _facts(*, measure: bool) -> dict[str, Any]:
     import torch
 
+    from beichen.nn.kernels import status
     from beichen.util.device import available_devices, choose_device, choose_dtype, set_threads
     from beichen.util.machine import hardware_facts, measure_matmul_peak, software_facts
 
-    device = choose_device()
+    device, kernels = choose_device(), status()
     peaks: dict[str, float] = {}
     if measure:
         set_threads()
@@ -53,6 +55,7 @@ def _facts(*, measure: bool) -> dict[str, Any]:
     return {
         "versions": software_facts(),
         "hardware": hardware_facts(),
+        "kernels": {"available": kernels.available, "reason": kernels.reason},
         "devices": available_devices(),
         "device_names": _device_names(),
         "default_device": str(device),

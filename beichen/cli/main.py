@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -103,13 +104,20 @@ def _dispatch(argv: Sequence[str]) -> int:
     return code
 
 
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """A warning of the library as one line, without the place in the code."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0 done, 2 a user's fault, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal in another encoding shows '?' for what it cannot show
             stream.reconfigure(errors="replace")
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except BeichenError as fault:

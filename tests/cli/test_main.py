@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,18 @@ def test_a_users_fault_is_two_lines(command, capsys):
     command.run = run
     assert main(["toy"]) == 2
     assert capsys.readouterr().err == "error: corpus.jsonl:3: not JSON\n  remedy: mend the line\n"
+
+
+def test_a_warning_of_the_library_is_one_line(command, capsys):
+    def run(arguments):
+        warnings.warn("no compiler: slower", stacklevel=1)
+        return 0
+
+    command.run = run
+    shown = warnings.showwarning
+    assert main(["toy"]) == 0
+    assert capsys.readouterr().err == "warning: no compiler: slower\n"
+    assert warnings.showwarning is shown
 
 
 def test_the_programs_own_fault_keeps_its_traceback(command):
