@@ -25,6 +25,7 @@ from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import next_numbered_folder, prepare_folder
 from beichen.util.machine import measure_matmul_peak
+from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
 PRETRAINING, FINE_TUNING, LLAMA, MATERIAL = "pretraining", "fine-tuning", "llama", "material"
@@ -48,6 +49,7 @@ def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Rep
     began = time.monotonic()
     folder = _run_folder(settings.out)
     set_threads(settings.threads)
+    keep_freed_memory()
     plan = _plan(settings, reporter)
     material = _material(settings, plan, folder / MATERIAL, reporter)
     pretrained = _stage(reporter, pretraining_recipe(settings, plan, material, folder / PRETRAINING))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from beichen.errors import CheckpointError
+from beichen.nn import kernels
 from beichen.nn.decoder import Decoder
 from beichen.train.orthogonal import orthogonalize
 from beichen.train.settings import OptimizerSettings
@@ -31,6 +32,24 @@ class _Slot:
     weight_decay: float
     moments: list[Tensor]
     parts: list[int] = field(default_factory=list)  # Muon: rows of the matrices that are fused in this one
+
+    @property
+    def gradient(self) -> Tensor:
+        """The summed gradient; only slots that have one are asked."""
+        gradient = self.parameter.grad
+        assert gradient is not None
+        return gradient
+
+    @property
+    def rounded(self) -> Tensor | None:
+        """The parameter, where it is a copy of the master in another format."""
+        return None if self.master.data_ptr() == self.parameter.data_ptr() else self.parameter.detach()
+
+    @torch.no_grad()
+    def round(self) -> None:
+        """Master into parameter."""
+        if self.rounded is not None:
+            self.parameter.copy_(self.master)
 
 
 class Optimizer:
@@ -53,67 +72,60 @@ class Optimizer:
             rate = rates.get(name, rate)
         values = parameter.detach()
         slot = _Slot(
-            name=name, parameter=values, master=values if values.dtype == torch.float32 else values.float(),
+            name=name, parameter=parameter, master=values if values.dtype == torch.float32 else values.float(),
             learning_rate=rate, weight_decay=settings.weight_decay if is_matrix else 0.0,
             moments=[torch.zeros(values.shape, dtype=torch.float32, device=values.device) for _ in range(1 if use_muon else 2)],
             parts=_fused_parts(decoder, name, parameter) if use_muon else [],
         )  # fmt: skip
-        slot.parameter = parameter
         (self._muon if use_muon else self._adamw).append(slot)
 
     @torch.no_grad()
     def step(self, rate_factor: float, target_count: int) -> float:
         """Divide summed gradients by ``target_count``, clip, update, and clear them.  -> gradient norm before clipping"""
         self.steps += 1
-        gradients = [slot.parameter.grad for slot in (*self._adamw, *self._muon) if slot.parameter.grad is not None]
-        norm = math.sqrt(sum(float(torch.linalg.vector_norm(gradient, dtype=torch.float32)) ** 2 for gradient in gradients)) / target_count
+        adamw = [slot for slot in self._adamw if slot.parameter.grad is not None]
+        muon = [slot for slot in self._muon if slot.parameter.grad is not None]
+        norm = math.sqrt(_sum_of_squares([slot.gradient for slot in (*adamw, *muon)])) / target_count
         scale = 1.0 / target_count
         if self.settings.clip_norm and norm > self.settings.clip_norm:
             scale *= self.settings.clip_norm / norm
-        for slot in self._adamw:
-            self._adamw_step(slot, rate_factor, scale)
-        self._muon_step(rate_factor, scale)
-        for slot in (*self._adamw, *self._muon):
+        for slot in adamw:
+            self._adamw_step(slot, slot.learning_rate * rate_factor, scale)
+        self._muon_step(muon, rate_factor, scale)
+        for slot in (*adamw, *muon):
             slot.parameter.grad = None
         return norm
 
-    def _adamw_step(self, slot: _Slot, rate_factor: float, scale: float) -> None:
-        gradient = slot.parameter.grad
-        if gradient is None:
-            return
-        settings, rate = self.settings, slot.learning_rate * rate_factor
-        gradient = gradient.float() * scale
+    def _adamw_step(self, slot: _Slot, rate: float, scale: float) -> None:
+        settings, gradient = self.settings, slot.gradient
         first, second = slot.moments
+        if kernels.can_step(slot.rounded, gradient, slot.master, first, second):
+            kernels.adamw_step(
+                slot.rounded, gradient, slot.master, first, second, learning_rate=rate, beta1=settings.beta1, beta2=settings.beta2,
+                epsilon=settings.epsilon, weight_decay=slot.weight_decay, step=self.steps, gradient_scale=scale,
+            )  # fmt: skip
+            return
+        gradient = gradient.float() * scale
         first.lerp_(gradient, 1.0 - settings.beta1)
-        second.mul_(settings.beta2).addcmul_(gradient, gradient, value=1.0 - settings.beta2)
+        second.lerp_(gradient.square(), 1.0 - settings.beta2)
         correction = math.sqrt(1.0 - settings.beta2**self.steps)
         slot.master.mul_(1.0 - rate * slot.weight_decay)
-        slot.master.addcdiv_(
-            first, (second.sqrt() / correction).add_(settings.epsilon), value=-rate / (1.0 - settings.beta1**self.steps)
-        )
-        _round_into(slot)
+        slot.master.addcdiv_(first, (second.sqrt() / correction).add_(settings.epsilon), value=-rate / (1.0 - settings.beta1**self.steps))
+        slot.round()
 
-    def _muon_step(self, rate_factor: float, scale: float) -> None:
-        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor, _Slot]]] = {}
-        for slot in self._muon:
-            gradient = slot.parameter.grad
-            if gradient is None:
-                continue
-            (momentum,) = slot.moments
-            gradient = gradient.float() * scale
-            momentum.lerp_(gradient, 1.0 - self.settings.momentum)
-            direction = gradient.lerp_(momentum, self.settings.momentum)
-            slot.master.mul_(1.0 - slot.learning_rate * rate_factor * slot.weight_decay)
-            for part, target in zip(direction.split(slot.parts), slot.master.split(slot.parts), strict=True):
-                by_shape.setdefault((part.shape[0], part.shape[1]), []).append((part, target, slot))
-        for (rows, columns), parts in by_shape.items():
-            stacked = torch.stack([part.bfloat16() for part, _, _ in parts])
-            updates = orthogonalize(stacked)
-            shape_factor = math.sqrt(max(1.0, rows / columns))
-            for update, (_, target, slot) in zip(updates, parts, strict=True):
-                target.add_(update.float(), alpha=-slot.learning_rate * rate_factor * shape_factor)
-        for slot in self._muon:
-            _round_into(slot)
+    def _muon_step(self, slots: list[_Slot], rate_factor: float, scale: float) -> None:
+        """Momentum of every matrix; then all matrices of one shape are orthogonalised together."""
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor | None, _Slot]]] = {}
+        for slot in slots:
+            direction = _look_ahead(slot.gradient, slot.moments[0], self.settings.momentum, scale)
+            rounded = [None] * len(slot.parts) if slot.rounded is None else slot.rounded.split(slot.parts)
+            for part, master, copy in zip(direction.split(slot.parts), slot.master.split(slot.parts), rounded, strict=True):
+                by_shape.setdefault(part.shape, []).append((part, master, copy, slot))
+        for shape, matrices in by_shape.items():
+            updates = orthogonalize(torch.stack([part for part, _, _, _ in matrices])).contiguous()
+            for update, (_, master, copy, slot) in zip(updates, matrices, strict=True):
+                rate = slot.learning_rate * rate_factor
+                _apply(update, master, copy, rate=rate * math.sqrt(max(1.0, shape[0] / shape[1])), decay=rate * slot.weight_decay)
 
     def state(self) -> dict[str, Tensor]:
         """Masters and moments by name, for the training state on disk."""
@@ -135,13 +147,34 @@ class Optimizer:
                 )
             target.copy_(tensors[name])
         for slot in (*self._adamw, *self._muon):
-            _round_into(slot)
+            slot.round()
 
 
-@torch.no_grad()
-def _round_into(slot: _Slot) -> None:
-    if slot.parameter.dtype != torch.float32:
-        slot.parameter.copy_(slot.master)
+def _sum_of_squares(gradients: list[Tensor]) -> float:
+    if all(kernels.can_step(gradient) for gradient in gradients):
+        return kernels.sum_of_squares(gradients)
+    return sum(float(torch.linalg.vector_norm(gradient, dtype=torch.float32)) ** 2 for gradient in gradients)
+
+
+def _look_ahead(gradient: Tensor, momentum: Tensor, factor: float, scale: float) -> Tensor:
+    """Update the momentum in place.  -> Nesterov's direction in bf16, like the gradient"""
+    if kernels.can_step(gradient, momentum):
+        direction = torch.empty(gradient.shape, dtype=torch.bfloat16)
+        kernels.muon_direction(gradient, momentum, direction, factor=factor, gradient_scale=scale)
+        return direction
+    wide = gradient.float() * scale
+    momentum.lerp_(wide, 1.0 - factor)
+    return wide.lerp_(momentum, factor).bfloat16()
+
+
+def _apply(update: Tensor, master: Tensor, rounded: Tensor | None, *, rate: float, decay: float) -> None:
+    """master <- (1 - decay) master - rate update, and its rounded copy."""
+    if kernels.can_step(update, master, rounded):
+        kernels.muon_apply(rounded, update, master, rate=rate, decay=decay)
+        return
+    master.mul_(1.0 - decay).add_(update.float(), alpha=-rate)
+    if rounded is not None:
+        rounded.copy_(master)
 
 
 def _fused_parts(decoder: Decoder, name: str, parameter: Tensor) -> list[int]:

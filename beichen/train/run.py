@@ -18,6 +18,7 @@ from beichen.checkpoints.training_state import load_training_state, save_trainin
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
 from beichen.data.loader import Loader
 from beichen.errors import SettingsError
+from beichen.nn import kernels
 from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.held_out import HeldOut, evaluate_held_out
@@ -28,6 +29,7 @@ from beichen.train.preparation import Parts, prepare
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, choose_dtype, set_threads
 from beichen.util.files import FolderLock, prepare_folder, write_atomically
+from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
 SETTINGS, METRICS, RESULT, STATE = "settings.yaml", "metrics.jsonl", "result.json", "state"
@@ -76,6 +78,9 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     set_threads(recipe.threads)
+    keep_freed_memory()
+    if device.type == "cpu":
+        reporter.line(f"kernels: {kernels.status().reason}")
     parts = prepare(recipe, device=device, dtype=dtype, reporter=reporter)
     decoder, state = parts.decoder, LoopState()
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
