@@ -63,6 +63,13 @@ def test_tests_and_benchmarks_import_what_is_declared():
     assert third_party("tests") | third_party("bench") <= set(ASKED)
 
 
+def test_every_file_of_the_package_is_installed():
+    patterns = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    files = [path for path in (REPOSITORY / "beichen").rglob("*.*") if path.is_file() and "__pycache__" not in path.parts]
+    left_out = [path.name for path in files if path.suffix != ".py" and not any(path.match(pattern) for pattern in patterns)]
+    assert set(left_out) <= {"README.md"}
+
+
 def test_one_version_of_torch_everywhere():
     makefile = (REPOSITORY / "Makefile").read_text()
     assert "torch==2.13.0" in PROJECT["dependencies"]
