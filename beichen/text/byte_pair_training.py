@@ -7,17 +7,15 @@ Any text can be encoded and comes back exactly: all 256 bytes are in the vocabul
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from beichen.errors import TokenizerError
-from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import chat_template
 from beichen.text.pre_tokenization import split_pattern
-from beichen.text.tokenizer import SETTINGS_FILE, TEMPLATE_KEY, VOCABULARY_FILE, Tokenizer
+from beichen.text.tokenizer import SETTINGS_FILE, VOCABULARY_FILE, Tokenizer, settings_file, template_settings
 from beichen.util.progress import SILENT, Reporter
 
 TELECHAT2_SPECIALS = (
@@ -93,11 +91,10 @@ def train_tokenizer(
         "unk_token": unknown,
         "additional_special_tokens": [name for name in special_tokens if name not in (start, end, pad, unknown)],
         "clean_up_tokenization_spaces": False,
-        "chat_template": to_jinja(chat_template(template)),
-        TEMPLATE_KEY: template,
+        **template_settings(template),
     }
     files = {
         VOCABULARY_FILE: library.to_str(pretty=True).encode(),
-        SETTINGS_FILE: (json.dumps(settings, ensure_ascii=False, indent=2) + "\n").encode(),
+        SETTINGS_FILE: settings_file(settings),
     }
     return Tokenizer(files, origin="a tokenizer just trained")

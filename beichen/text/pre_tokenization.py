@@ -20,11 +20,11 @@ PATTERNS: dict[str, str] = {
     "qwen2": "|".join(
         (_CONTRACTIONS, r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\p{N}", r" ?[^\s\p{L}\p{N}]+[\r\n]*", *_SPACES),
     ),
-    # Chinese with a small vocabulary: digits and Chinese numerals stand alone, so that place value can be learnt; Han runs
+    # Chinese and English with a small vocabulary: digits and Chinese numerals stand alone, so that place value can be learnt; Han runs
     # are bounded, so that pieces are words rather than clauses; a script never merges with another.
     "han": "|".join(
         (
-            _CONTRACTIONS,
+            rf"{_CONTRACTIONS}(?!\p{{L}})",  # an ending, not the beginning of a quoted word
             r"\p{N}",
             rf"[{_NUMERALS}]",
             rf"(?:(?![{_NUMERALS}])\p{{Han}}){{1,4}}",

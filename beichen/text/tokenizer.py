@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from beichen.errors import TemplateError, TokenizerError
+from beichen.errors import TemplateError, TokenizerError, nearest
 from beichen.text.chat import message_from_mapping, render, render_text
+from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate, chat_template, template_names
 from beichen.text.messages import Message, Rendered
 from beichen.text.tokenizer_json import TokenizerJson
@@ -33,8 +34,8 @@ _KNOWN_ENDS = ("<_end>", "</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>
 class Tokenizer:
     """A vocabulary with its control tokens and its chat format."""
 
-    def __init__(self, files: Mapping[str, bytes], *, origin: str, template: str | None = None) -> None:
-        """``files``: the published files by name. ``template``: the chat format, where the folder's own choice is not wanted."""
+    def __init__(self, files: Mapping[str, bytes], *, origin: str) -> None:
+        """``files``: the published files by name; ``origin``: the folder, for messages."""
         self._files = dict(files)
         self._origin = origin
         self._engine = TokenizerJson(self._files[VOCABULARY_FILE], origin=f"{origin}/{VOCABULARY_FILE}")
@@ -45,10 +46,10 @@ class Tokenizer:
         self.start_id: int | None = self._role("bos_token")
         pad = self._role("pad_token")
         self.pad_id: int = self.end_id if pad is None else pad
-        self._template_name = template or self._find_template()
+        self._template_name = self._find_template()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._files, self._origin, self._template_name)
+        return _rebuild, (self._files, self._origin)
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -149,12 +150,13 @@ class Tokenizer:
         name = value.get("content") if isinstance(value, dict) else value
         if name is None:
             return None
-        if name not in self.special_ids:
+        token = self._engine.token_of(name)
+        if token is None:
             raise TokenizerError(
-                f"{self._origin}/{SETTINGS_FILE}: {key} is '{name}', which {VOCABULARY_FILE} does not have among its control tokens",
+                f"{self._origin}/{SETTINGS_FILE}: {key} is '{name}', which {VOCABULARY_FILE} does not have",
                 remedy="the two files belong to different tokenizers",
             )
-        return self.special_ids[name]
+        return token
 
     def _find_end(self) -> int:
         end = self._role("eos_token")
@@ -169,12 +171,17 @@ class Tokenizer:
         )
 
     def _find_template(self) -> str | None:
-        name = self._settings.get(TEMPLATE_KEY)
-        return None if name is None else chat_template(name).name
+        name, known = self._settings.get(TEMPLATE_KEY), template_names()
+        if name is not None and name not in known:
+            raise TokenizerError(
+                f"{self._origin}/{SETTINGS_FILE}: {TEMPLATE_KEY} is '{name}', which is not known here{nearest(str(name), known)}",
+                remedy=f"known chat formats: {', '.join(known)}",
+            )
+        return name
 
 
 def load_tokenizer(folder: str | Path, *, template: str | None = None) -> Tokenizer:
-    """The tokenizer in a folder; ``template`` chooses another chat format than the folder's."""
+    """The tokenizer in a folder; ``template`` chooses another chat format than the folder's, and is saved with it."""
     source = Path(folder)
     if not source.is_dir():
         raise TokenizerError(
@@ -191,12 +198,24 @@ def load_tokenizer(folder: str | Path, *, template: str | None = None) -> Tokeni
     if VOCABULARY_FILE not in files:
         raise TokenizerError(f"{source}: holds no {VOCABULARY_FILE}", remedy="give a folder that holds a tokenizer, or train one")
     if template is not None:
-        chat_template(template)
-    return Tokenizer(files, origin=str(source), template=template)
+        settings = _parse_settings(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}")
+        files[SETTINGS_FILE] = settings_file({**settings, **template_settings(template)})
+        files.pop("chat_template.jinja", None)
+    return Tokenizer(files, origin=str(source))
 
 
-def _rebuild(files: Mapping[str, bytes], origin: str, template: str | None) -> Tokenizer:
-    return Tokenizer(files, origin=origin, template=template)
+def template_settings(name: str) -> dict[str, str]:
+    """What ``tokenizer_config.json`` says of a chat format: its name for us, its Jinja program for others."""
+    return {"chat_template": to_jinja(chat_template(name)), TEMPLATE_KEY: name}
+
+
+def settings_file(settings: Mapping[str, Any]) -> bytes:
+    """``tokenizer_config.json`` as it is written."""
+    return (json.dumps(settings, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _rebuild(files: Mapping[str, bytes], origin: str) -> Tokenizer:
+    return Tokenizer(files, origin=origin)
 
 
 def _parse_settings(data: bytes | None, origin: str) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class TokenizerJson:
             table[token] = self._piece_bytes(piece, token)
         return table
 
+    def token_of(self, piece: str) -> int | None:
+        """The id of a piece as the file spells it."""
+        return self._vocabulary.get(piece)
+
     def piece_name(self, token: int) -> str:
         """The piece as the file spells it (``Ġhello``)."""
         return self._names.get(token, "")

@@ -50,6 +50,10 @@ def test_han_pieces_are_short_and_scripts_do_not_mix(text):
             assert sum(bool(regex.search(script, piece)) for script in scripts) <= 1
 
 
+def test_an_ending_is_cut_off_and_a_quoted_word_is_not_cut():
+    assert cut("han", "it's 'stop'") == ["it", "'s", " '", "stop", "'"]
+
+
 def test_unknown_pattern_names_the_nearest():
     with pytest.raises(TokenizerError, match="did you mean 'qwen2'"):
         split_pattern("qwen")

@@ -82,11 +82,17 @@ def test_roles_of_control_tokens_come_from_the_settings(tmp_path):
     assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.start_id, tokenizer.template) == (8, 8, None, None)
     with pytest.raises(TemplateError, match="chatml, llama3, telechat2, telechat2-bare"):
         tokenizer.render([{"role": "user", "content": "hi"}])
-    assert load_tokenizer(tmp_path, template="telechat2").stop_ids == (8, 2)
+    chosen = load_tokenizer(tmp_path, template="telechat2")
+    assert (chosen.stop_ids, chosen.end_id) == ((8, 2), 8)
+    chosen.save(tmp_path / "chosen")
+    assert load_tokenizer(tmp_path / "chosen").template == "telechat2"
     (tmp_path / "tokenizer_config.json").unlink()
     assert load_tokenizer(tmp_path).end_id == 2
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "</s>"}))
     with pytest.raises(TokenizerError, match="eos_token is '</s>'"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "beichen_chat_template": "telechat3"}))
+    with pytest.raises(TokenizerError, match="did you mean 'telechat2'"):
         load_tokenizer(tmp_path)
 
 
