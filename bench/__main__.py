@@ -47,9 +47,11 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     import torch
 
     from beichen.util.device import set_threads
+    from beichen.util.memory import keep_freed_memory
     from bench import decoding, time_table, training_step
 
     set_threads(options.threads)
+    keep_freed_memory()  # as training does; the contenders share the process
     torch.manual_seed(0)
     run, parts = records.begin_run(), options.parts or SPEED_PARTS
     found: list[records.BenchResult] = []
