@@ -71,10 +71,10 @@ class _Reader:
         self.faults: list[str] = []
 
     def raise_faults(self) -> None:
+        if len(self.faults) == 1:
+            raise SettingsError(self.faults[0])
         if self.faults:
-            raise SettingsError(
-                "\n".join(self.faults) if len(self.faults) == 1 else "\n  ".join(["several settings are wrong:", *self.faults])
-            )
+            raise SettingsError("\n  ".join(["several settings are wrong:", *self.faults]))
 
     def fault(self, origin: str, message: str) -> object:
         """Notes one fault; ``--a.b: a.b: ...`` would say its key twice."""
