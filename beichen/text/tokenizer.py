@@ -198,8 +198,8 @@ def load_tokenizer(folder: str | Path, *, template: str | None = None) -> Tokeni
     if VOCABULARY_FILE not in files:
         raise TokenizerError(f"{source}: holds no {VOCABULARY_FILE}", remedy="give a folder that holds a tokenizer, or train one")
     if template is not None:
-        settings = _parse_settings(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}")
-        files[SETTINGS_FILE] = settings_file({**settings, **template_settings(template)})
+        chosen = template_settings(template)
+        files[SETTINGS_FILE] = settings_file({**_parse_settings(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}"), **chosen})
         files.pop("chat_template.jinja", None)
     return Tokenizer(files, origin=str(source))
 
