@@ -15,9 +15,9 @@ WEEKDAYS = {
 _WEEKDAY_SIZES = (2, 7, 999)
 _WEEKDAY_QUESTIONS = {
     (1, "zh"): ("今天{day}，{n}天后是星期几？", "今天是{day}，再过{n}天是星期几？", "{day}之后{n}天是星期几？"),
-    (1, "en"): ("Today is {day}. Which weekday is it in {n} days?", "Which day is {n} days after {day}?"),
+    (1, "en"): ("Today is {day}. Which weekday is it in {n} days?", "Which day is {n} days after {day}?", "{day} plus {n} days?"),
     (-1, "zh"): ("今天{day}，{n}天前是星期几？", "今天是{day}，{n}天以前是星期几？", "{day}之前{n}天是星期几？"),
-    (-1, "en"): ("Today is {day}. Which weekday was it {n} days ago?", "Which day is {n} days before {day}?"),
+    (-1, "en"): ("Today is {day}. Which weekday was it {n} days ago?", "Which day is {n} days before {day}?", "{day} minus {n} days?"),
 }
 _STEPS = {
     (1, "zh"): "{division}，{day}往后{rest}天。",
@@ -78,7 +78,7 @@ WEEKDAY = Skill(
     lesson_zh="一个星期有七天，七天以后又是同一天。所以只要看天数除以七的余数，再往后或往前数。",
     lesson_en="A week has seven days, so only the remainder after division by seven matters; then count forward or back.",
     num_problems=_WEEKDAY_SIZES[0] * _WEEKDAY_SIZES[1] * _WEEKDAY_SIZES[2],
-    num_phrasings=10,
+    num_phrasings=12,
     guess_baseline=0.2,
     problem=_weekday_problem,
     dialogue=_weekday_dialogue,
