@@ -17,18 +17,27 @@ _FORWARD = ("attention_forward", "pppppp llllll fi")
 _BACKWARD = ("attention_backward", "pppppppp llllll fi")
 
 
+def attention_without_gradient(
+    qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor, out: Tensor, heads: int, kv_heads: int, scale: float
+) -> Tensor:
+    """Fill ``out`` [rows, tokens, n * d].  -> log2 of the sums of exponentials [rows, heads, tokens], for the gradient"""
+    rows, tokens, width = qkv.shape
+    logsum = torch.empty(rows, heads, tokens)
+    sizes = (rows, cos.shape[0], tokens, heads, kv_heads, width // (heads + 2 * kv_heads), scale)
+    pointers = (t.data_ptr() for t in (qkv, cos, sin, first_visible, out, logsum))
+    build.function(*_FORWARD)(*pointers, *sizes, torch.get_num_threads())
+    return logsum
+
+
 class _RopeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor, heads: int, kv_heads: int, scale: float) -> Tensor:
         rows, tokens, width = qkv.shape
         dim = width // (heads + 2 * kv_heads)
         out = qkv.new_empty(rows, tokens, heads * dim)
-        logsum = torch.empty(rows, heads, tokens)
-        sizes = (rows, cos.shape[0], tokens, heads, kv_heads, dim, scale)
-        inputs = (qkv, cos, sin, first_visible)
-        build.function(*_FORWARD)(*(t.data_ptr() for t in (*inputs, out, logsum)), *sizes, torch.get_num_threads())
-        ctx.save_for_backward(*inputs, out, logsum)
-        ctx.sizes = sizes
+        logsum = attention_without_gradient(qkv, cos, sin, first_visible, out, heads, kv_heads, scale)
+        ctx.save_for_backward(qkv, cos, sin, first_visible, out, logsum)
+        ctx.sizes = (rows, cos.shape[0], tokens, heads, kv_heads, dim, scale)
         return out
 
     @staticmethod

@@ -1,0 +1,150 @@
+// Decoding: the linear layer of a few rows, attention over the cache, and one step of a whole decoder in one call.
+#include "cached_attention.h"
+#include <omp.h>
+
+namespace {
+thread_local Scratch private_scratch;
+thread_local Scratch call_scratch;
+
+// bf16 rows copied to `stride` apart, zero beyond their end.
+void pad_rows(const bf16 *x, long rows, long size, long padded, long stride, bf16 *out) {
+    for (long r = 0; r < padded; r++) {
+        if (r < rows) memcpy(out + r * stride, x + r * size, size * sizeof(bf16));
+        const long filled = r < rows ? size : 0;
+        memset(out + r * stride + filled, 0, (stride - filled) * sizeof(bf16));
+    }
+}
+}  // namespace
+
+KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, float *wide, bf16 *narrow_out, long rows, long K, long N, int threads) {
+    const long stride = padded_columns(K), padded = padded_rows(rows);
+    call_scratch.reserve(padded * stride * sizeof(bf16) + (wide ? 0 : rows * N * sizeof(float)) + 256);
+    bf16 *xs = call_scratch.take<bf16>(padded * stride);
+    float *y = wide ? wide : call_scratch.take<float>(rows * N);
+    pad_rows(x, rows, K, padded, stride, xs);
+#pragma omp parallel num_threads(threads) if (K * N > WORTH_A_THREAD)
+    {
+        const Share part = share(N, omp_get_thread_num(), omp_get_num_threads());
+        few_row_linear(xs, stride, rows, w, K, part.from, part.to, bias, y, N);
+        if (!wide) for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
+            store_bf16(narrow_out + r * N + part.from + c, load_float(y + r * N + part.from + c, p), p);
+        });
+    }
+}
+
+// Appends the turned keys and the values of `tokens` new columns behind `past`; then, if out, every new query attends to
+// columns first_visible .. itself. qkv [rows, tokens, (heads + 2 kv_heads) dim]; cos, sin [1 or rows, tokens, dim / 2].
+KERNEL void attention_cached(const bf16 *qkv, const float *cos, const float *sin, const int32_t *first_visible, bf16 *keys, bf16 *values, bf16 *out, long rows, long table_rows,
+                             long tokens, long heads, long kv_heads, long dim, long capacity, long past, float scale, int threads) {
+    const Cache cache{keys, values, kv_heads, capacity, dim};
+    const long width = (heads + 2 * kv_heads) * dim, half = dim / 2, group = heads / kv_heads;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (rows * tokens * (past + tokens) * heads * dim > WORTH_A_THREAD)
+    for (long task = 0; task < rows * kv_heads; task++) {
+        const long row = task / kv_heads, kv = task % kv_heads;
+        private_scratch.reserve((past + tokens + 32) * sizeof(float) + padded_columns(dim) * sizeof(bf16) + 256);
+        float *scores = private_scratch.take<float>(past + tokens + 32);
+        bf16 *q = private_scratch.take<bf16>(padded_columns(dim));
+        memset(q, 0, padded_columns(dim) * sizeof(bf16));
+        bf16 *k_rows = keys + cache.at(row, kv), *v_rows = values + cache.at(row, kv);
+        const bf16 *x = qkv + row * tokens * width;
+        const float *c = cos + (table_rows == 1 ? 0 : row) * tokens * half, *s = sin + (table_rows == 1 ? 0 : row) * tokens * half;
+        auto turn = [&](const bf16 *head, long t, bf16 *to) { turn_head([&](long p, auto part) { return load_bf16(head + p, part); }, c + t * half, s + t * half, dim, to); };
+        for (long t = 0; t < tokens; t++) {
+            turn(x + t * width + (heads + kv) * dim, t, k_rows + (past + t) * dim);
+            memcpy(v_rows + (past + t) * dim, x + t * width + (heads + kv_heads + kv) * dim, dim * sizeof(bf16));
+        }
+        for (long t = 0; out && t < tokens; t++) for (long h = kv * group; h < (kv + 1) * group; h++) {
+            turn(x + t * width + h * dim, t, q);
+            const long from = first_visible ? first_visible[row * tokens + t] : 0;
+            attend_one(q, k_rows, v_rows, dim, from, past + t + 1, scale, scores, out + ((row * tokens + t) * heads + h) * dim);
+        }
+    }
+}
+
+struct LayerPointers {
+    const bf16 *attention_norm, *qkv, *qkv_bias, *output, *output_bias, *feed_forward_norm, *gate_up, *gate_up_bias, *down, *down_bias;
+};
+
+// One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
+// keys, values: [layers, rows, kv_heads, capacity, dim]. Five meetings of the threads a layer; what is small, every
+// thread computes for itself.
+KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const int32_t *first_visible, bf16 *keys,
+                        bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate, long capacity, long past,
+                        float eps, float scale, int residual_after_norm, int threads) {
+    const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
+    const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F);
+    call_scratch.reserve(rows * (W + hidden + 2 * F) * 4 + padded * (as + fs) * 2 + 1024);
+    float *qkv = call_scratch.take<float>(rows * W), *update = call_scratch.take<float>(rows * hidden), *gate_up = call_scratch.take<float>(rows * 2 * F);
+    bf16 *mixed = call_scratch.take<bf16>(padded * as), *active = call_scratch.take<bf16>(padded * fs);
+    memset(mixed, 0, padded * as * sizeof(bf16));
+    memset(active, 0, padded * fs * sizeof(bf16));
+#pragma omp parallel num_threads(threads)
+    {
+        const int id = omp_get_thread_num(), count = omp_get_num_threads();
+        private_scratch.reserve((past + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024);
+        float *scores = private_scratch.take<float>(past + 48);
+        bf16 *q = private_scratch.take<bf16>(padded_columns(dim)), *residual = private_scratch.take<bf16>(rows * hidden), *normed = private_scratch.take<bf16>(padded * hs);
+        memset(q, 0, padded_columns(dim) * sizeof(bf16));
+        memset(normed, 0, padded * hs * sizeof(bf16));
+        memcpy(residual, x, rows * hidden * sizeof(bf16));
+
+        auto add_norm = [&](const float *added, const bf16 *weight, bool keep_normed) {
+            for (long r = 0; r < rows; r++) {
+                bf16 *total = residual + r * hidden, *to = normed + r * hs;
+                vec squares = {};
+                sixteens(hidden, [&](long c, auto part) {
+                    vec v = load_bf16(total + c, part);
+                    if (added) v = rounded(v + rounded(load_float(added + r * hidden + c, part)));
+                    store_bf16(total + c, v, part);
+                    squares = fma(v, v, squares);
+                });
+                const float factor = 1 / std::sqrt(sum(squares) / hidden + eps);
+                sixteens(hidden, [&](long c, auto part) {
+                    vec v = load_bf16(weight + c, part) * rounded(load_bf16(total + c, part) * factor);
+                    store_bf16(to + c, v, part);
+                    if (keep_normed) store_bf16(total + c, v, part);
+                });
+            }
+        };
+        auto linear = [&](const bf16 *from, long stride, long K, const bf16 *w, const bf16 *bias, Share part, float *to, long N) {
+            few_row_linear(from, stride, rows, w, K, part.from, part.to, bias, to, N);
+        };
+
+        for (long l = 0; l < num_layers; l++) {
+            const LayerPointers &layer = layers[l];
+            const Cache cache{keys + l * rows * kv_heads * capacity * dim, values + l * rows * kv_heads * capacity * dim, kv_heads, capacity, dim};
+            add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
+            linear(normed, hs, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
+#pragma omp barrier
+            for (long task = id; task < rows * kv_heads; task += count) {
+                const long row = task / kv_heads, kv = task % kv_heads, from = first_visible ? first_visible[row] : 0;
+                const float *c = cos + row * half, *s = sin + row * half, *heads_of = qkv + row * W, *v = heads_of + (heads + kv_heads + kv) * dim;
+                bf16 *k_rows = cache.keys + cache.at(row, kv), *v_rows = cache.values + cache.at(row, kv);
+                auto turn = [&](const float *head, bf16 *to) { turn_head([&](long p, auto part) { return rounded(load_float(head + p, part)); }, c, s, dim, to); };
+                turn(heads_of + (heads + kv) * dim, k_rows + past * dim);
+                sixteens(dim, [&](long p, auto part) { store_bf16(v_rows + past * dim + p, load_float(v + p, part), part); });
+                for (long h = kv * group; h < (kv + 1) * group; h++) {
+                    turn(heads_of + h * dim, q);
+                    attend_one(q, k_rows, v_rows, dim, from, past + 1, scale, scores, mixed + row * as + h * dim);
+                }
+            }
+#pragma omp barrier
+            linear(mixed, as, heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
+#pragma omp barrier
+            add_norm(update, layer.feed_forward_norm, residual_after_norm);
+            const Share part = share(F, id, count);
+            linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
+            linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
+            for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
+                const float *g = gate_up + r * 2 * F + part.from + c;
+                vec gate = rounded(load_float(g, p));
+                store_bf16(active + r * fs + part.from + c, gate * sigmoid(gate) * rounded(load_float(g + F, p)), p);
+            });
+#pragma omp barrier
+            linear(active, fs, F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
+#pragma omp barrier
+        }
+        add_norm(num_layers ? update : nullptr, final_norm, false);
+        if (id == 0) for (long r = 0; r < rows; r++) memcpy(out + r * hidden, normed + r * hs, hidden * sizeof(bf16));
+    }
+}

@@ -1,0 +1,141 @@
+"""Few-row products, attention over a cache, and the whole step equal slow references, row by row and column by column."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from beichen.nn import kernels
+from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, few_row_linear
+
+pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+@pytest.mark.parametrize(
+    ("rows", "outer", "inner"), [(1, 50, 64), (2, 33, 100), (3, 64, 64), (5, 7, 32), (8, 20, 96), (16, 100, 96), (20, 40, 70), (1, 1, 2)]
+)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_few_row_linear_equals_torch(rows: int, outer: int, inner: int, with_bias: bool) -> None:
+    torch.manual_seed(rows)
+    x, weight = torch.randn(rows, 1, inner).bfloat16(), torch.randn(outer, inner).bfloat16()
+    bias = torch.randn(outer).bfloat16() if with_bias else None
+    wanted = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    assert error(few_row_linear(x, weight, bias), wanted) < 0.004
+    assert error(few_row_linear(x, weight, bias, dtype=torch.float32), wanted) < 1e-5
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.double().chunk(2, -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 64), (4, 2, 10), (3, 1, 100), (2, 2, 160)])
+@pytest.mark.parametrize("chunks", [(1,) * 5, (40, 1, 3), (20, 17), (70,)])
+def test_cached_attention_equals_reference(heads: int, kv_heads: int, dim: int, chunks: tuple[int, ...]) -> None:
+    """Columns fed in any chunks: the last query of each row sees its own columns only."""
+    torch.manual_seed(dim)
+    rows, columns = 3, sum(chunks)
+    qkv = torch.randn(rows, columns, (heads + 2 * kv_heads) * dim).bfloat16()
+    angle = torch.rand(1, columns, dim // 2) * 6
+    cos, sin = angle.cos(), angle.sin()
+    first = torch.tensor([[0], [1], [columns - 1]], dtype=torch.int32).expand(rows, columns).minimum(torch.arange(columns)).int()
+    keys, values = (torch.full((rows, kv_heads, columns + 2, dim), float("nan")).bfloat16() for _ in range(2))
+    outs, past = [], 0
+    for size in chunks:
+        part = slice(past, past + size)
+        outs.append(
+            cached_attention(
+                qkv[:, part].contiguous(), cos[:, part], sin[:, part], first[:, part], keys, values,
+                past=past, num_heads=heads, scale=dim**-0.5,
+            )
+        )  # fmt: skip
+        past += size
+    x = qkv.unflatten(-1, (-1, dim)).transpose(1, 2)
+    query, key = (rotated(t, cos, sin) for t in (x[:, :heads], x[:, heads : heads + kv_heads]))
+    key, value = (t.double().repeat_interleave(heads // kv_heads, 1) for t in (key, x[:, heads + kv_heads :]))
+    column = torch.arange(columns)
+    seen = ((column <= column[:, None]) & (column >= first[:, :, None]))[:, None]
+    wanted = (query @ key.mT * dim**-0.5).masked_fill(~seen, float("-inf")).softmax(-1) @ value
+    assert error(torch.cat(outs, 1), wanted.transpose(1, 2).flatten(2)) < 0.006
+
+
+def layer(hidden: int, heads: int, kv_heads: int, dim: int, inner: int, bias: bool) -> LayerWeights:
+    def weight(*shape: int) -> Tensor:
+        return (torch.randn(shape) / shape[-1] ** 0.5).bfloat16()
+
+    width = (heads + 2 * kv_heads) * dim
+    return LayerWeights(
+        attention_norm=1 + weight(hidden), qkv=weight(width, hidden), qkv_bias=weight(width) if bias else None,
+        output=weight(hidden, heads * dim), output_bias=weight(hidden) if bias else None, feed_forward_norm=1 + weight(hidden),
+        gate_up=weight(2 * inner, hidden), gate_up_bias=weight(2 * inner) if bias else None,
+        down=weight(hidden, inner), down_bias=weight(hidden) if bias else None,
+    )  # fmt: skip
+
+
+def slow_decoder(
+    layers: list[LayerWeights], final: Tensor, x: Tensor, cos: Tensor, sin: Tensor, first: Tensor, heads: int, dim: int, after: bool
+) -> Tensor:
+    """All columns at once in float64; x [rows, columns, hidden]."""
+
+    def norm(x: Tensor, weight: Tensor) -> Tensor:
+        return weight.double() * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight.double(), None if bias is None else bias.double())
+
+    rows, columns, _ = x.shape
+    total = x.double()
+    column = torch.arange(columns)
+    seen = ((column <= column[:, None]) & (column >= first[:, None, None]))[:, None]
+    for weights in layers:
+        normed = norm(total, weights.attention_norm)
+        qkv = linear(normed, weights.qkv, weights.qkv_bias).unflatten(-1, (-1, dim)).transpose(1, 2)
+        kv_heads = (qkv.shape[1] - heads) // 2
+        query, key = (rotated(t, cos[:, None], sin[:, None]) for t in (qkv[:, :heads], qkv[:, heads : heads + kv_heads]))
+        key, value = (t.repeat_interleave(heads // kv_heads, 1) for t in (key, qkv[:, heads + kv_heads :]))
+        scores = (query @ key.mT * dim**-0.5).masked_fill(~seen, -1e30)
+        mixed = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows, columns, heads * dim)
+        total = (normed if after else total) + linear(mixed, weights.output, weights.output_bias)
+        normed = norm(total, weights.feed_forward_norm)
+        gate, up = linear(normed, weights.gate_up, weights.gate_up_bias).chunk(2, -1)
+        total = (normed if after else total) + linear(F.silu(gate) * up, weights.down, weights.down_bias)
+    return norm(total, final)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 19])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "hidden", "inner", "bias", "after"),
+    [(2, 2, 64, 128, 176, False, False), (4, 2, 10, 48, 33, True, False), (3, 1, 32, 100, 64, True, True)],
+)
+def test_a_step_equals_the_uncached_decoder(
+    rows: int, heads: int, kv_heads: int, dim: int, hidden: int, inner: int, bias: bool, after: bool
+) -> None:
+    torch.manual_seed(rows)
+    layers = [layer(hidden, heads, kv_heads, dim, inner, bias) for _ in range(3)]
+    final, columns = torch.rand(hidden).bfloat16(), 6
+    step = DecoderStep(
+        layers, final, num_heads=heads, num_key_value_heads=kv_heads, head_dim=dim, eps=1e-5, scale=dim**-0.5, residual_after_norm=after
+    )
+    x, angle = torch.randn(rows, columns, hidden).bfloat16(), torch.rand(rows, columns, dim // 2) * 6
+    keys, values = (torch.full((3, rows, kv_heads, columns, dim), float("nan")).bfloat16() for _ in range(2))
+    first = torch.arange(rows, dtype=torch.int32) % 3
+    found = []
+    for column in range(columns):
+        cos, sin = angle[:, column].cos(), angle[:, column].sin()
+        starts = first.clamp(max=column)
+        found.append(step(x[:, column].contiguous(), cos, sin, starts, keys, values, past=column))
+    wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after)
+    assert error(torch.stack(found, 1)[:, 3:], wanted[:, 3:]) < 0.02
+
+
+def test_a_full_cache_is_refused() -> None:
+    keys = torch.zeros(1, 1, 4, 16).bfloat16()
+    with pytest.raises(ValueError, match="does not fit"):
+        cached_attention(
+            torch.zeros(1, 1, 48).bfloat16(), torch.ones(1, 1, 8), torch.zeros(1, 1, 8), None, keys, keys.clone(),
+            past=4, num_heads=1, scale=1.0,
+        )  # fmt: skip
