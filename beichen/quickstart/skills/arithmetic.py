@@ -99,7 +99,6 @@ ADDITION = Skill(
     problem=_sum_problem,
     dialogue=_dialogue,
     text=_text,
-    weight=1.2,
 )
 
 SUBTRACTION = Skill(
@@ -114,5 +113,5 @@ SUBTRACTION = Skill(
     problem=_difference_problem,
     dialogue=_dialogue,
     text=_text,
-    weight=1.5,
+    weight=1.4,
 )

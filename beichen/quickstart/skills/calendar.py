@@ -20,10 +20,10 @@ _WEEKDAY_QUESTIONS = {
     (-1, "en"): ("Today is {day}. Which weekday was it {n} days ago?", "Which day is {n} days before {day}?", "{day} minus {n} days?"),
 }
 _STEPS = {
-    (1, "zh"): "{division}，{day}往后{rest}天。",
-    (1, "en"): "{division}, {day} forward {rest}.",
-    (-1, "zh"): "{division}，{day}往前{rest}天。",
-    (-1, "en"): "{division}, {day} back {rest}.",
+    (1, "zh"): "{division}，往后数：{counted}。",
+    (1, "en"): "{division}, forward: {counted}.",
+    (-1, "zh"): "{division}，往前数：{counted}。",
+    (-1, "en"): "{division}, back: {counted}.",
 }
 _WEEKDAY_TEXTS = {
     (1, "zh"): "{day}之后{n}天：{working}就是{answer}。",
@@ -54,7 +54,9 @@ def _weekday_words(problem: Problem, language: Language) -> dict[str, object]:
     assert isinstance(direction, int) and isinstance(day, int) and isinstance(days, int)
     names = WEEKDAYS[language]
     division = remainder_steps(days, language)
-    working = _STEPS[direction, language].format(division=division, day=names[day], rest=days % 7)
+    comma = "，" if language == "zh" else ", "
+    counted = comma.join(f"{step} {names[(day + direction * step) % 7]}" for step in range(days % 7 + 1))
+    working = _STEPS[direction, language].format(division=division, counted=counted)
     return {"day": names[day], "n": days, "working": working, "answer": names[(day + direction * days) % 7]}
 
 
@@ -170,5 +172,5 @@ DATE = Skill(
     dialogue=_date_dialogue,
     text=_date_text,
     reveals=_date_reveals,
-    weight=1.2,
+    weight=1.1,
 )

@@ -75,6 +75,7 @@ NUMERALS = Skill(
     dialogue=_numeral_dialogue,
     text=_numeral_text,
     reveals=_numeral_reveals,
+    weight=0.7,
 )
 
 # Pairs of numbers from 1 to 199 whose larger one is 20 or more, as in ``arithmetic``.
@@ -137,5 +138,5 @@ CHINESE_ARITHMETIC = Skill(
     dialogue=_arithmetic_dialogue,
     text=_arithmetic_text,
     reveals=_arithmetic_reveals,
-    weight=1.5,
+    weight=1.3,
 )

@@ -92,4 +92,5 @@ FACTS = Skill(
     problem=_problem,
     dialogue=_dialogue,
     text=_text,
+    weight=2.2,
 )

@@ -84,7 +84,6 @@ COMPARISON = Skill(
     dialogue=_compare_dialogue,
     text=_compare_text,
     reveals=_both_directions,
-    weight=0.6,
 )
 
 _SORT_SIZES = (2, comb(100, 4))
@@ -145,5 +144,4 @@ SORTING = Skill(
     dialogue=_sort_dialogue,
     text=_sort_text,
     reveals=_both_directions,
-    weight=0.8,
 )

@@ -6,7 +6,7 @@ from random import Random
 
 from beichen.quickstart.skills.domains import arrangement, block, number_of_arrangements
 from beichen.quickstart.skills.ordering import joined
-from beichen.quickstart.skills.skill import Exercise, Language, Problem, Skill, exercise, pick_language
+from beichen.quickstart.skills.skill import Exercise, Language, Problem, Skill, exercise, pick_language, with_working
 from beichen.quickstart.skills.words import WORDS, word
 
 # Numbers of four and five digits, then (words in a row, how many words they come from).
@@ -124,6 +124,7 @@ _COUNT_QUESTIONS = {
     "zh": ("{row}里有几个{asked}？", "数一数{row}中的{asked}。", "{row}，{asked}出现几次？"),
     "en": ("How many {asked} in {row}?", "Count {asked} in {row}.", "{row}: how often {asked}?"),
 }
+_COUNT_WORKING = {"zh": "数{asked}：{tally}。", "en": "Counting {asked}: {tally}."}
 _COUNT_TEXTS = {"zh": "{row}里{asked}出现{answer}次。", "en": "In {row}, {asked} occurs {answer} times."}
 
 
@@ -139,13 +140,15 @@ def _counted(problem: Problem, language: Language) -> dict[str, str]:
     _, asked, other, row = problem
     assert isinstance(asked, int) and isinstance(other, int) and isinstance(row, str)
     names = {"1": word(asked, language), "0": word(other, language)}
-    return {"row": joined([names[mark] for mark in row], language), "asked": names["1"], "answer": str(row.count("1"))}
+    tally = joined([f"{names[mark]} {row[: place + 1].count('1')}" for place, mark in enumerate(row)], language)
+    return {"row": joined([names[mark] for mark in row], language), "asked": names["1"], "answer": str(row.count("1")), "tally": tally}
 
 
 def _count_dialogue(problem: Problem, rng: Random) -> Exercise:
     language = pick_language(rng)
     words = _counted(problem, language)
-    return exercise(rng.choice(_COUNT_QUESTIONS[language]).format(**words), words["answer"], answer=words["answer"])
+    reply = with_working(language, _COUNT_WORKING[language].format(**words), words["answer"])
+    return exercise(rng.choice(_COUNT_QUESTIONS[language]).format(**words), reply, answer=words["answer"])
 
 
 def _count_text(problem: Problem, rng: Random) -> str:

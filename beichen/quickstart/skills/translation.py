@@ -62,5 +62,5 @@ TRANSLATION = Skill(
     dialogue=_dialogue,
     text=_text,
     reveals=_reveals,
-    weight=0.8,
+    weight=0.5,
 )
