@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from beichen.nn import kernels
 
 
 class Linear(nn.Module):
@@ -22,5 +23,7 @@ class Linear(nn.Module):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """[..., in] -> [..., out]; without gradients and with few rows, the kernel that runs at memory bandwidth."""
+    """[..., in] -> [..., out]; without gradients and with few rows, by the kernel that runs at memory bandwidth."""
+    if kernels.can_run_few_rows(x, weight, bias):
+        return kernels.few_row_linear(x, weight, bias)
     return F.linear(x, weight, bias)
