@@ -28,6 +28,22 @@ class RopeConfig:
     original_length: int = 0  # llama3: trained length before stretching; telechat: length up to which the base is unstretched
     trained_length: int = 0  # telechat: shorter inputs use the table of this length
 
+    def __post_init__(self) -> None:
+        needed = {
+            "default": ("base",),
+            "linear": ("base", "factor"),
+            "llama3": ("base", "factor", "low_frequency_factor", "original_length"),
+            "telechat": ("base", "original_length", "trained_length"),
+        }
+        for key in needed[self.rule]:
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"rope rule '{self.rule}': {key}={getattr(self, key)} must be positive")
+        if self.rule == "llama3" and self.high_frequency_factor <= self.low_frequency_factor:
+            raise ConfigError(
+                f"rope rule 'llama3': high_frequency_factor={self.high_frequency_factor} must be above "
+                f"low_frequency_factor={self.low_frequency_factor}: frequencies between the two are blended"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
@@ -87,6 +103,10 @@ class DecoderConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim} is odd: rotary embedding turns pairs of channels")
+        if self.rope.rule == "telechat" and self.head_dim == 2:
+            raise ConfigError(
+                "head_dim=2: TeleChat's rope rule stretches its base by a power of d / (d - 2)", remedy="use fewer, wider heads"
+            )
 
     @property
     def query_size(self) -> int:

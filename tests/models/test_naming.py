@@ -18,7 +18,7 @@ def random_config(family, seed):
     """Any shape that the family can express."""
     dice = random.Random(seed)
     heads_of_one = dice.choice([1, 2, 3])
-    key_value_heads, head_dim = dice.choice([1, 2, 3]), dice.choice([2, 6, 8])
+    key_value_heads, head_dim = dice.choice([1, 2, 3]), dice.choice([4, 6, 8])
     config = family.new_config(
         vocab_size=dice.randint(3, 20), hidden_size=heads_of_one * key_value_heads * head_dim, num_hidden_layers=dice.randint(1, 3),
         num_attention_heads=heads_of_one * key_value_heads, num_key_value_heads=key_value_heads,
