@@ -15,6 +15,7 @@ from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.rope import rope_rule
+from beichen.nn.stepping import Stepper
 
 PREFILL_TOKENS = 4096  # prompt tokens, all rows together, that one pass takes
 
@@ -48,8 +49,7 @@ class DecodingBatch:
 
     def __init__(self, decoder: Decoder, *, rope_length: int) -> None:
         self.decoder, self.rope_length = decoder, rope_length
-        self._padding: Tensor | None = None  # [rows]; None: no row is padded
-        self._visible: Tensor | None = None  # [rows, 1] int32, what a new column sees
+        self._step = Stepper(decoder, rope_length=rope_length)
 
     def prefill(self, prompts: Sequence[Sequence[int]], *, room: int, chunk_tokens: int = PREFILL_TOKENS) -> Tensor:
         """Read the prompts, ``chunk_tokens`` at a time; ``room`` columns are left for answers.  -> last column's logits [rows, vocab]"""
@@ -57,13 +57,13 @@ class DecodingBatch:
         ids, padding = pad_left(prompts, weight.device)
         rows, columns = ids.shape
         self.cache = KeyValueCache(self.decoder.config, rows=rows, capacity=columns + room, dtype=weight.dtype, device=weight.device)
-        if bool(padding.any()):
-            self._padding, self._visible = padding, padding[:, None].to(torch.int32)
+        self._padding = padding  # [rows]
+        self._first_visible = padding.to(torch.int32) if bool(padding.any()) else None  # [rows], what a new column sees
         width = max(1, chunk_tokens // rows)
         for begin in range(0, columns, width):
             end = min(begin + width, columns)
             positions, first_visible = None, None
-            if self._padding is not None:
+            if self._first_visible is not None:
                 span = torch.arange(begin, end, device=ids.device)
                 positions, first_visible = interval_of(padding, torch.full_like(padding, columns), span)
             hidden = self.decoder(
@@ -73,17 +73,11 @@ class DecodingBatch:
 
     def step(self, ids: Tensor) -> Tensor:
         """Append one id per row [rows].  -> logits [rows, vocab]"""
-        positions = None
-        if self._padding is not None:  # a row that has finished may run on for a while, beyond its own length
-            positions = (self.cache.length - self._padding).clamp(max=self.rope_length - 1)[:, None]
-        hidden = self.decoder(
-            ids[:, None], positions=positions, first_visible=self._visible, cache=self.cache, rope_length=self.rope_length
-        )
-        return self.decoder.logits(hidden[:, 0])
+        positions = (self.cache.length - self._padding).clamp(max=self.rope_length - 1)  # a finished row may run on beyond its length
+        return self.decoder.logits(self._step(ids, positions, self._first_visible, self.cache))
 
     def keep_rows(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         self.cache.keep_rows(rows)
-        if self._padding is not None:
-            self._padding = self._padding[rows]
-            self._visible = self._padding[:, None].to(torch.int32)
+        self._padding = self._padding[rows]
+        self._first_visible = None if self._first_visible is None else self._first_visible[rows]

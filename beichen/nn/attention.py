@@ -68,6 +68,12 @@ class Attention(nn.Module):
                 qkv, cos, sin, starts, num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim)
             )
             return self.output(mixed)
+        if cache is not None and self.query_norm is None and not qkv.requires_grad and kernels.can_run(qkv, cache.keys):
+            keys, values = cache.layer(layer, tokens=x.shape[1])
+            mixed = kernels.cached_attention(
+                qkv, cos, sin, first_visible, keys, values, past=cache.length, num_heads=self.heads, scale=1.0 / math.sqrt(self.head_dim)
+            )
+            return self.output(mixed)
         heads = qkv.unflatten(-1, (-1, self.head_dim))  # [rows, tokens, heads + 2 key_value_heads, head_dim]
         query, key, value = heads.split((self.heads, self.key_value_heads, self.key_value_heads), dim=2)
         if self.query_norm is not None and self.key_norm is not None:

@@ -5,6 +5,8 @@ Keys are stored rotated, so one rope rule must hold for the whole life of a cach
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,14 +33,19 @@ class KeyValueCache:
         self.capacity, self.length = capacity, 0
         self._mask: Tensor | None = None
 
+    def layer(self, layer: int, *, tokens: int) -> tuple[Tensor, Tensor]:
+        """The blocks of one layer, keys and values, once it is sure that ``tokens`` more columns fit."""
+        if self.length + tokens > self.capacity:
+            raise ValueError(f"cache of {self.capacity} columns is full: {self.length + tokens} asked for")
+        return self.keys[layer], self.values[layer]
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store [rows, tokens, key_value_heads, head_dim] behind ``length``; give all columns so far, [rows, kv_heads, columns, head_dim].
 
         ``length`` itself grows once a forward, in ``advance``, so that every layer writes to the same columns.
         """
+        self.layer(layer, tokens=keys.shape[1])
         end = self.length + keys.shape[1]
-        if end > self.capacity:
-            raise ValueError(f"cache of {self.capacity} tokens is full: {end} asked for")
         self.keys[layer, :, :, self.length : end] = keys.transpose(1, 2)
         self.values[layer, :, :, self.length : end] = values.transpose(1, 2)
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
@@ -61,7 +68,11 @@ class KeyValueCache:
         return self._mask
 
     def keep_rows(self, rows: Tensor) -> None:
-        """Go on with these rows only (those that have not finished); they move to the front of the block."""
-        keys, values = self.keys[:, rows, :, : self.length], self.values[:, rows, :, : self.length]  # copies
-        self.keys, self.values = self.keys[:, : len(rows)], self.values[:, : len(rows)]
-        self.keys[:, :, :, : self.length], self.values[:, :, :, : self.length] = keys, values
+        """Go on with these rows only (those that have not finished); they move to the front of the same memory."""
+        shape = (self.keys.shape[0], len(rows), *self.keys.shape[2:])
+        for name in ("keys", "values"):
+            block: Tensor = getattr(self, name)
+            kept = block[:, rows, :, : self.length]  # a copy
+            smaller = block.reshape(-1)[: math.prod(shape)].view(shape)
+            smaller[:, :, :, : self.length] = kept
+            setattr(self, name, smaller)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.errors import ConfigError
+from beichen.nn import kernels
 from beichen.nn.attention import Attention
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
@@ -89,13 +90,7 @@ class Decoder(nn.Module):
         if positions is None:
             positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
         cos, sin = self.rope.rows(positions, rope_length or past + tokens)
-        embedding = self.embedding.weight
-        assert isinstance(embedding, Tensor)
-        residual = F.embedding(input_ids, embedding)
-        if self.config.embedding_scale != 1.0:
-            residual = residual * self.config.embedding_scale
-        if self.embedding_norm is not None:
-            residual = self.embedding_norm(residual)
+        residual = self.embed(input_ids)
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
             residual, update = layer(residual, update, cos, sin, first_visible, cache, index)
@@ -104,7 +99,21 @@ class Decoder(nn.Module):
         hidden: Tensor = self.final_norm.add_norm(residual, update)[1]
         return hidden
 
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """[...] -> [..., hidden]: what enters the first layer."""
+        embedding = self.embedding.weight
+        assert isinstance(embedding, Tensor)
+        embedded = F.embedding(input_ids, embedding)
+        if self.config.embedding_scale != 1.0:
+            embedded = embedded * self.config.embedding_scale
+        if self.embedding_norm is not None:
+            embedded = self.embedding_norm(embedded)
+        return embedded
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocab] float32, scaled as the family says."""
-        logits = linear(hidden, self.head_weight).float()
+        if kernels.can_run_few_rows(hidden, self.head_weight):
+            logits = kernels.few_row_linear(hidden, self.head_weight, dtype=torch.float32)
+        else:
+            logits = linear(hidden, self.head_weight).float()
         return logits if self.config.logit_scale == 1.0 else logits * self.config.logit_scale
