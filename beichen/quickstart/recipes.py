@@ -43,7 +43,7 @@ def pretraining_recipe(asked: _Asked, plan: Plan, material: Material, out: Path)
         tokenizer=TokenizerSettings(vocab_size=plan.vocab_size, template=TEMPLATE),
         data=DataSettings(files=material.corpus, sequence_length=plan.sequence_length, held_out_fraction=0.05),
         batch=_batch(plan),
-        optimizer=OptimizerSettings(matrix_learning_rate=0.01),
+        optimizer=OptimizerSettings(matrix_learning_rate=0.01, head_learning_rate=0.01, embedding_learning_rate=0.02),
         schedule=ScheduleSettings(name="stable", decay=0.3 if material.dialogues else 0.6, final=0.3 if material.dialogues else 0.0),
         budget=BudgetSettings(minutes=plan.pretraining_minutes),
     )  # fmt: skip
