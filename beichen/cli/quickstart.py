@@ -1,6 +1,6 @@
 """examples:
-  beichen quickstart
-  beichen quickstart --corpus novels.jsonl --dialogues chats.jsonl --minutes 5
+beichen quickstart
+beichen quickstart --corpus novels.jsonl --dialogues chats.jsonl --minutes 5
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpus", nargs="+", default=[], metavar="FILE", help="your own text: jsonl, json, txt or parquet, also .gz and .zst"
     )
-    parser.add_argument("--dialogues", nargs="+", default=[], metavar="FILE", help="your own dialogues, with --corpus: jsonl, json or parquet")
+    parser.add_argument(
+        "--dialogues", nargs="+", default=[], metavar="FILE", help="your own dialogues, with --corpus: jsonl, json or parquet"
+    )
     parser.add_argument("--minutes", type=float, metavar="N", help="training time, both stages together")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, npu, ...; default: the fastest that this machine has")

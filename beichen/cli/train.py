@@ -28,7 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result)
         return 0 if result.finished else 130
-    quality = "" if result.bits_per_byte is None else f", held-out {result.bits_per_byte:.4f} bits per byte"
-    print(f"{result.steps} steps, {result.tokens:,} tokens in {result.seconds / 60:.1f} min ({result.tokens_per_second:,.0f} tokens/s){quality}")
+    print(result.as_text())
     print(result.folder)
     return 0 if result.finished else 130

@@ -8,7 +8,14 @@ from typing import Protocol
 from beichen.quickstart.material import Material
 from beichen.quickstart.plan import Plan
 from beichen.train.settings import (
-    BatchSettings, BudgetSettings, DataSettings, ModelSettings, OptimizerSettings, ScheduleSettings, TokenizerSettings, TrainRecipe,
+    BatchSettings,
+    BudgetSettings,
+    DataSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TokenizerSettings,
+    TrainRecipe,
 )  # fmt: skip
 
 TEMPLATE = "telechat2-bare"  # TeleChat2's format without its default system text, which is longer than most of our dialogues

@@ -19,8 +19,8 @@ from beichen.quickstart.material import Material
 from beichen.quickstart.plan import Plan
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.text.messages import Message
-from beichen.train.metrics import read_metrics
 from beichen.train.flops import flops_per_token
+from beichen.train.metrics import read_metrics
 from beichen.train.run import METRICS, TrainResult
 from beichen.util.files import write_atomically
 from beichen.util.machine import hardware_facts, software_facts

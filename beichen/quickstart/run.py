@@ -73,7 +73,7 @@ def _run_folder(out: str | None) -> Path:
     if any(folder.iterdir()):
         raise StorageError(
             f"--out {folder}: holds a run, or other files",
-            remedy=f"talk with its model (`beichen chat {folder}`), go on training it (`beichen train`, model.start_from), or give a new folder",
+            remedy=f"talk with its model (`beichen chat {folder}`), train it further (model.start_from of `beichen train`), or name a new one",
         )
     return folder
 
@@ -104,10 +104,7 @@ def _stage(reporter: Reporter, recipe: TrainRecipe) -> TrainResult:
     result = train(recipe, reporter)
     if not result.finished:
         raise KeyboardInterrupt
-    quality = "" if result.bits_per_byte is None else f", held-out {result.bits_per_byte:.3f} bits per byte"
-    reporter.line(
-        f"{result.folder.name}: {result.tokens:,} tokens in {result.seconds / 60:.1f} min, {result.tokens_per_second:,.0f} tokens/s{quality}"
-    )
+    reporter.line(f"{result.folder.name}: {result.as_text()}")
     return result
 
 
@@ -116,5 +113,3 @@ def _publish(trained: Path, folder: Path, settings: QuickstartSettings, plan: Pl
     load(trained, device="cpu", dtype=plan.dtype).save(folder)
     export_llama(folder, folder / LLAMA, reporter=reporter)
     return load(folder, device=settings.device, dtype=plan.dtype, reporter=reporter)
-
-

@@ -29,7 +29,8 @@ from beichen.util.progress import Reporter, Task
 class BatchSource(Protocol):
     """Micro-batches of a step, as a pure function of the step's number."""
 
-    steps_per_epoch: float
+    @property
+    def steps_per_epoch(self) -> float: ...
 
     def micro_batches(self, step: int) -> Sequence[Batch]: ...
 
@@ -42,6 +43,7 @@ class LoopState:
     tokens: int = 0  # positions that ran through the decoder, padding excluded
     targets: int = 0  # positions that were scored
     seconds: float = 0.0  # in steps, waiting for data included, evaluation and saving excluded
+    loss: float = 0.0  # smoothed, in nats per target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def run_loop(
     """
     device = next(decoder.parameters()).device
     decoder.train()
-    smoothed, last_save = 0.0, time.monotonic()
+    last_save = time.monotonic()
     with (
         stop_on_signals() as stop,
         ThreadPoolExecutor(1) as reader,
@@ -85,7 +87,7 @@ def run_loop(
         while (progress := progress_of(budget, state, source.steps_per_epoch)) < 1.0:
             if stop.requested:
                 save(state)
-                return LoopResult(finished=False, loss=smoothed)
+                return LoopResult(finished=False, loss=state.loss)
             begin = time.perf_counter()
             batches = coming.result()
             coming = reader.submit(source.micro_batches, state.step + 1)
@@ -95,19 +97,20 @@ def run_loop(
             tokens, targets = sum(batch.token_count for batch in batches), sum(batch.target_count for batch in batches)
             state.step, state.tokens, state.targets = state.step + 1, state.tokens + tokens, state.targets + targets
             state.seconds += seconds
-            weight = max(0.02, 1.0 / state.step)
-            smoothed += weight * (loss - smoothed)
+            state.loss += max(0.02, 1.0 / state.step) * (loss - state.loss)
             speed = state.tokens / state.seconds
             metrics.add(
                 step=state.step, loss=loss, rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
                 seconds=round(state.seconds, 3), tokens_per_second=round(tokens / seconds, 1),
             )  # fmt: skip
-            task.set(scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{smoothed:.3f}", speed=f"{speed:,.0f} tok/s")
+            task.set(
+                scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}", speed=f"{speed:,.0f} tok/s"
+            )
             if time.monotonic() - last_save > save_every_seconds:
                 save(state)
                 last_save = time.monotonic()
         coming.cancel()
-    return LoopResult(finished=True, loss=smoothed)
+    return LoopResult(finished=True, loss=state.loss)
 
 
 @contextmanager

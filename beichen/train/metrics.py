@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from beichen.errors import DataError
+from beichen.util.files import write_atomically
 
 
 class MetricsLog:
@@ -15,22 +16,20 @@ class MetricsLog:
     def __init__(self, path: Path, *, resume_step: int = 0) -> None:
         self.path = path
         kept = [record for record in read_metrics(path) if record["step"] <= resume_step] if path.exists() else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
-        for record in kept:
-            self._write(record)
-        self._file.flush()
+        write_atomically(path, "".join(map(_line, kept)))
+        self._file = path.open("a", encoding="utf-8")
 
     def add(self, **figures: Any) -> None:
         """Write one record; ``step`` must be among the figures."""
-        self._write(figures)
+        self._file.write(_line(figures))
         self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -39,7 +38,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not a JSON object ({error})", remedy="remove the line or the file") from error
+        if not isinstance(record, dict) or "step" not in record:
+            raise DataError(f"{path}:{number}: not a record of a step", remedy="remove the line or the file")
+        records.append(record)
     return records

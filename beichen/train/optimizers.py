@@ -185,5 +185,3 @@ def _fused_parts(decoder: Decoder, name: str, parameter: Tensor) -> list[int]:
     if name.endswith("gate_up.weight"):
         return [parameter.shape[0] // 2] * 2
     return [parameter.shape[0]]
-
-

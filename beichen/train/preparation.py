@@ -86,8 +86,9 @@ def _tokenizer(recipe: TrainRecipe, out: Path, reporter: Reporter) -> Tokenizer:
         raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
     documents = read_documents(recipe.data.files, on_bad=recipe.data.on_bad)
     texts = (document.text for document in documents if split_position(document.text) >= recipe.data.held_out_fraction)
+    wanted = recipe.tokenizer
     tokenizer = train_tokenizer(
-        texts, vocab_size=recipe.tokenizer.vocab_size, pattern=recipe.tokenizer.pattern, template=recipe.tokenizer.template, reporter=reporter
+        texts, vocab_size=wanted.vocab_size, pattern=wanted.pattern, template=wanted.template, reporter=reporter
     )  # fmt: skip
     tokenizer.save(own)
     return tokenizer

@@ -52,6 +52,11 @@ class TrainResult:
     bits_per_byte: float | None
     parameters: int
 
+    def as_text(self) -> str:
+        """One line for people."""
+        speed = f"{self.steps} steps, {self.tokens:,} tokens in {self.seconds / 60:.1f} min ({self.tokens_per_second:,.0f} tokens/s)"
+        return speed if self.bits_per_byte is None else f"{speed}, held-out {self.bits_per_byte:.4f} bits per byte"
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"folder": str(self.folder)}
 

@@ -20,4 +20,5 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "mallopt"):
         return False
     wishes = ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 256 << 20))
-    return all([library.mallopt(name, value) == 1 for name, value in wishes])
+    taken = [library.mallopt(name, value) == 1 for name, value in wishes]
+    return all(taken)
