@@ -1,6 +1,6 @@
 """The corpus and the dialogues that the main job generates: everything follows from a seed and an index.
 
-Goes out: documents for pretraining (lessons, pages of statements, exercises with answers, tables, stories), dialogues for
+Goes out: documents for pretraining (lessons, pages of statements, exercises with answers, lists to recall, tables, stories), dialogues for
 fine-tuning (every skill by its weight, and some small talk), and the held-out dialogues. The rule it keeps: no document and
 no training dialogue reveals a held-out problem, in any phrasing (``skills/split.py``).
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 from random import Random
 
+from beichen.quickstart.recall import recall_page
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.quickstart.skills.skill import Exercise, Problem, Skill
 from beichen.quickstart.skills.split import held_out_problems, training_problem
@@ -69,16 +70,12 @@ def _exercises(rng: Random) -> str:
     return "\n".join(lines)
 
 
-def _table(rng: Random) -> str:
-    return table_page(rng)
-
-
 def _stories(rng: Random) -> str:
     return "\n".join(story(rng) for _ in range(3))
 
 
-_PAGES = (_exercises, _lesson, _table, _stories)
-_PAGE_WEIGHTS = list(accumulate((0.5, 0.3, 0.12, 0.08)))
+_PAGES = (_exercises, _lesson, recall_page, table_page, _stories)
+_PAGE_WEIGHTS = list(accumulate((0.5, 0.22, 0.14, 0.07, 0.07)))
 
 
 def generate_documents(seed: int, num_bytes: int, *, purpose: str = "document") -> Iterator[str]:

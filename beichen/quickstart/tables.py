@@ -12,7 +12,7 @@ from beichen.quickstart.skills.calendar import MONTH_LENGTHS, WEEKDAYS, month_na
 from beichen.quickstart.skills.skill import Language, pick_language
 from beichen.quickstart.skills.words import WORDS
 
-_LINES = 8
+_LINES = 4
 
 
 def _digit_sums(rng: Random, language: Language) -> str:

@@ -14,12 +14,26 @@ _FIRST_PAIR = _TABLES * (_TABLES + 1) // 2
 _NUM_PAIRS = _LIMIT * (_LIMIT + 1) // 2 - _FIRST_PAIR
 
 SUM_QUESTIONS = {
-    "zh": ("{a}+{b}=?", "{a}加{b}等于多少？", "计算{a}+{b}", "{a}与{b}的和是多少？", "请问{a}加上{b}是多少？"),
-    "en": ("{a}+{b}=?", "What is {a} plus {b}?", "Compute {a}+{b}", "Add {a} and {b}.", "What is the sum of {a} and {b}?"),
+    "zh": ("{a}+{b}=?", "{a}加{b}等于多少？", "计算{a}+{b}", "{a}与{b}的和是多少？", "请问{a}加上{b}是多少？", "{a} + {b}等于几？"),
+    "en": (
+        "{a}+{b}=?",
+        "What is {a} plus {b}?",
+        "Compute {a}+{b}",
+        "Add {a} and {b}.",
+        "What is the sum of {a} and {b}?",
+        "What is {a} + {b}?",
+    ),
 }
 _DIFFERENCE_QUESTIONS = {
-    "zh": ("{a}-{b}=?", "{a}减{b}等于多少？", "计算{a}-{b}", "{a}与{b}的差是多少？", "请问{a}减去{b}是多少？"),
-    "en": ("{a}-{b}=?", "What is {a} minus {b}?", "Compute {a}-{b}", "Subtract {b} from {a}.", "What is the difference of {a} and {b}?"),
+    "zh": ("{a}-{b}=?", "{a}减{b}等于多少？", "计算{a}-{b}", "{a}与{b}的差是多少？", "请问{a}减去{b}是多少？", "{a} - {b}等于几？"),
+    "en": (
+        "{a}-{b}=?",
+        "What is {a} minus {b}?",
+        "Compute {a}-{b}",
+        "Subtract {b} from {a}.",
+        "What is the difference of {a} and {b}?",
+        "What is {a} - {b}?",
+    ),
 }
 _STATEMENTS = {
     ("+", "zh"): ("{a}+{b}：{working}所以{a}+{b}={c}。", "{a}加{b}得{c}：{working}"),
@@ -94,7 +108,7 @@ ADDITION = Skill(
     lesson_zh="加法从个位开始，逐位相加；一位满十，就向前一位进一。",
     lesson_en="To add, start with the ones and go left column by column; when a column reaches ten, carry one to the next.",
     num_problems=_NUM_PAIRS,
-    num_phrasings=10,
+    num_phrasings=12,
     guess_baseline=0.01,
     problem=_sum_problem,
     dialogue=_dialogue,
@@ -108,7 +122,7 @@ SUBTRACTION = Skill(
     lesson_zh="减法从个位开始，逐位相减；不够减时向前一位借一，当作十。",
     lesson_en="To subtract, start with the ones; when a digit is too small, borrow one from the next column, which counts as ten.",
     num_problems=_NUM_PAIRS,
-    num_phrasings=10,
+    num_phrasings=12,
     guess_baseline=0.01,
     problem=_difference_problem,
     dialogue=_dialogue,

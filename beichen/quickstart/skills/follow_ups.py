@@ -6,8 +6,8 @@ from random import Random
 
 from beichen.quickstart.skills.arithmetic import SUM_QUESTIONS, calculation, columns_of, result_of, sum_of
 from beichen.quickstart.skills.columns import add_in_columns
-from beichen.quickstart.skills.domains import combination, mixed_radix, unordered_pair
-from beichen.quickstart.skills.ordering import SORT_QUESTIONS, joined, sorting_problems
+from beichen.quickstart.skills.domains import mixed_radix, unordered_pair
+from beichen.quickstart.skills.ordering import NUM_LISTS, SORT_QUESTIONS, four_numbers, joined, sorting_problems
 from beichen.quickstart.skills.skill import Exercise, Problem, Skill, exercise, pick_language, with_working
 
 # Sums: two numbers from 10 to 99, then a change by 2 to 20, so a difference stays at least 0.
@@ -74,7 +74,7 @@ FOLLOW_UP_SUM = Skill(
     lesson_zh="接着算的时候，先记住上一步的结果，再用它做下一步。",
     lesson_en="To go on from a result, keep it in mind and use it for the next step.",
     num_problems=_SUM_SIZES[0] * _SUM_SIZES[1] * _SUM_SIZES[2],
-    num_phrasings=30,
+    num_phrasings=36,
     guess_baseline=0.02,
     problem=_sum_problem,
     dialogue=_sum_dialogue,
@@ -82,7 +82,7 @@ FOLLOW_UP_SUM = Skill(
     reveals=_sum_reveals,
 )
 
-# Lists: sort four numbers from 0 to 99, then name one place of the result.
+# Lists: sort four numbers of two digits, then name one place of the result.
 _PLACES = {
     "zh": (("第一个", "第1个"), ("第二个", "第2个"), ("第三个", "第3个"), ("最后一个", "第四个")),
     "en": (("first", "1st"), ("second", "2nd"), ("third", "3rd"), ("last", "fourth")),
@@ -92,12 +92,12 @@ _PLACE_QUESTIONS = {
     "en": ("Which is the {place}?", "What is the {place} number of these?", "And the {place} one?"),
 }
 _PLACE_TEXTS = {"zh": "{sorted}这几个数里，{place}是{answer}。", "en": "Of {sorted}, the {place} is {answer}."}
-_LIST_SIZES = (2, 4, 3_921_225)  # direction, place, C(100, 4) lists
+_LIST_SIZES = (2, 4, NUM_LISTS)  # direction, place, list
 
 
 def _list_problem(index: int) -> Problem:
     direction, place, numbers = mixed_radix(index, _LIST_SIZES)
-    return ("sort and name", "<>"[direction], place, *combination(numbers, 4))
+    return ("sort and name", "<>"[direction], place, *four_numbers(numbers))
 
 
 def _list_parts(problem: Problem) -> tuple[str, int, list[int]]:

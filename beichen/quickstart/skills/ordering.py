@@ -86,7 +86,9 @@ COMPARISON = Skill(
     reveals=_both_directions,
 )
 
-_SORT_SIZES = (2, comb(100, 4))
+# Four numbers of two digits each.
+_SMALLEST, NUM_LISTS = 10, comb(90, 4)
+_SORT_SIZES = (2, NUM_LISTS)
 
 SORT_QUESTIONS = {
     ("<", "zh"): ("把{numbers}从小到大排列。", "从小到大排序：{numbers}", "请按升序排列{numbers}。"),
@@ -104,7 +106,12 @@ _SORT_TEXTS = {
 
 def _sort_problem(index: int) -> Problem:
     direction, numbers = mixed_radix(index, _SORT_SIZES)
-    return ("sort", _DIRECTIONS[direction], *combination(numbers, 4))
+    return ("sort", _DIRECTIONS[direction], *four_numbers(numbers))
+
+
+def four_numbers(index: int) -> tuple[int, ...]:
+    """List ``index`` of ``NUM_LISTS``, increasing."""
+    return tuple(_SMALLEST + number for number in combination(index, 4))
 
 
 def sorting_problems(numbers: Sequence[int]) -> tuple[Problem, ...]:
