@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from beichen.errors import BeichenError
 from bench import records, report
 
 SPEED_PARTS = ("train", "table", "decode")
@@ -34,7 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [] if race else [part for part in options.parts if part not in SPEED_PARTS]
     if unknown or (overrides and not race) or (race and len(options.parts) < 2):
         parser.error(f"not understood: {' '.join(unknown or given)}; expected {', '.join(SPEED_PARTS)}, or race FILE... [-- --key value]")
-    found = _race(options, overrides) if race else _speed(options)
+    try:
+        found = _race(options, overrides) if race else _speed(options)
+    except BeichenError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
     if not options.discard:
         records.append(found)
         report.write_page(records.read())

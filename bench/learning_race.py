@@ -15,6 +15,7 @@ from pathlib import Path
 
 from beichen.data.sources import read_documents
 from beichen.data.split import is_held_out
+from beichen.errors import BeichenError, DataError
 from beichen.text.tokenizer import load_tokenizer
 from beichen.train.run import train
 from beichen.train.settings import TrainRecipe
@@ -56,20 +57,26 @@ def xz_bits_per_byte(split: Split) -> dict[str, float]:
 
 
 def measure(run: Run, files: Sequence[str], recipe: TrainRecipe, reporter: Reporter) -> list[BenchResult]:
-    """Train and score. Raises AssertionError when the split or the count of scored tokens is not the race's."""
+    """Train and score. Raises DataError for other files, AssertionError when a token was not scored exactly once."""
     split = split_documents(files)
     counts = len(split.seen) + len(split.held_out), len(split.held_out)
-    assert counts == (EXPECTED_DOCUMENTS, EXPECTED_HELD_OUT), f"documents, held out: {counts}; these are not the race's files"
+    if counts != (EXPECTED_DOCUMENTS, EXPECTED_HELD_OUT):
+        raise DataError(
+            f"documents, held out: {counts}; the race's four files have {EXPECTED_DOCUMENTS}, {EXPECTED_HELD_OUT}",
+            remedy="bench/README.md names the files",
+        )
     compressors = xz_bits_per_byte(split)
     for name, value in compressors.items():
         reporter.line(f"{name}: {value:.3f} bits per byte")
     result = train(recipe, reporter)
-    assert result.bits_per_byte is not None and result.held_out_loss is not None, "the run was stopped before its held-out text was scored"
+    if result.bits_per_byte is None or result.held_out_loss is None:
+        raise BeichenError("the run was stopped before its held-out text was scored", remedy="the same --out goes on from there")
 
     tokenizer = load_tokenizer(result.folder)
     targets = sum(len(ids) + 1 for ids in tokenizer.encode_batch(split.held_out))  # the end token counts
     bits = result.held_out_loss * targets / math.log(2) / split.held_out_bytes
-    assert abs(bits - result.bits_per_byte) < 1e-6 * bits, f"scored tokens: the run says {result.bits_per_byte}, recounted {bits}"
+    if abs(bits - result.bits_per_byte) > 1e-6 * bits:
+        raise AssertionError(f"not every token was scored once: the run says {result.bits_per_byte}, recounted {bits}")
     records = [
         run.record(
             "learning race", f"ours, {recipe.budget.minutes:g} min", [bits], "bits/byte", settings=summary(recipe),
