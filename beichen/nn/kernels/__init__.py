@@ -4,6 +4,7 @@ from beichen.nn.kernels.attention import rope_attention
 from beichen.nn.kernels.build import Status, can_run, library, status, switched_off
 from beichen.nn.kernels.cross_entropy import linear_cross_entropy, position_losses
 from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, can_run_few_rows, few_row_linear
+from beichen.nn.kernels.embedding import embedding
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, sum_of_squares
@@ -18,6 +19,7 @@ __all__ = [
     "can_run",
     "can_run_few_rows",
     "can_step",
+    "embedding",
     "few_row_linear",
     "library",
     "linear_cross_entropy",

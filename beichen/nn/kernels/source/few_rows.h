@@ -1,7 +1,9 @@
 // y = x W^T + b for a few rows x: weights are read once, at the speed of memory.
-// 16 sums are in flight: 16 weight rows for one x, 8 for two, ..., 1 for sixteen; they are then reduced together.
+// Sixteen sums at a time are reduced over their lanes together.
 #pragma once
 #include "vector.h"
+
+constexpr long AHEAD = 2048;  // bf16 weights fetched ahead: 4 KiB
 
 INLINE vec dot_words(vec sum, lanes a, lanes b) {  // + a[2i] b[2i] + a[2i+1] b[2i+1] of bf16 pairs
 #ifdef BEICHEN_AVX512_BF16
@@ -27,51 +29,63 @@ INLINE vec reduce16(vec *a) {
     for (int i = 0; i < 2; i++) a[i] = __builtin_shuffle(a[2 * i], a[2 * i + 1], even4) + __builtin_shuffle(a[2 * i], a[2 * i + 1], odd4);
     return __builtin_shuffle(a[0], a[1], even8) + __builtin_shuffle(a[0], a[1], odd8);
 }
-// dots[r * M + m] of R weight rows and M rows of x, whose rows lie `stride` apart and are zero beyond K.
-template <int M, int R>
-INLINE vec few_row_tile(const bf16 *x, long stride, const bf16 *w, long K) {
-    constexpr long AHEAD = 4096 / sizeof(bf16);
-    vec acc[16] = {};
-    long k = 0;
-    for (; k + 32 <= K; k += 32) {
-        lanes xs[M];
-        for (int m = 0; m < M; m++) xs[m] = load<lanes>(x + m * stride + k);
-        for (int r = 0; r < R; r++) {
-            __builtin_prefetch(w + r * K + k + AHEAD);
-            lanes ws = load<lanes>(w + r * K + k);
-            for (int m = 0; m < M; m++) acc[r * M + m] = dot_words(acc[r * M + m], xs[m], ws);
+// 16 results: of 16 / M weight rows after one another (so that memory is read in order), each with M rows of x.
+// Result r * M + m. Rows of x lie `stride` apart and are zero beyond K.
+template <int M>
+INLINE vec rows_in_order(const bf16 *x, long stride, const bf16 *w, long K, int rows) {
+    constexpr int CHAINS = M >= 4 ? 1 : 4 / M;  // enough sums in flight to hide the latency of one
+    vec dots[16] = {};
+    for (int r = 0; r < rows; r++, w += K) {
+        vec acc[CHAINS][M] = {};
+        long k = 0;
+        for (; k + 32 * CHAINS <= K; k += 32 * CHAINS) for (int c = 0; c < CHAINS; c++) {
+            __builtin_prefetch(w + k + 32 * c + AHEAD);
+            lanes ws = load<lanes>(w + k + 32 * c);
+            for (int m = 0; m < M; m++) acc[c][m] = dot_words(acc[c][m], load<lanes>(x + m * stride + k + 32 * c), ws);
         }
+        for (; k < K; k += 32) {
+            lanes ws = k + 32 <= K ? load<lanes>(w + k) : load_words(w + k, K - k);
+            for (int m = 0; m < M; m++) acc[0][m] = dot_words(acc[0][m], load<lanes>(x + m * stride + k), ws);
+        }
+        for (int m = 0; m < M; m++) for (int c = 0; c < CHAINS; c++) dots[r * M + m] += acc[c][m];
     }
-    if (k < K) for (int r = 0; r < R; r++) {
-        lanes ws = load_words(w + r * K + k, K - k);
-        for (int m = 0; m < M; m++) acc[r * M + m] = dot_words(acc[r * M + m], load<lanes>(x + m * stride + k), ws);
+    return reduce16(dots);
+}
+// The same of 4 weight rows with 4 rows of x, all in flight at once: half the loads, for products that are not bound by memory.
+INLINE vec four_by_four(const bf16 *x, long stride, const bf16 *w, long K, bool first) {
+    vec acc[16] = {};
+    for (long k = 0; k < K; k += 32) {
+        lanes xs[4];
+        for (int m = 0; m < 4; m++) xs[m] = load<lanes>(x + m * stride + k);
+        for (int r = 0; r < 4; r++) {
+            if (first) __builtin_prefetch(w + (r + 4) * K + k);
+            lanes ws = k + 32 <= K ? load<lanes>(w + r * K + k) : load_words(w + r * K + k, K - k);
+            for (int m = 0; m < 4; m++) acc[r * 4 + m] = dot_words(acc[r * 4 + m], xs[m], ws);
+        }
     }
     return reduce16(acc);
 }
 template <int M>
 static void few_row_columns(const bf16 *x, long stride, long used, const bf16 *w, long K, long from, long to, const bf16 *bias, float *y, long ldy) {
     constexpr int R = 16 / M;
-    auto finish = [&](long n, int count, vec dots) {
-        for (int r = 0; r < count; r++) for (long m = 0; m < used; m++) y[m * ldy + n + r] = dots[r * M + m] + (bias ? to_float(bias[n + r]) : 0.f);
-    };
-    long n = from;
-    for (; n + R <= to; n += R) {
-        vec dots = few_row_tile<M, R>(x, stride, w + n * K, K);
-        if (M == 1 && !bias) store(y + n, dots);
-        else finish(n, R, dots);
+    for (long n = from; n < to; n += R) {
+        const int rows = to - n < R ? int(to - n) : R;
+        vec dots = rows_in_order<M>(x, stride, w + n * K, K, rows);
+        for (int r = 0; r < rows; r++) for (long m = 0; m < used; m++) y[m * ldy + n + r] = dots[r * M + m] + (bias ? to_float(bias[n + r]) : 0.f);
     }
-    for (; n < to; n++) finish(n, 1, few_row_tile<M, 1>(x, stride, w + n * K, K));
 }
 // Columns [from, to) of y [rows, ldy] float32. x: bf16, rows `stride` apart, zero up to a multiple of 32 columns, and
-// readable (any finite values) up to the next power of two of rows, or multiple of 16.
+// readable (any finite values) up to padded_rows(rows).
 static void few_row_linear(const bf16 *x, long stride, long rows, const bf16 *w, long K, long from, long to, const bf16 *bias, float *y, long ldy) {
     if (rows == 1) return few_row_columns<1>(x, stride, 1, w, K, from, to, bias, y, ldy);
     if (rows == 2) return few_row_columns<2>(x, stride, 2, w, K, from, to, bias, y, ldy);
     if (rows <= 4) return few_row_columns<4>(x, stride, rows, w, K, from, to, bias, y, ldy);
-    if (rows <= 8) return few_row_columns<8>(x, stride, rows, w, K, from, to, bias, y, ldy);
-    constexpr long STRIP = 16;  // weight rows that stay in the nearest cache while all of x passes by
-    for (long n = from; n < to; n += STRIP) for (long m = 0; m < rows; m += 16)
-        few_row_columns<16>(x + m * stride, stride, rows - m < 16 ? rows - m : 16, w, K, n, n + STRIP < to ? n + STRIP : to, bias, y + m * ldy, ldy);
+    long n = from;
+    for (; n + 4 <= to; n += 4) for (long m = 0; m < rows; m += 4) {
+        vec dots = four_by_four(x + m * stride, stride, w + n * K, K, m == 0);
+        for (long r = 0; r < 4; r++) for (long i = 0; i < 4 && m + i < rows; i++) y[(m + i) * ldy + n + r] = dots[r * 4 + i] + (bias ? to_float(bias[n + r]) : 0.f);
+    }
+    for (long m = 0; m < rows; m += 4) few_row_columns<4>(x + m * stride, stride, rows - m < 4 ? rows - m : 4, w, K, n, to, bias, y + m * ldy, ldy);
 }
 // The share of thread `id` in n columns, in steps of 16.
 struct Share { long from, to; };
@@ -79,5 +93,5 @@ INLINE Share share(long n, int id, int threads) {
     const long steps = (n + 15) / 16, from = steps * id / threads * 16, to = steps * (id + 1) / threads * 16;
     return {from < n ? from : n, to < n ? to : n};
 }
-INLINE long padded_rows(long rows) { return rows <= 2 ? rows : rows <= 4 ? 4 : rows <= 8 ? 8 : (rows + 15) / 16 * 16; }
+INLINE long padded_rows(long rows) { return rows <= 2 ? rows : (rows + 3) / 4 * 4; }
 INLINE long padded_columns(long n) { return (n + 31) / 32 * 32; }
