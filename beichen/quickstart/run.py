@@ -73,7 +73,7 @@ def _run_folder(out: str | None) -> Path:
     if any(folder.iterdir()):
         raise StorageError(
             f"--out {folder}: holds a run, or other files",
-            remedy=f"talk with its model (`beichen chat {folder}`), train it further (model.start_from of `beichen train`), or name a new one",
+            remedy=f"talk with its model (`beichen chat {folder}`), go on with model.start_from of `beichen train`, or name a new one",
         )
     return folder
 
