@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, metavar="N", help="training time, both stages together")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, npu, ...; default: the fastest that this machine has")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="number format; default: the one whose matmul is faster here")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: one per core that this process may use")
     add_json_option(parser)
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = QuickstartSettings(
         out=arguments.out, corpus=tuple(arguments.corpus), dialogues=tuple(arguments.dialogues),
         minutes=BUNDLED_MINUTES if arguments.minutes is None else arguments.minutes,
-        seed=arguments.seed, device=arguments.device, threads=arguments.threads,
+        seed=arguments.seed, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads,
     )  # fmt: skip
     report = quickstart(settings, make_reporter())
     if arguments.json:

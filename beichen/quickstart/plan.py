@@ -41,13 +41,22 @@ class Plan:
     reasons: tuple[str, ...]
 
 
-def make_plan(*, float32_peak: float, bfloat16_peak: float, minutes: float, bundled: bool, with_dialogues: bool) -> Plan:
-    """Choose format and size for peaks in GFLOP/s and ``minutes`` of training in all.
+def make_plan(
+    *,
+    float32_peak: float,
+    bfloat16_peak: float,
+    minutes: float,
+    bundled: bool,
+    with_dialogues: bool,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+) -> Plan:
+    """Choose format and size for peaks in GFLOP/s and ``minutes`` of training in all; ``dtype`` is a format that was asked for.
 
     bundled: the package's own data, whose dialogues matter more than its text. with_dialogues: whether there is a second stage.
     """
-    dtype: Literal["float32", "bfloat16"] = "bfloat16" if bfloat16_peak > 1.3 * float32_peak else "float32"
-    peak = max(bfloat16_peak, float32_peak) if dtype == "bfloat16" else float32_peak
+    if dtype is None:
+        dtype = "bfloat16" if bfloat16_peak > 1.3 * float32_peak else "float32"
+    peak = bfloat16_peak if dtype == "bfloat16" else float32_peak
     reasons = [f"computing in {dtype}: matmul peak {peak:.0f} GFLOP/s here (float32 {float32_peak:.0f}, bfloat16 {bfloat16_peak:.0f})"]
     work = peak * minutes / (FULL_PEAK * BUNDLED_MINUTES)
     size = FULL

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -41,6 +42,7 @@ class QuickstartSettings:
     minutes: float = BUNDLED_MINUTES  # of training, both stages together
     seed: int = 0
     device: str | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None  # default: by the measured matmul
     threads: int | None = None
 
 
@@ -87,7 +89,7 @@ def _plan(settings: QuickstartSettings, reporter: Reporter) -> Plan:
             task.advance()
     plan = make_plan(
         float32_peak=peaks[torch.float32], bfloat16_peak=peaks[torch.bfloat16], minutes=settings.minutes,
-        bundled=not settings.corpus, with_dialogues=bool(settings.dialogues) or not settings.corpus,
+        dtype=settings.dtype, bundled=not settings.corpus, with_dialogues=bool(settings.dialogues) or not settings.corpus,
     )  # fmt: skip
     for reason in plan.reasons:
         reporter.line(f"plan: {reason}")
