@@ -108,10 +108,6 @@ def _decoder(
 def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
     """The decoder of a fresh model, with the facts that its family fixes (biases, rope rule) from the family's tables."""
     model = recipe.model
-    if model.hidden_size % model.num_attention_heads:
-        raise SettingsError(
-            f"model.hidden_size={model.hidden_size} is not a multiple of model.num_attention_heads={model.num_attention_heads}"
-        )
     return load_family(model.family).new_config(
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,

@@ -24,6 +24,16 @@ class ModelSettings:
     intermediate_size: int = 704
     tie_word_embeddings: bool = False
 
+    def __post_init__(self) -> None:
+        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"):
+            size = getattr(self, key)
+            if size is not None and size < 1:
+                raise SettingsError(f"model.{key}={size}: must be at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise SettingsError(
+                f"model.hidden_size={self.hidden_size} is not a multiple of model.num_attention_heads={self.num_attention_heads}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
@@ -66,7 +76,9 @@ class BatchSettings:
     rows_per_micro_batch: int = 16
 
     def __post_init__(self) -> None:
-        if self.rows_per_micro_batch < 1 or self.rows_per_step % self.rows_per_micro_batch:
+        if min(self.rows_per_step, self.rows_per_micro_batch) < 1:
+            raise SettingsError(f"batch: {self.rows_per_step} rows a step, {self.rows_per_micro_batch} a micro-batch: must be at least 1")
+        if self.rows_per_step % self.rows_per_micro_batch:
             raise SettingsError(
                 f"batch.rows_per_step={self.rows_per_step} is not a multiple of batch.rows_per_micro_batch={self.rows_per_micro_batch}"
             )
@@ -95,6 +107,12 @@ class OptimizerSettings:
         for key in ("learning_rate", "matrix_learning_rate", "embedding_learning_rate", "head_learning_rate"):
             if getattr(self, key) <= 0:
                 raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must be above 0")
+        for key in ("beta1", "beta2", "momentum"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must be at least 0 and below 1")
+        for key in ("epsilon", "weight_decay", "clip_norm"):
+            if getattr(self, key) < 0:
+                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must not be below 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +126,11 @@ class ScheduleSettings:
     warmup: float = 0.02
     decay: float = 0.5
     final: float = 0.0  # factor at the very end
+
+    def __post_init__(self) -> None:
+        for key in ("warmup", "decay", "final"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise SettingsError(f"schedule.{key}={getattr(self, key)}: must lie between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +155,12 @@ class CheckpointSettings:
 
     every_minutes: float = 10.0
     keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every_minutes <= 0:
+            raise SettingsError(f"checkpoint.every_minutes={self.every_minutes:g}: must be above 0")
+        if self.keep < 1:
+            raise SettingsError(f"checkpoint.keep={self.keep}: at least the newest state is kept")
 
 
 @dataclass(frozen=True, kw_only=True)
