@@ -1,0 +1,58 @@
+"""Learning-rate factors: between 0 and 1, up during warmup, never up again, and ``final`` at the end."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beichen.train.schedules import rate_factor
+from beichen.train.settings import ScheduleSettings
+
+NAMES = ("constant", "linear", "cosine", "stable")
+SCHEDULES = st.builds(
+    ScheduleSettings, name=st.sampled_from(NAMES), warmup=st.floats(0, 0.5), decay=st.floats(0.01, 1), final=st.floats(0, 1)
+)
+
+
+@given(SCHEDULES, st.floats(-0.5, 1.5))
+def test_a_factor_is_a_share_of_the_peak(settings, progress):
+    assert 0.0 <= rate_factor(settings, progress) <= 1.0
+
+
+@given(SCHEDULES)
+def test_up_during_warmup_then_never_up_again(settings):
+    """``stable`` may decay from the very start, so its peak can lie within the warmup; the others peak at its end."""
+    places = [place / 200 for place in range(201)]
+    factors = [rate_factor(settings, place) for place in places]
+    before = [factor for place, factor in zip(places, factors, strict=True) if place <= min(settings.warmup, 1 - settings.decay)]
+    after = [factor for place, factor in zip(places, factors, strict=True) if place >= settings.warmup]
+    assert before == sorted(before)
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(after))
+
+
+@given(SCHEDULES)
+def test_the_end_is_final_and_the_first_step_learns(settings):
+    expected = 1.0 if settings.name == "constant" else settings.final
+    assert math.isclose(rate_factor(settings, 1.0), expected, abs_tol=1e-9)
+    if settings.name == "constant" or settings.final > 0:
+        assert rate_factor(settings, 0.0) > 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_warmup_starts_at_the_peak(name):
+    assert rate_factor(ScheduleSettings(name=name, warmup=0.0), 0.0) == 1.0
+
+
+def test_the_courses_by_hand():
+    linear = ScheduleSettings(name="linear", warmup=0.2, final=0.1)
+    assert rate_factor(linear, 0.1) == pytest.approx(0.101 / 0.2)  # 0.001 ahead, so that the first step is not lost
+    assert rate_factor(linear, 0.6) == pytest.approx(0.1 + 0.9 * 0.5)
+    cosine = ScheduleSettings(name="cosine", warmup=0.0)
+    assert [rate_factor(cosine, place) for place in (0.25, 0.5)] == pytest.approx([0.5 + 0.5 * math.sqrt(0.5), 0.5])
+    stable = ScheduleSettings(name="stable", warmup=0.0, decay=0.4, final=0.2)
+    assert [rate_factor(stable, place) for place in (0.3, 0.6, 0.8, 0.9)] == pytest.approx([1.0, 1.0, 0.6, 0.4])
+    assert rate_factor(ScheduleSettings(name="stable", decay=0.0), 1.0) == 1.0
