@@ -1,0 +1,214 @@
+"""The loop: n steps are m steps, a stop and the rest; micro-batches are one batch; what a step does follows from its number."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from beichen.data.batch import Batch
+from beichen.errors import DataError
+from beichen.nn.decoder import Decoder
+from beichen.objectives.next_token import next_token
+from beichen.objectives.types import LossSum, Scored
+from beichen.train.loop import BatchSource, LoopResult, LoopState, progress_of, run_loop
+from beichen.train.metrics import MetricsLog, read_metrics
+from beichen.train.optimizers import Optimizer
+from beichen.train.settings import BudgetSettings, OptimizerSettings, ScheduleSettings
+from beichen.util.progress import SILENT
+from tests.train.small_runs import RandomBatches, tiny_decoder
+
+
+class Run:
+    """A decoder with its optimizer and state, and everything ``run_loop`` saved."""
+
+    def __init__(self, folder: Path, kind: Any = "muon", **sizes: Any) -> None:
+        self.decoder = tiny_decoder(**sizes)
+        self.optimizer = Optimizer(self.decoder, OptimizerSettings(name=kind))
+        self.state, self.folder = LoopState(), folder
+        self.saved: list[tuple[LoopState, dict[str, Tensor]]] = []
+
+    def go(
+        self, source: BatchSource | None = None, *, steps: int = 12, stop_in_step: int | None = None, every: float = 1e9, **limits: Any
+    ) -> LoopResult:  # fmt: skip
+        """``stop_in_step``: Ctrl-C arrives while that step is computed."""
+        calls = 0
+
+        def objective(decoder: Decoder, batch: Scored) -> LossSum:
+            nonlocal calls
+            calls += 1
+            if self.state.step + 1 == stop_in_step:
+                signal.raise_signal(signal.SIGINT)
+            return next_token(decoder, batch)
+
+        metrics = MetricsLog(self.folder / "metrics.jsonl", resume_step=self.state.step)
+        try:
+            return run_loop(
+                self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state,
+                budget=BudgetSettings(steps=None if limits else steps, **limits), schedule=ScheduleSettings(warmup=0.2), metrics=metrics,
+                reporter=SILENT, label="training", save_every_seconds=every, save=self._save,
+            )  # fmt: skip
+        finally:
+            metrics.close()
+
+    def _save(self, state: LoopState) -> None:
+        self.saved.append((replace(state), {key: value.clone() for key, value in self.optimizer.state().items()}))
+
+    def resumed(self) -> Run:
+        """A new process would hold this: a fresh decoder, and the last saved state."""
+        again = Run(self.folder)
+        state, tensors = self.saved[-1]
+        again.state = replace(state)
+        again.optimizer = Optimizer(again.decoder, self.optimizer.settings)
+        again.optimizer.load_state(tensors, state.step)
+        return again
+
+    def weights(self) -> Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in self.decoder.parameters()])
+
+    def records(self) -> list[dict[str, Any]]:
+        """Without the clock."""
+        return [
+            {key: value for key, value in record.items() if key not in ("seconds", "tokens_per_second")}
+            for record in read_metrics(self.folder / "metrics.jsonl")
+        ]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("stops", [[1], [5], [2, 3, 11], [12]])
+def test_stopping_and_going_on_changes_no_bit(tmp_path, kind, stops):
+    """Float32; weights, smoothed loss and every record but the clock."""
+    straight, run = Run(tmp_path / "straight", kind), Run(tmp_path / "stopped", kind)
+    whole = straight.go()
+    for stop in stops:
+        ended = run.go(stop_in_step=stop)
+        assert run.state.step == stop
+        if stop == 12:  # the budget is spent: nothing is left to stop
+            assert ended.finished and not run.saved
+            break
+        assert not ended.finished and run.saved[-1][0].step == stop
+        run = run.resumed()
+    else:
+        ended = run.go()
+    assert ended.finished and whole.finished and ended.loss == whole.loss == straight.state.loss
+    assert torch.equal(run.weights(), straight.weights())
+    assert run.records() == straight.records()
+
+
+def test_micro_batches_are_one_batch(tmp_path):
+    """Six batches of a step at once, or as a single one: the same training, within float32's rounding."""
+
+    class Joined(RandomBatches):
+        def micro_batches(self, step: int) -> Sequence[Batch]:
+            parts = super().micro_batches(step)
+            names = ("input_ids", "targets", "positions", "first_visible")
+            return [
+                Batch(
+                    **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
+                    target_count=sum(part.target_count for part in parts), token_count=sum(part.token_count for part in parts),
+                )
+            ]  # fmt: skip
+
+    many, one = Run(tmp_path / "many", "adamw"), Run(tmp_path / "one", "adamw")
+    many.go(RandomBatches(micro_batches=6, rows=1), steps=4)
+    one.go(Joined(micro_batches=6, rows=1), steps=4)
+    assert many.state.targets == one.state.targets and many.state.tokens == one.state.tokens == 4 * 6 * 12
+    for left, right in zip(many.records(), one.records(), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-5)
+    torch.testing.assert_close(many.weights(), one.weights(), rtol=1e-4, atol=2e-5)
+
+
+def test_every_step_takes_its_own_batches_once(tmp_path):
+    asked = []
+
+    class Watched(RandomBatches):
+        def micro_batches(self, step: int) -> Sequence[Batch]:
+            asked.append(step)
+            return super().micro_batches(step)
+
+    run = Run(tmp_path)
+    run.go(Watched(), steps=7, stop_in_step=4)
+    assert asked == [0, 1, 2, 3, 4]  # one step ahead
+    asked.clear()
+    run.resumed().go(Watched(), steps=7)
+    assert asked[:3] == [4, 5, 6] and len(asked) == len(set(asked))
+
+
+def test_the_loss_falls(tmp_path):
+    run = Run(tmp_path)
+    result = run.go(RandomBatches(rows=8, tokens=24), steps=60)
+    losses = [record["loss"] for record in run.records()]
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+    assert min(losses) < result.loss < max(losses)
+
+
+def test_state_is_saved_on_the_way(tmp_path):
+    run = Run(tmp_path)
+    run.go(steps=6, every=0.0)
+    assert [state.step for state, _ in run.saved] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("limits", [{"minutes": 0.02}, {"epochs": 0.5}, {"minutes": 5.0, "epochs": 0.3}])
+def test_the_first_limit_reached_ends_the_run(tmp_path, limits):
+    run = Run(tmp_path)
+    assert run.go(RandomBatches(steps_per_epoch=20.0), **limits).finished
+    if "epochs" in limits:
+        assert run.state.step == round(20 * limits["epochs"])
+    else:
+        assert 1.2 <= run.state.seconds < 10
+    factors = [record["rate_factor"] for record in run.records()]
+    assert max(factors) > 0.5 > factors[-1]
+
+
+def test_progress_is_the_nearest_limits():
+    state = LoopState(step=30, seconds=60.0)
+    assert progress_of(BudgetSettings(steps=100), state, 10.0) == 0.3
+    assert progress_of(BudgetSettings(minutes=4), state, 10.0) == 0.25
+    assert progress_of(BudgetSettings(epochs=6), state, 10.0) == 0.5
+    assert progress_of(BudgetSettings(steps=100, minutes=4, epochs=6), state, 10.0) == 0.5
+
+
+def test_a_spent_budget_does_nothing(tmp_path):
+    run = Run(tmp_path)
+    run.go(steps=3)
+    before, weights = replace(run.state), run.weights()
+    assert run.go(steps=3).finished
+    assert run.state == before and torch.equal(run.weights(), weights)
+
+
+def test_a_fault_of_the_reader_arrives(tmp_path):
+    class Failing(RandomBatches):
+        def micro_batches(self, step: int) -> Sequence[Batch]:
+            if step == 2:
+                raise DataError("shard.bin: vanished")
+            return super().micro_batches(step)
+
+    run = Run(tmp_path)
+    with pytest.raises(DataError, match="vanished"):
+        run.go(Failing())
+    assert run.state.step == 2
+
+
+def test_a_step_without_targets_changes_little_and_breaks_nothing(tmp_path):
+    class Empty(RandomBatches):
+        def micro_batches(self, step: int) -> Sequence[Batch]:
+            (batch,) = super().micro_batches(step)
+            return [replace(batch, targets=torch.full_like(batch.targets, -100), target_count=0)]
+
+    run = Run(tmp_path, "adamw")
+    before = run.weights()
+    run.go(Empty(), steps=2)
+    assert torch.equal(run.weights(), before) and run.records()[0]["loss"] == 0.0
+
+
+def test_sources_and_objectives_are_what_their_protocols_say():
+    source: BatchSource = RandomBatches()
+    objective: Callable[[Decoder, Scored], LossSum] = next_token
+    found = objective(tiny_decoder(), source.micro_batches(0)[0])
+    assert found.target_count == source.micro_batches(0)[0].target_count
