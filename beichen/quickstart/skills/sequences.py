@@ -1,7 +1,8 @@
-"""Rows of digits or words: copying one, reversing one, and counting how often something occurs in it."""
+"""Rows of digits or words: copying one, reversing one, and counting the animals in it."""
 
 from __future__ import annotations
 
+from itertools import accumulate
 from random import Random
 
 from beichen.quickstart.skills.domains import arrangement, block, number_of_arrangements
@@ -116,32 +117,34 @@ REVERSING = Skill(
     weight=0.7,
 )
 
-# Counting: a row of 4 to 7 things of two kinds, where the kind that is not asked for occurs at least once.
-_COUNTED = 24  # the first words: animals and plants
-_COUNT_LENGTHS = (4, 5, 6, 7)
-_COUNT_SIZES = tuple(_COUNTED * (_COUNTED - 1) * (2**length - 1) for length in _COUNT_LENGTHS)
+# Counting: rows of distinct things, of which some are animals. (Length, how many things to choose from): about as many rows of each.
+_COUNT_ROWS = ((4, 24), (5, 14), (6, 10))
+_COUNT_SIZES = tuple(number_of_arrangements(population, length) for length, population in _COUNT_ROWS)
+_NUM_ANIMALS = 12  # the words before this number
 _COUNT_QUESTIONS = {
-    "zh": ("{row}里有几个{asked}？", "数一数{row}中的{asked}。", "{row}，{asked}出现几次？"),
-    "en": ("How many {asked} in {row}?", "Count {asked} in {row}.", "{row}: how often {asked}?"),
+    "zh": ("{row}里有几种动物？", "数一数{row}中的动物。", "{row}，有几个是动物？"),
+    "en": ("How many animals in {row}?", "Count the animals: {row}.", "{row}: how many are animals?"),
 }
-_COUNT_WORKING = {"zh": "数{asked}：{tally}。", "en": "Counting {asked}: {tally}."}
-_COUNT_TEXTS = {"zh": "{row}里{asked}出现{answer}次。", "en": "In {row}, {asked} occurs {answer} times."}
+_COUNT_WORKING = {"zh": "{tally}。", "en": "{tally}."}
+_COUNT_TEXTS = {"zh": "{row}里有{answer}种动物。", "en": "In {row}, {answer} are animals."}
 
 
 def _count_problem(index: int) -> Problem:
-    """What is asked for, the other kind, and the row as ones (asked for) and zeros."""
+    """The numbers of the words in the row; half of what they are chosen from are animals."""
     number, inside = block(index, _COUNT_SIZES)
-    length = _COUNT_LENGTHS[number]
-    kinds, row = divmod(inside, 2**length - 1)
-    return ("count", *arrangement(kinds, _COUNTED, 2), format(row, f"0{length}b"))
+    length, population = _COUNT_ROWS[number]
+    chosen = (divmod(thing, 2) for thing in arrangement(inside, population, length))
+    return ("count", *(half + _NUM_ANIMALS * other for half, other in chosen))
 
 
 def _counted(problem: Problem, language: Language) -> dict[str, str]:
-    _, asked, other, row = problem
-    assert isinstance(asked, int) and isinstance(other, int) and isinstance(row, str)
-    names = {"1": word(asked, language), "0": word(other, language)}
-    tally = joined([f"{names[mark]} {row[: place + 1].count('1')}" for place, mark in enumerate(row)], language)
-    return {"row": joined([names[mark] for mark in row], language), "asked": names["1"], "answer": str(row.count("1")), "tally": tally}
+    """The row, its count, and the tally: each thing with what it adds and the sum so far."""
+    _, *numbers = problem
+    words = [word(int(number), language) for number in numbers]
+    animals = [int(int(number) < _NUM_ANIMALS) for number in numbers]
+    sums = accumulate(animals)
+    tally = joined([f"{name} +{animal}={total}" for name, animal, total in zip(words, animals, sums, strict=True)], language)
+    return {"row": joined(words, language), "answer": str(sum(animals)), "tally": tally}
 
 
 def _count_dialogue(problem: Problem, rng: Random) -> Exercise:
@@ -158,13 +161,13 @@ def _count_text(problem: Problem, rng: Random) -> str:
 
 COUNTING = Skill(
     name="counting",
-    title_zh="计数",
-    title_en="counting",
-    lesson_zh="数一数一样东西出现了几次，从头到尾看一遍，看到一次就加一。",
-    lesson_en="To count how often something occurs, go through the row once and add one each time you meet it.",
+    title_zh="数动物",
+    title_en="counting animals",
+    lesson_zh="数动物时，从头到尾看一遍，是动物就加一，不是就加零。",
+    lesson_en="To count the animals, go through the row once: add one for each animal and nothing for the rest.",
     num_problems=sum(_COUNT_SIZES),
     num_phrasings=6,
-    guess_baseline=0.35,
+    guess_baseline=0.42,
     problem=_count_problem,
     dialogue=_count_dialogue,
     text=_count_text,
