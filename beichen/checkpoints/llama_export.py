@@ -16,7 +16,7 @@ from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import ConfigError
 from beichen.nn.config import DecoderConfig, RopeConfig
 from beichen.nn.decoder import Decoder
-from beichen.nn.rope import telechat_alpha
+from beichen.nn.rope import step_factor
 from beichen.util.progress import SILENT, Reporter
 
 TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -51,9 +51,9 @@ def llama_config(config: DecoderConfig) -> DecoderConfig:
 
 def _rope(config: DecoderConfig) -> RopeConfig:
     rope = config.rope
-    if rope.rule != "telechat":
+    if rope.rule != "scaled_stepped_ntk":
         return rope
-    alpha = telechat_alpha(rope.trained_length, rope.original_length)
+    alpha = step_factor(rope.trained_length, rope.original_length)
     return RopeConfig(base=rope.base * alpha ** (config.head_dim / (config.head_dim - 2)))
 
 

@@ -22,7 +22,7 @@ from beichen.errors import BeichenError
 from beichen.models.registry import UnsupportedFamilyError, load_family
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.decoder import Decoder
-from beichen.nn.rope import rope_rule, telechat_alpha
+from beichen.nn.rope import rope_rule, step_factor
 
 GOLDEN = "golden.json"
 INPUTS = ("input_ids", "attention_mask", "labels", "rope.lengths")
@@ -174,8 +174,8 @@ class _Case:
             return _judged(key, difference, self.tolerances.get("rope.inv_freq_rel", 1e-6))
         if key == "rope.mscale":
             return self._close(key, torch.tensor([rule.attention_scale for rule in rules]), expected.cpu())
-        if key == "rope.alpha" and config.rule == "telechat":
-            alphas = [telechat_alpha(max(length, config.trained_length), config.original_length) for length in lengths]
+        if key == "rope.alpha" and config.rule == "scaled_stepped_ntk":
+            alphas = [step_factor(max(length, config.trained_length), config.original_length) for length in lengths]
             return self._close(key, torch.tensor(alphas), expected.cpu())
         if key == "rope.cos_sin_last":
             angles = (torch.tensor(lengths, dtype=torch.float32) - 1)[:, None] * inverse.cpu()

@@ -11,38 +11,60 @@ from typing import Literal
 
 from beichen.errors import ConfigError
 
+RopeRuleName = Literal[
+    "default", "linear", "ntk", "dynamic_ntk", "stepped_ntk", "scaled_stepped_ntk", "stepped_base", "yarn", "llama3"
+]  # fmt: skip
+
+_ROPE_NEEDS: dict[RopeRuleName, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "ntk": ("factor",),
+    "dynamic_ntk": ("factor", "original_length"),
+    "stepped_ntk": ("original_length",),
+    "scaled_stepped_ntk": ("original_length", "trained_length"),
+    "stepped_base": ("original_length",),
+    "yarn": ("factor", "original_length", "attention_scale", "fast_turns", "slow_turns"),
+    "llama3": ("factor", "original_length", "low_frequency_factor"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
-    """Which rotation rule acts on queries and keys; the rules themselves stand in ``nn/rope.py``.
+    """Which rotation rule acts on queries and keys, and its numbers; the rules themselves stand in ``nn/rope.py``.
 
-    ``rule``: ``default``; ``linear`` (positions divided by ``factor``); ``llama3`` (frequencies rescaled by wavelength);
-    ``telechat`` (base stretched in steps with the length, scores scaled beyond ``trained_length``).
+    Of fixed effect: ``default``; ``linear`` (positions divided by ``factor``); ``ntk`` (base stretched by ``factor``); ``yarn`` and
+    ``llama3`` (slow pairs divided by ``factor``, fast ones kept). Beyond ``original_length`` only: ``dynamic_ntk`` (base stretched
+    with the length), ``stepped_ntk`` (the same in steps), ``scaled_stepped_ntk`` (with larger scores beyond ``trained_length``),
+    ``stepped_base`` (base times the step itself).
     """
 
     base: float = 10000.0
-    rule: Literal["default", "linear", "llama3", "telechat"] = "default"
-    factor: float = 1.0  # linear, llama3
-    low_frequency_factor: float = 1.0  # llama3
-    high_frequency_factor: float = 4.0  # llama3
-    original_length: int = 0  # llama3: trained length before stretching; telechat: length up to which the base is unstretched
-    trained_length: int = 0  # telechat: shorter inputs use the table of this length
+    rule: RopeRuleName = "default"
+    factor: float = 1.0  # linear, ntk, dynamic_ntk, yarn, llama3
+    original_length: int = 0  # all that stretch by length, yarn, llama3: up to here nothing needs stretching
+    trained_length: int = 0  # scaled_stepped_ntk: shorter inputs use the table of this length
+    low_frequency_factor: float = 1.0  # llama3: pairs that turn less often than this over the original length are divided
+    high_frequency_factor: float = 4.0  # llama3: pairs that turn more often than this are kept
+    slow_turns: float = 1.0  # yarn: as the low factor of llama3, in its own formula
+    fast_turns: float = 32.0  # yarn: as the high factor
+    whole_pairs: bool = True  # yarn: the ramp begins and ends at whole numbers of pairs
+    attention_scale: float = 1.0  # yarn: on cos and sin
 
     def __post_init__(self) -> None:
-        needed = {
-            "default": ("base",),
-            "linear": ("base", "factor"),
-            "llama3": ("base", "factor", "low_frequency_factor", "original_length"),
-            "telechat": ("base", "original_length", "trained_length"),
-        }
-        for key in needed[self.rule]:
+        for key in ("base", *_ROPE_NEEDS[self.rule]):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"rope rule '{self.rule}': {key}={getattr(self, key)} must be positive")
-        if self.rule == "llama3" and self.high_frequency_factor <= self.low_frequency_factor:
-            raise ConfigError(
-                f"rope rule 'llama3': high_frequency_factor={self.high_frequency_factor} must be above "
-                f"low_frequency_factor={self.low_frequency_factor}: frequencies between the two are blended"
-            )
+        for rule, low, high in (("llama3", "low_frequency_factor", "high_frequency_factor"), ("yarn", "slow_turns", "fast_turns")):
+            if self.rule == rule and getattr(self, high) <= getattr(self, low):
+                raise ConfigError(
+                    f"rope rule '{rule}': {high}={getattr(self, high)} must be above {low}={getattr(self, low)}: "
+                    "frequencies between the two are blended"
+                )
+
+    @property
+    def stretches_base(self) -> bool:
+        """Whether the base grows by a power of d / (d - 2), which a head of one pair does not have."""
+        return self.rule in ("ntk", "dynamic_ntk", "stepped_ntk", "scaled_stepped_ntk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +125,10 @@ class DecoderConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim} is odd: rotary embedding turns pairs of channels")
-        if self.rope.rule == "telechat" and self.head_dim == 2:
+        if self.rope.stretches_base and self.head_dim == 2:
             raise ConfigError(
-                "head_dim=2: TeleChat's rope rule stretches its base by a power of d / (d - 2)", remedy="use fewer, wider heads"
+                f"head_dim=2: the rope rule '{self.rope.rule}' stretches its base by a power of d / (d - 2)",
+                remedy="use fewer, wider heads",
             )
 
     @property

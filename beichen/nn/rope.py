@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from beichen.nn.config import RopeConfig
+from beichen.nn.config import RopeConfig, RopeRuleName
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,75 @@ def _linear(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     return RopeRule(default_frequencies(config.base, head_dim) / config.factor)
 
 
+def stretched(base: float, by: float, head_dim: int) -> float:
+    """NTK-aware: the slowest pair turns ``by`` times slower, the fastest as before."""
+    return float(base * by ** (head_dim / (head_dim - 2)))
+
+
+def step_factor(length: int, original_length: int) -> int:
+    """1 up to ``original_length``, 3 up to twice it, 7 up to four times, ...: max(2 ** ceil(log2(length / original) + 1) - 1, 1)."""
+    steps = 0
+    while original_length << steps < length:
+        steps += 1
+    return 2 ** (steps + 1) - 1 if steps else 1
+
+
+def _ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The base stretched once and for all, so that the longest wavelength grows by ``factor``."""
+    return RopeRule(default_frequencies(stretched(config.base, config.factor, head_dim), head_dim))
+
+
+def _dynamic_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The base stretched in proportion to the length: by 1 at ``original_length``, by ``factor`` more with each such length."""
+    excess = max(length / config.original_length, 1.0) - 1.0
+    return RopeRule(default_frequencies(stretched(config.base, 1.0 + config.factor * excess, head_dim), head_dim))
+
+
+def _stepped_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The base stretched in steps, so that one table serves many lengths (Qwen 1)."""
+    return RopeRule(default_frequencies(stretched(config.base, step_factor(length, config.original_length), head_dim), head_dim))
+
+
+def _scaled_stepped_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The same, never below the step of the trained length; beyond it cos and sin grow by 0.1 ln(length / trained).
+
+    Source: Tele-AI/TeleChat2 ``modeling_telechat.py``, ``RotaryEmbedding``; there the tables were rounded to float16, here not.
+    """
+    longest = max(length, config.trained_length)
+    base = stretched(config.base, step_factor(longest, config.original_length), head_dim)
+    return RopeRule(default_frequencies(base, head_dim), 1.0 + 0.1 * math.log(longest / config.trained_length))
+
+
+def _stepped_base(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """The base times the step itself, without an exponent (TeleChat-52B)."""
+    return RopeRule(default_frequencies(config.base * step_factor(length, config.original_length), head_dim))
+
+
+def _yarn(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
+    """Slow pairs divided by ``factor``, fast ones kept, a ramp over the pairs between; scores scaled (arXiv 2309.00071)."""
+
+    def pair_that_turns(times: float) -> float:
+        """The (fractional) pair that turns so often over the original length."""
+        return head_dim * math.log(config.original_length / (times * 2 * math.pi)) / (2 * math.log(config.base))
+
+    first, last = pair_that_turns(config.fast_turns), pair_that_turns(config.slow_turns)
+    if config.whole_pairs:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
+    width = last - first or 0.001
+    divided = ((torch.arange(head_dim // 2, dtype=torch.float32) - first) / width).clamp(0.0, 1.0)
+    frequencies = default_frequencies(config.base, head_dim)
+    return RopeRule(frequencies / config.factor * divided + frequencies * (1.0 - divided), config.attention_scale)
+
+
+def yarn_attention_scale(factor: float, *, growth: float = 1.0, reference_growth: float = 0.0) -> float:
+    """The scale on cos and sin where none is stated: 1 + 0.1 ``growth`` ln(factor), over the same of the reference."""
+    stretch = math.log(max(factor, 1.0))
+    return (1.0 + 0.1 * growth * stretch) / (1.0 + 0.1 * reference_growth * stretch)
+
+
 def _llama3(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
-    """Long wavelengths divided by ``factor``, short ones kept, a ramp between (Llama 3.1)."""
+    """Long wavelengths divided by ``factor``, short ones kept, a ramp over the frequencies between (Llama 3.1)."""
     frequencies = default_frequencies(config.base, head_dim)
     turns = config.original_length * frequencies / (2 * math.pi)  # how often a pair turns over the original length
     ramp = (turns - config.low_frequency_factor) / (config.high_frequency_factor - config.low_frequency_factor)
@@ -47,31 +114,16 @@ def _llama3(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     return RopeRule(frequencies * (ramp + (1.0 - ramp) / config.factor))
 
 
-def telechat_alpha(length: int, original_length: int) -> int:
-    """The step function of TeleChat's NTK rule: 1 up to ``original_length``, 3 up to twice it, 7 up to four times, ..."""
-    steps = 0
-    while original_length << steps < length:
-        steps += 1
-    return 2 ** (steps + 1) - 1 if steps else 1
-
-
-def _telechat(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
-    """Base times alpha ** (d / (d - 2)); cos and sin grow by 0.1 ln(length / trained) beyond the trained length.
-
-    Source: Tele-AI/TeleChat2 ``modeling_telechat.py``, ``RotaryEmbedding``; there the tables were rounded to float16, here not.
-    """
-    longest = max(length, config.trained_length)
-    alpha = telechat_alpha(longest, config.original_length)
-    base = config.base * alpha ** (head_dim / (head_dim - 2))
-    scale = 1.0 if longest <= config.trained_length else 1.0 + 0.1 * math.log(longest / config.trained_length)
-    return RopeRule(default_frequencies(base, head_dim), scale)
-
-
-RULES: dict[str, Callable[[RopeConfig, int, int], RopeRule]] = {
+RULES: dict[RopeRuleName, Callable[[RopeConfig, int, int], RopeRule]] = {
     "default": _default,
     "linear": _linear,
+    "ntk": _ntk,
+    "dynamic_ntk": _dynamic_ntk,
+    "stepped_ntk": _stepped_ntk,
+    "scaled_stepped_ntk": _scaled_stepped_ntk,
+    "stepped_base": _stepped_base,
+    "yarn": _yarn,
     "llama3": _llama3,
-    "telechat": _telechat,
 }
 
 

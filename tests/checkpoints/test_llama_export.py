@@ -23,7 +23,7 @@ def test_stock_transformers_gives_equal_logits(tmp_path, base_length, trained_le
     from transformers import AutoModelForCausalLM
 
     plain = random_decoder(tie_word_embeddings=tied)
-    config = replace(plain.config, rope=RopeConfig(rule="telechat", original_length=base_length, trained_length=trained_length))
+    config = replace(plain.config, rope=RopeConfig(rule="scaled_stepped_ntk", original_length=base_length, trained_length=trained_length))
     decoder = Decoder(config).eval()
     decoder.load_state_dict(plain.state_dict())
     save_checkpoint(tmp_path / "ours", decoder, family="telechat2", token_ids={"bos_token_id": 1, "eos_token_id": 2})

@@ -23,7 +23,8 @@ def small_config(*, trained_length: int = 64, **changes: object) -> DecoderConfi
     settings: dict[str, object] = {
         "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8, "intermediate_size": 48, "max_position_embeddings": trained_length,
-        "rope": RopeConfig(rule="telechat", original_length=32, trained_length=trained_length), "attention_output_bias": True, "down_bias": True,
+        "rope": RopeConfig(rule="scaled_stepped_ntk", original_length=32, trained_length=trained_length),
+        "attention_output_bias": True, "down_bias": True,
     }  # fmt: skip
     return DecoderConfig(**{**settings, **changes})  # type: ignore[arg-type]
 

@@ -13,11 +13,19 @@ from beichen.nn.decoder import Decoder
 
 def slow_frequencies(rope: RopeConfig, head_dim: int, length: int) -> tuple[list[float], float]:
     """Angle per position of each pair, and the scale on cos and sin; each rule as its source states it, in scalars."""
-    base, scale = rope.base, 1.0
-    if rope.rule == "telechat":  # modeling_telechat.py of TeleChat2
+    base, scale = rope.base, rope.attention_scale
+    power = head_dim / (head_dim - 2)
+    if rope.rule == "ntk":
+        base = base * rope.factor**power
+    if rope.rule == "dynamic_ntk" and length > rope.original_length:  # DynamicNTKScalingRotaryEmbedding of transformers
+        base = base * ((rope.factor * length / rope.original_length) - (rope.factor - 1)) ** power
+    if rope.rule == "stepped_ntk":  # get_ntk_alpha of Qwen 1
+        base = base * _alpha(length, rope) ** power
+    if rope.rule == "stepped_base":  # modeling_telechat.py of TeleChat-52B
+        base = base * _alpha(length, rope)
+    if rope.rule == "scaled_stepped_ntk":  # modeling_telechat.py of TeleChat2
         longest = max(length, rope.trained_length)
-        alpha = max(2 ** math.ceil(math.log(longest / rope.original_length, 2) + 1) - 1, 1)
-        base = base * alpha ** (head_dim / (head_dim - 2))
+        base = base * _alpha(longest, rope) ** power
         if longest > rope.trained_length:
             scale = 0.1 * math.log(longest / rope.trained_length) + 1.0
     angles = [base ** (-2 * pair / head_dim) for pair in range(head_dim // 2)]
@@ -25,7 +33,27 @@ def slow_frequencies(rope: RopeConfig, head_dim: int, length: int) -> tuple[list
         angles = [angle / rope.factor for angle in angles]
     if rope.rule == "llama3":  # the reference code of Llama 3.1: apply_scaling
         angles = [_llama3(angle, rope) for angle in angles]
+    if rope.rule == "yarn":  # the authors' LlamaYaRNScaledRotaryEmbedding
+        angles = [_yarn(pair, angle, rope, head_dim) for pair, angle in enumerate(angles)]
     return angles, scale
+
+
+def _alpha(length: int, rope: RopeConfig) -> int:
+    return max(2 ** math.ceil(math.log(length / rope.original_length, 2) + 1) - 1, 1)
+
+
+def _yarn(pair: int, angle: float, rope: RopeConfig, head_dim: int) -> float:
+    bounds = [
+        head_dim * math.log(rope.original_length / (turns * 2 * math.pi)) / (2 * math.log(rope.base))
+        for turns in (rope.fast_turns, rope.slow_turns)
+    ]
+    if rope.whole_pairs:
+        bounds = [math.floor(bounds[0]), math.ceil(bounds[1])]
+    low, high = max(bounds[0], 0), min(bounds[1], head_dim - 1)
+    if low == high:
+        high += 0.001
+    ramp = min(max((pair - low) / (high - low), 0), 1)
+    return angle / rope.factor * ramp + angle * (1 - ramp)
 
 
 def _llama3(angle: float, rope: RopeConfig) -> float:

@@ -80,8 +80,8 @@ def test_a_mixture_is_refused_by_name_before_anything_runs():
 @pytest.mark.parametrize(
     ("rope", "message"),
     [
-        ({"rule": "telechat", "trained_length": 8}, "original_length=0"),  # the steps of alpha would never end
-        ({"rule": "telechat", "original_length": 8}, "trained_length=0"),
+        ({"rule": "scaled_stepped_ntk", "trained_length": 8}, "original_length=0"),  # the steps of alpha would never end
+        ({"rule": "scaled_stepped_ntk", "original_length": 8}, "trained_length=0"),
         ({"rule": "llama3", "factor": 8.0}, "original_length=0"),
         ({"rule": "llama3", "original_length": 8, "low_frequency_factor": 4.0}, "high_frequency_factor=4.0 must be above"),
         ({"rule": "linear", "factor": 0.0}, "factor=0.0"),
@@ -94,7 +94,7 @@ def test_a_rope_rule_without_its_numbers_is_refused(rope, message):
 
 
 def test_a_head_too_narrow_for_the_stretched_base_is_refused():
-    rope = RopeConfig(rule="telechat", original_length=8, trained_length=8)
+    rope = RopeConfig(rule="scaled_stepped_ntk", original_length=8, trained_length=8)
     assert DecoderConfig(**SIZES, rope=rope).rope is rope
     with pytest.raises(ConfigError, match="head_dim=2"):
         DecoderConfig(**{**SIZES, "head_dim": 2}, rope=rope)

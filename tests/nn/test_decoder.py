@@ -23,7 +23,7 @@ FACTS: list[dict[str, Any]] = [
     {"residual_after_norm": True, "embedding_norm": True},
     {"embedding_scale": 3.5, "logit_scale": 0.25},
     {"head_dim": 6, "num_attention_heads": 2, "num_key_value_heads": 2},  # heads narrower than the hidden size
-    {"rope": RopeConfig(rule="telechat", original_length=8, trained_length=12)},
+    {"rope": RopeConfig(rule="scaled_stepped_ntk", original_length=8, trained_length=12)},
     {"rope": RopeConfig(base=5000.0, rule="llama3", factor=4.0, original_length=16), "norm_eps": 1e-8},
     {"rope": RopeConfig(rule="linear", factor=2.0), "num_key_value_heads": 4},
 ]

@@ -12,15 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.nn.config import RopeConfig
-from beichen.nn.rope import RULES, RopeTables, rope_rule, rotate, telechat_alpha
+from beichen.nn.rope import RULES, RopeTables, rope_rule, rotate, step_factor
 from tests.nn.slow_decoder import slow_frequencies, slow_rotate
 
 LLAMA3 = RopeConfig(base=500000.0, rule="llama3", factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=64)
-TELECHAT = RopeConfig(rule="telechat", original_length=64, trained_length=256)
+YARN = RopeConfig(base=500000.0, rule="yarn", factor=8.0, original_length=64, attention_scale=1.2)
+TELECHAT = RopeConfig(rule="scaled_stepped_ntk", original_length=64, trained_length=256)
 EXAMPLES = [
     RopeConfig(), RopeConfig(base=500000.0), RopeConfig(rule="linear", factor=3.5), LLAMA3,
     RopeConfig(rule="llama3", factor=32.0, low_frequency_factor=0.5, high_frequency_factor=7.0, original_length=100),
-    TELECHAT, RopeConfig(rule="telechat", original_length=100, trained_length=60),
+    TELECHAT, RopeConfig(rule="scaled_stepped_ntk", original_length=100, trained_length=60),
+    RopeConfig(rule="ntk", factor=3.0), RopeConfig(rule="dynamic_ntk", original_length=64, base=5000.0),
+    RopeConfig(rule="dynamic_ntk", original_length=60, factor=2.5), RopeConfig(rule="stepped_ntk", original_length=64),
+    RopeConfig(rule="stepped_base", original_length=60), YARN,
+    RopeConfig(rule="yarn", factor=4.0, original_length=200, fast_turns=16.0, slow_turns=2.0, whole_pairs=False),
 ]  # fmt: skip
 
 
@@ -83,18 +88,18 @@ def test_equals_transformers(config, parameters):
     torch.testing.assert_close(rotate(q, cos, sin), theirs.transpose(1, 2), atol=3e-4, rtol=0)  # 500 radians * 2**-24, twice
 
 
-def test_telechat_alpha_steps():
+def test_step_factor_steps():
     """1 up to B, 3 up to 2B, 7 up to 4B, ...; a step is taken at the first length beyond, exactly, for every B."""
     for original in (1, 2, 7, 64, 100, 4096, 8192):
-        assert telechat_alpha(1, original) == telechat_alpha(original, original) == 1
+        assert step_factor(1, original) == step_factor(original, original) == 1
         for steps in range(1, 8):
             below, beyond = original * 2 ** (steps - 1), original * 2**steps
-            assert telechat_alpha(below + 1, original) == telechat_alpha(beyond, original) == 2 ** (steps + 1) - 1
-    lengths = [telechat_alpha(length, 50) for length in range(1, 1000)]
+            assert step_factor(below + 1, original) == step_factor(beyond, original) == 2 ** (steps + 1) - 1
+    lengths = [step_factor(length, 50) for length in range(1, 1000)]
     assert lengths == sorted(lengths) and set(lengths) == {1, 3, 7, 15, 31, 63}
 
 
-def test_telechat_scale_grows_beyond_the_trained_length_alone():
+def test_scale_grows_beyond_the_trained_length_alone():
     scales = [rope_rule(TELECHAT, 16, length).attention_scale for length in range(1, 700)]
     assert scales[:256] == [1.0] * 256
     assert all(later > earlier for earlier, later in pairwise(scales[255:]))

@@ -15,7 +15,8 @@ from beichen.nn.stepping import Stepper
 
 BASE: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16,
-    "intermediate_size": 80, "max_position_embeddings": 64, "rope": RopeConfig(rule="telechat", original_length=16, trained_length=64),
+    "intermediate_size": 80, "max_position_embeddings": 64,
+    "rope": RopeConfig(rule="scaled_stepped_ntk", original_length=16, trained_length=64),
 }  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "telechat2": {"attention_output_bias": True, "down_bias": True},
