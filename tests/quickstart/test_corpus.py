@@ -59,7 +59,8 @@ def test_training_reveals_no_held_out_problem(monkeypatch: pytest.MonkeyPatch) -
         return problem
 
     monkeypatch.setattr(corpus, "training_problem", recorded)
-    assert list(generate_documents(0, 200_000)) and list(generate_dialogues(0, 3000))
+    assert list(generate_documents(0, 200_000))
+    assert list(generate_dialogues(0, 3000))
     assert len(used) > 3000
     assert not any(is_held_out(revealed) for skill, problem in used for revealed in skill.reveals(problem))
 

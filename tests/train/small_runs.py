@@ -106,7 +106,7 @@ def tiny_recipe(out: Path, corpus: Path, *, steps: int = 30, **changes: Any) -> 
     recipe: dict[str, Any] = {
         "out": str(out),
         "model": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24},
-        "tokenizer": {"vocab_size": 320},
+        "tokenizer": {"vocab_size": 320, "template": "telechat2-bare"},
         "data": {"files": [str(corpus)], "sequence_length": 32},
         "batch": {"rows_per_step": 4, "rows_per_micro_batch": 2},
         "budget": {"steps": steps},

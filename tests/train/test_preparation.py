@@ -137,7 +137,7 @@ def test_a_users_fault_is_said_as_one(tmp_path, corpus, changes, kind, message):
 
 def test_dialogues_without_a_tokenizer_say_what_to_name(tmp_path):
     dialogues = write_dialogues(tmp_path / "dialogues.jsonl")
-    with pytest.raises(SettingsError, match="name a folder that holds one, or model.start_from"):
+    with pytest.raises(SettingsError, match=r"name a folder that holds one, or model\.start_from"):
         parts_of(tiny_recipe(tmp_path / "run", dialogues, data={"files": [str(dialogues)], "kind": "dialogues"}))
 
 

@@ -57,7 +57,8 @@ def test_it_learns_and_says_what_it_reached(whole):
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
     assert whole.held_out_loss is not None and whole.bits_per_byte is not None
     assert whole.held_out_loss < losses[0] and 0 < whole.bits_per_byte < 8
-    assert whole.tokens == STEPS * 4 * 32 and whole.tokens_per_second == pytest.approx(whole.tokens / whole.seconds)
+    assert 0.98 * STEPS * 4 * 32 < whole.tokens <= STEPS * 4 * 32, "an epoch's last row may be padded"
+    assert whole.tokens_per_second == pytest.approx(whole.tokens / whole.seconds)
     assert json.loads((whole.folder / "result.json").read_text()) == whole.as_dict()
 
 
@@ -65,7 +66,7 @@ def test_its_folder_is_a_model(whole):
     """The published layout, opened by the front door; what only the run needed is gone or beside it."""
     model = beichen.load(whole.folder, device="cpu", dtype="float32")
     assert sum(parameter.numel() for parameter in model.decoder.parameters()) == whole.parameters
-    assert model("the cat sat on".split() and model.tokenizer.encode("the cat sat on")).isfinite().all()
+    assert model(model.tokenizer.encode("the cat sat on")).isfinite().all()
     assert model.generate("the cat", max_new_tokens=3).text
     published = json.loads((whole.folder / "config.json").read_text())
     assert published["architectures"] == ["TeleChat2ForCausalLM"] and published["eos_token_id"] == model.tokenizer.end_id
@@ -118,7 +119,7 @@ def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path, 
     process = start(recipe, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run", 3)
     process.send_signal(number)
-    out, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130 and b"Traceback" not in err
     assert b"the same command goes on from there" in err
     (state,) = (tmp_path / "run" / "state").iterdir()
