@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 from beichen.errors import ConfigError
 from beichen.models.naming import NameTable
+from beichen.models.published import head_width
 from beichen.nn.config import DecoderConfig
 
 
-class NewConfig(Protocol):
-    """Sizes in, a decoder of this family out; what the family fixes (biases, rope rule, norm) is filled in."""
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One architecture family, as tables."""
 
-    def __call__(
+    name: str
+    to_decoder_config: Callable[[Mapping[str, Any]], DecoderConfig]
+    publish: Callable[[DecoderConfig], dict[str, Any]]  # published keys, not yet checked; use ``from_decoder_config``
+    adapt: Callable[[DecoderConfig], DecoderConfig]  # what the family fixes (biases, rope rule, scales), set in a decoder of plain sizes
+    names: NameTable
+    sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
+    chat_template: str | None  # a template of ``text``; None where none is written yet
+
+    def new_config(
         self,
         *,
         vocab_size: int,
@@ -25,20 +35,20 @@ class NewConfig(Protocol):
         intermediate_size: int,
         max_position_embeddings: int,
         tie_word_embeddings: bool = False,
-    ) -> DecoderConfig: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """One architecture family, as tables."""
-
-    name: str
-    to_decoder_config: Callable[[Mapping[str, Any]], DecoderConfig]
-    publish: Callable[[DecoderConfig], dict[str, Any]]  # published keys, not yet checked; use ``from_decoder_config``
-    new_config: NewConfig
-    names: NameTable
-    sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
-    chat_template: str | None  # a template of ``text``; None where none is written yet
+    ) -> DecoderConfig:
+        """A decoder of this family, of any size."""
+        plain = DecoderConfig(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads,
+            num_key_value_heads=num_key_value_heads or num_attention_heads,
+            head_dim=head_width(hidden_size, num_attention_heads, heads_key="num_attention_heads"),
+            intermediate_size=intermediate_size,
+            max_position_embeddings=max_position_embeddings,
+            tie_word_embeddings=tie_word_embeddings,
+        )
+        return self.adapt(plain)
 
     def from_decoder_config(self, config: DecoderConfig) -> dict[str, Any]:
         """The published config of a decoder; an error if this family's keys cannot say what the decoder is."""

@@ -76,29 +76,9 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def new_config(
-    *,
-    vocab_size: int,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    num_key_value_heads: int | None = None,
-    intermediate_size: int,
-    max_position_embeddings: int,
-    tie_word_embeddings: bool = False,
-) -> DecoderConfig:
-    """A Llama of any size, without biases."""
-    return DecoderConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads or num_attention_heads,
-        head_dim=head_width(hidden_size, num_attention_heads, heads_key="num_attention_heads"),
-        intermediate_size=intermediate_size,
-        max_position_embeddings=max_position_embeddings,
-        tie_word_embeddings=tie_word_embeddings,
-    )
+def adapt(config: DecoderConfig) -> DecoderConfig:
+    """Llama is the plain decoder."""
+    return config
 
 
 def _rope(keys: PublishedKeys) -> RopeConfig:

@@ -34,26 +34,7 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if key not in _LATER_KEYS}
 
 
-def new_config(
-    *,
-    vocab_size: int,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    num_key_value_heads: int | None = None,
-    intermediate_size: int,
-    max_position_embeddings: int,
-    tie_word_embeddings: bool = False,
-) -> DecoderConfig:
-    """A TeleChat of any size; its rope base follows the constant of the original code."""
-    config = telechat2.new_config(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads,
-        intermediate_size=intermediate_size,
-        max_position_embeddings=max_position_embeddings,
-        tie_word_embeddings=tie_word_embeddings,
-    )
-    return replace(config, rope=replace(config.rope, original_length=base_length(tied=tie_word_embeddings)))
+def adapt(config: DecoderConfig) -> DecoderConfig:
+    """A TeleChat2 whose rope base follows the constant of the original code."""
+    config = telechat2.adapt(config)
+    return replace(config, rope=replace(config.rope, original_length=base_length(tied=config.tie_word_embeddings)))

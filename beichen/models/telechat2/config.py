@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from beichen.models.published import PublishedKeys, head_width
@@ -74,29 +75,8 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def new_config(
-    *,
-    vocab_size: int,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    num_key_value_heads: int | None = None,
-    intermediate_size: int,
-    max_position_embeddings: int,
-    tie_word_embeddings: bool = False,
-) -> DecoderConfig:
-    """A TeleChat2 of any size, whose rope base is unstretched within the trained length."""
-    return DecoderConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads or num_attention_heads,
-        head_dim=head_width(hidden_size, num_attention_heads, heads_key="num_attention_heads"),
-        intermediate_size=intermediate_size,
-        max_position_embeddings=max_position_embeddings,
-        rope=RopeConfig(rule="scaled_stepped_ntk", original_length=max_position_embeddings, trained_length=max_position_embeddings),
-        attention_output_bias=True,
-        down_bias=True,
-        tie_word_embeddings=tie_word_embeddings,
-    )
+def adapt(config: DecoderConfig) -> DecoderConfig:
+    """Biases into the residual stream; a rope base that is unstretched within the trained length."""
+    length = config.max_position_embeddings
+    rope = RopeConfig(rule="scaled_stepped_ntk", original_length=length, trained_length=length)
+    return replace(config, rope=rope, attention_output_bias=True, down_bias=True)
