@@ -28,6 +28,7 @@ from beichen.util.progress import Reporter
 
 REPORT, LOSS_CURVE, ACCURACY_CHART = "report.json", "loss.png", "accuracy.png"
 HELD_OUT_FRACTION = 0.05
+_LABEL = 2 + max(len(skill.title_en) for skill in SKILLS)  # width of the left column of the table
 MOST_BYTES_FOR_XZ = 64_000_000  # beyond this, compressing the user's text for comparison would take minutes
 
 
@@ -109,11 +110,11 @@ def as_text(folder: Path, figures: dict[str, Any]) -> str:
     lines = []
     accuracy = figures["accuracy"]
     if accuracy is not None:
-        lines.append(f"{'held-out accuracy':<24}{'model':>8}{'guessing':>10}")
+        lines.append(f"{'held-out accuracy':<{_LABEL}}{'model':>8}{'guessing':>10}")
         for skill in SKILLS:
             share, guess = accuracy["skills"][skill.name], accuracy["guess_baselines"][skill.name]
-            lines.append(f"{skill.title_en:<24}{share:>8.1%}{guess:>10.1%}   {skill.title_zh}")
-        lines += [f"{'overall':<24}{accuracy['overall']:>8.1%}", ""]
+            lines.append(f"{skill.title_en:<{_LABEL}}{share:>8.1%}{guess:>10.1%}   {skill.title_zh}")
+        lines += [f"{'overall':<{_LABEL}}{accuracy['overall']:>8.1%}", ""]
     rows = {
         "held-out bits per byte": _number(figures["bits_per_byte"], ".3f"),
         "the same by xz -9": _number(figures["xz_bits_per_byte"], ".3f"),
@@ -123,7 +124,7 @@ def as_text(folder: Path, figures: dict[str, Any]) -> str:
         "kernels": figures["kernels"],
         "wall time": f"{figures['seconds'] / 60:.1f} min",
     }
-    lines += [f"{name:<24}{value}" for name, value in rows.items()]
+    lines += [f"{name:<{_LABEL}}{value}" for name, value in rows.items()]
     for dialogue in figures["samples"]:
         lines.append("")
         lines += [f"{message['role']:>9}: {message['content'].strip()}" for message in dialogue]
