@@ -46,11 +46,16 @@ def load_config(folder: Path | str) -> tuple[DecoderConfig, dict[str, Any], str]
 
 
 def load_checkpoint(
-    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, reporter: Reporter = SILENT
-) -> Checkpoint:
-    """Load a folder in published layout; ``dtype`` None keeps the number format of the files."""
+    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, compatibility: Iterable[str] = (),
+    reporter: Reporter = SILENT,
+) -> Checkpoint:  # fmt: skip
+    """Load a folder in published layout; ``dtype`` None keeps the number format of the files.
+
+    compatibility: names of the family's ``Compatibility`` entries, faults of the original to be computed with.
+    """
     folder = Path(folder)
     config, published, family = load_config(folder)
+    config = load_family(family).compatible(config, compatibility)
     names = load_family(family).names
     check_tokenizer_size(folder, config.vocab_size)
     if config.attention_dropout or config.hidden_dropout:

@@ -87,6 +87,7 @@ class _Case:
         self.folder, self.checkpoint, self.decoder = folder, checkpoint, checkpoint.decoder
         self.expected, self.tolerances = tensors, golden.get("tolerance", {})
         self.real = tensors["attention_mask"].bool()
+        self._faulty: dict[str, Tensor] = {}  # logits by compatibility
 
     def compare(self) -> Iterator[Comparison]:
         hidden = _forward(self.decoder, self.expected["input_ids"], self.expected["attention_mask"])
@@ -112,8 +113,8 @@ class _Case:
                 yield self._long(key, expected)
             elif key.startswith("rope."):
                 yield self._rope(key, expected)
-            elif "half_rope" in key:
-                yield Comparison(key, "skipped", note="compatibility mode is not supported yet")
+            elif (name := self._compatibility_of(key)) is not None:
+                yield self._compatible(key, name, expected)
             else:
                 yield Comparison(key, "skipped", note="unknown key")
 
@@ -127,7 +128,7 @@ class _Case:
         return _judged(key, difference, allowed)
 
     def _tolerance(self, key: str) -> float | None:
-        general = "logits_long" if key.startswith("logits_long") else key
+        general = next((base for base in ("logits_long", "logits", "loss") if key.startswith(base)), key)
         value = self.tolerances.get(key, self.tolerances.get(general, ROPE_TOLERANCES.get(key)))
         return 0.0 if value == "exact" else value
 
@@ -184,6 +185,24 @@ class _Case:
             return self._close(key, tables, expected.cpu(), tolerance=COS_SIN_TOLERANCE)
         return Comparison(key, "skipped", note="unknown key")
 
+    def _compatibility_of(self, key: str) -> str | None:
+        faults = load_family(self.checkpoint.family).compatibility
+        wanted = {base + fault.golden_suffix: name for name, fault in faults.items() for base in ("logits", "loss")}
+        return wanted.get(key)
+
+    @torch.no_grad()
+    def _compatible(self, key: str, name: str, expected: Tensor) -> Comparison:
+        """The same forward with a fault of the original; the golden may hold the first row alone."""
+        if name not in self._faulty:
+            dtype, device = self.decoder.head_weight.dtype, self.decoder.head_weight.device
+            faulty = load_checkpoint(self.folder, dtype=dtype, device=device, compatibility=(name,)).decoder
+            self._faulty[name] = faulty.logits(_forward(faulty, self.expected["input_ids"], self.expected["attention_mask"]))
+        logits = self._faulty[name]
+        if expected.ndim == 0:
+            return self._close(key, shifted_loss(logits, self.expected["labels"]), expected)
+        real = self.real[: len(expected)]
+        return self._close(key, logits[: len(expected)][real], expected[real])
+
     @torch.no_grad()
     def _float32_logits(self) -> Tensor:
         wide = load_checkpoint(self.folder, dtype=torch.float32, device=self.expected["input_ids"].device).decoder
@@ -239,7 +258,7 @@ def _judged_tokens(key: str, rows: list[Tensor], expected: Tensor, margin: float
 
 
 def _order(key: str) -> tuple[int, str]:
-    ranks = ("logits", "hidden_last", "logits_float32", "loss", "grad.", "greedy", "logits_long", "rope.")
+    ranks = ("logits", "hidden_last", "logits_float32", "loss", "grad.", "greedy", "logits_long", "rope.", "logits_", "loss_")
     exact = [rank for rank, start in enumerate(ranks) if key == start]
     starts = [rank for rank, start in enumerate(ranks) if key.startswith(start)]
     return (exact or starts[::-1] or [len(ranks)])[0], key

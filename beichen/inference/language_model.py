@@ -6,7 +6,7 @@ print as their text). Rule: text never becomes a control token; only templates i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -165,13 +165,18 @@ class LanguageModel:
 
 
 def load(
-    folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None, reporter: Reporter = SILENT
-) -> LanguageModel:
-    """The model in a folder. device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out."""
+    folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
+    compatibility: str | Iterable[str] = (), reporter: Reporter = SILENT,
+) -> LanguageModel:  # fmt: skip
+    """The model in a folder. device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out.
+
+    compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
+    """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
     path = Path(folder)
-    checkpoint = load_checkpoint(path, device=place, dtype=number_format, reporter=reporter)
+    faults = (compatibility,) if isinstance(compatibility, str) else compatibility
+    checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
     tokenizer = load_tokenizer(path) if (path / VOCABULARY_FILE).exists() else None
     return LanguageModel(checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=path)
 

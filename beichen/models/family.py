@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
-from beichen.errors import ConfigError
+from beichen.errors import ConfigError, nearest
 from beichen.models.naming import NameTable
 from beichen.models.published import head_width
 from beichen.nn.config import DecoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compatibility:
+    """Something that the original code does wrong and released weights may have been trained with: off, unless asked for by name."""
+
+    summary: str  # what it does, one sentence for the documentation
+    change: Callable[[DecoderConfig], DecoderConfig]
+    golden_suffix: str  # how goldens mark what the original gives with this fault: logits<suffix>, loss<suffix>
+
+
+def rounded_rope(rounding: Literal["float16_tables", "bfloat16_frequencies"]) -> Callable[[DecoderConfig], DecoderConfig]:
+    """The change of a ``Compatibility``: rope is rounded."""
+    return lambda config: replace(config, rope=replace(config.rope, rounding=rounding))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +37,18 @@ class Family:
     names: NameTable
     sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
     chat_template: str | None  # a template of ``text``; None where none is written yet
+    compatibility: Mapping[str, Compatibility] = field(default_factory=dict)  # by name
+
+    def compatible(self, config: DecoderConfig, names: Iterable[str]) -> DecoderConfig:
+        """``config`` with these compatibilities on."""
+        for name in names:
+            if name not in self.compatibility:
+                known = ", ".join(self.compatibility) or "none"
+                raise ConfigError(
+                    f"family '{self.name}' has no compatibility '{name}'{nearest(name, self.compatibility)}", remedy=f"known: {known}"
+                )
+            config = self.compatibility[name].change(config)
+        return config
 
     def new_config(
         self,

@@ -6,7 +6,7 @@ sees a family's name. Tables of published keys stand in ``models/<family>/``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from beichen.errors import ConfigError
@@ -49,6 +49,8 @@ class RopeConfig:
     fast_turns: float = 32.0  # yarn: as the high factor
     whole_pairs: bool = True  # yarn: the ramp begins and ends at whole numbers of pairs
     attention_scale: float = 1.0  # yarn: on cos and sin
+    # what an original code rounds and exact arithmetic does not; how a network is computed, not which one it is: so not compared
+    rounding: Literal["none", "float16_tables", "bfloat16_frequencies"] = field(default="none", compare=False)
 
     def __post_init__(self) -> None:
         for key in ("base", *_ROPE_NEEDS[self.rule]):

@@ -1,14 +1,15 @@
 """Rotary position embedding: one rule per function, from a ``RopeConfig`` to the angles of a length.
 
 In: the config, the head width, the largest length that a pass (or a request) may reach. Out: inverse frequencies and the
-scale on cos and sin; tables of them; rotated queries and keys. Everything is float32 until the rotated result is cast once.
+scale on cos and sin; tables of them; rotated queries and keys. Everything is float32 until the rotated result is cast once,
+unless the config asks for a ``rounding`` that some original code applies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -129,7 +130,10 @@ RULES: dict[RopeRuleName, Callable[[RopeConfig, int, int], RopeRule]] = {
 
 def rope_rule(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     """The rule in force when the longest sequence of a pass, or of a whole request, has ``length`` tokens."""
-    return RULES[config.rule](config, head_dim, length)
+    rule = RULES[config.rule](config, head_dim, length)
+    if config.rounding == "bfloat16_frequencies":
+        return replace(rule, inverse_frequencies=rule.inverse_frequencies.bfloat16().float())
+    return rule
 
 
 class RopeTables:
@@ -147,8 +151,11 @@ class RopeTables:
         if table is None or table[0].shape[0] < length:
             reach = max(length, 1) if table is None else max(length, 2 * table[0].shape[0])
             angles = torch.arange(reach, dtype=torch.float32)[:, None] * rule.inverse_frequencies
-            cos, sin = angles.cos() * rule.attention_scale, angles.sin() * rule.attention_scale
-            table = (cos.to(positions.device), sin.to(positions.device))
+            turns = torch.stack((angles.cos(), angles.sin()))
+            if self.config.rounding == "float16_tables":
+                turns = turns.half()
+            cos, sin = (turns * rule.attention_scale).to(positions.device, torch.float32)
+            table = (cos, sin)
             self._tables[key] = table
         return table[0][positions], table[1][positions]
 

@@ -11,4 +11,5 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    compatibility=config.COMPATIBILITY,
 )

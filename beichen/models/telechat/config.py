@@ -13,6 +13,7 @@ from typing import Any
 from beichen.models.telechat2 import config as telechat2
 from beichen.nn.config import DecoderConfig
 
+COMPATIBILITY = telechat2.COMPATIBILITY
 BASE_LENGTH_TIED, BASE_LENGTH_UNTIED = 4096, 8192
 _LATER_KEYS = ("base_seqlen", "num_key_value_heads")
 

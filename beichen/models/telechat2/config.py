@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from beichen.models.family import Compatibility, rounded_rope
 from beichen.models.published import PublishedKeys, head_width
 from beichen.nn.config import DecoderConfig, RopeConfig
 
@@ -16,6 +17,14 @@ INERT = frozenset({
     # these choose a kernel, not a result
     "flash_attn", "enable_flash_attn",
 })  # fmt: skip
+
+COMPATIBILITY = {
+    "original_rope": Compatibility(
+        summary="cos and sin of rope are rounded to float16 in every number format, as the original does; here they stay float32",
+        change=rounded_rope("float16_tables"),
+        golden_suffix="_half_rope",
+    )
+}
 
 
 def to_decoder_config(published: Mapping[str, Any], *, family: str = "telechat2") -> DecoderConfig:
