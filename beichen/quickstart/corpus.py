@@ -14,16 +14,17 @@ from random import Random
 
 from beichen.quickstart.recall import recall_page
 from beichen.quickstart.skills.registry import SKILLS
-from beichen.quickstart.skills.skill import Exercise, Problem, Skill
+from beichen.quickstart.skills.skill import Problem, Skill
 from beichen.quickstart.skills.split import held_out_problems, training_problem
 from beichen.quickstart.small_talk import small_talk
 from beichen.quickstart.stories import story
 from beichen.quickstart.tables import table_page
-from beichen.text.messages import Dialogue
+from beichen.text.messages import Dialogue, Message
 from beichen.util.random import keyed_seed
 
 SMALL_TALK = "small_talk"
 _SMALL_TALK_SHARE = 0.03
+_TOPIC_COUNT_WEIGHTS = (0.65, 0.2, 0.15)  # of dialogues with one, two, three topics
 HELD_OUT_PER_SKILL = 128
 
 _SKILL_WEIGHTS = list(accumulate(skill.weight for skill in SKILLS))
@@ -90,19 +91,26 @@ def generate_documents(seed: int, num_bytes: int, *, purpose: str = "document") 
         yield document
 
 
-def _dialogue(exercise: Exercise, origin: str) -> Dialogue:
-    return Dialogue(messages=exercise.messages, origin=origin)
+def _topic(rng: Random) -> tuple[str, tuple[Message, ...]]:
+    """One exercise, or a greeting: its name and messages."""
+    if rng.random() < _SMALL_TALK_SHARE:
+        return SMALL_TALK, small_talk(rng)
+    skill = _pick_skill(rng)
+    return skill.name, skill.dialogue(training_problem(skill, rng), rng).messages
 
 
 def generate_dialogues(seed: int, number: int, *, first: int = 0) -> Iterator[tuple[str, Dialogue]]:
-    """Training dialogues ``first`` to ``first + number - 1``, each with the name of its skill (or ``small_talk``)."""
+    """Training dialogues ``first`` to ``first + number - 1``, each with the name of its last topic (a skill or ``small_talk``).
+
+    Some go on from one topic to another, as people do in one conversation.
+    """
     for index in range(first, first + number):
         rng = _random(seed, "dialogue", index)
-        if rng.random() < _SMALL_TALK_SHARE:
-            yield SMALL_TALK, Dialogue(messages=small_talk(rng), origin=f"{SMALL_TALK}:{index}")
-            continue
-        skill = _pick_skill(rng)
-        yield skill.name, _dialogue(skill.dialogue(training_problem(skill, rng), rng), f"{skill.name}:{index}")
+        messages: tuple[Message, ...] = ()
+        for _ in range(rng.choices((1, 2, 3), _TOPIC_COUNT_WEIGHTS)[0]):
+            name, topic = _topic(rng)
+            messages += topic
+        yield name, Dialogue(messages=messages, origin=f"{name}:{index}")
 
 
 def held_out(seed: int, per_skill: int = HELD_OUT_PER_SKILL) -> list[HeldOutDialogue]:
@@ -112,6 +120,6 @@ def held_out(seed: int, per_skill: int = HELD_OUT_PER_SKILL) -> list[HeldOutDial
         rng = _random(seed, "held out", number)
         for place, problem in enumerate(held_out_problems(skill, rng, per_skill)):
             exercise = skill.dialogue(problem, rng)
-            dialogue = _dialogue(exercise, f"held-out {skill.name}:{place}")
+            dialogue = Dialogue(messages=exercise.messages, origin=f"held-out {skill.name}:{place}")
             items.append(HeldOutDialogue(skill=skill, problem=problem, dialogue=dialogue, answer=exercise.answer))
     return items

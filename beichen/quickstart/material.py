@@ -21,7 +21,7 @@ from beichen.util.files import write_atomically
 from beichen.util.progress import Reporter
 
 CORPUS_BYTES_PER_MINUTE = 2_500_000  # a little more text than a 400 GFLOP/s machine reads in a minute of pretraining
-DIALOGUES_PER_MINUTE = 24_000
+DIALOGUES_PER_MINUTE = 14_000
 QUESTIONS = ("你好，你是谁？", "What is 27 + 46?", "三十七加二十五等于多少？")
 
 
