@@ -6,13 +6,14 @@ so that memory holds the model and one tensor. Missing, extra and mis-shaped ten
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.listing import listed
 from beichen.checkpoints.reading import CONFIG, WeightFiles, open_shard, read_config, read_json
 from beichen.errors import CheckpointError, ConfigError
 from beichen.models.naming import NameTable
@@ -20,8 +21,6 @@ from beichen.models.registry import family_of, load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.util.progress import SILENT, Reporter
-
-LISTED = 8  # tensors named in an error before '... and N more'
 
 
 class Checkpoint(NamedTuple):
@@ -66,10 +65,9 @@ def load_checkpoint(
     with torch.device("meta"):
         decoder = Decoder(config)
     layout = names.views(decoder.state_dict(), config, bare=names.omits_prefix(files.where))
-    wanted = {name: view.shape for name, view in layout.items()}
-    copies = _check_names(files, wanted, names, config)
-    stored = _check_shapes(files, wanted, folder)
-    dtype = dtype or _widest(stored)
+    copies = stored_copies(files.where, names, config)
+    stored = _compare(files, {name: view.shape for name, view in layout.items()}, copies, names)
+    dtype = dtype or widest(stored)
     ours = {name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in decoder.state_dict().items()}
     layout = names.views(ours, config, bare=names.omits_prefix(files.where))
     with reporter.track(f"loading {folder.name}", total=len(layout), unit="tensors") as task:
@@ -79,6 +77,7 @@ def load_checkpoint(
                     if name in layout:
                         layout[name].fill(shard.tensor(name))
                         task.advance()
+            del shard  # before the next one is opened: one that cannot be mapped is held whole
     for name, embedding in copies.items():
         _check_copy(files, name, layout[embedding].tensor(), folder)
     decoder.load_state_dict(ours, assign=True)
@@ -105,45 +104,39 @@ def check_tokenizer_size(folder: Path, vocab_size: int) -> None:
         )
 
 
-def _check_names(files: WeightFiles, wanted: dict[str, tuple[int, ...]], names: NameTable, config: DecoderConfig) -> dict[str, str]:
-    """Compare names; forget tensors that carry no weights.  -> stored copies {tied head: embedding}, to be compared"""
-    copies: dict[str, str] = {}
-    bare = names.omits_prefix(files.where)
-    if config.tie_word_embeddings and names.head in files.where and names.head not in wanted:
-        copies[names.head] = names.embedding.removeprefix(names.optional_prefix) if bare else names.embedding
-    known = {name for name in files.where if name in wanted or name in copies}
-    extra = [name for name in files.where if name not in known and not names.is_ignorable(name)]
-    files.where = {name: path for name, path in files.where.items() if name in known}
-    missing = [name for name in wanted if name not in files.where]
-    if missing or extra:
-        faults = [f"{len(listed)} {kind}: {_some(listed)}" for kind, listed in (("missing", missing), ("unexpected", extra)) if listed]
-        raise CheckpointError(
-            f"{files.folder}: its tensors are not those that its config.json asks for\n  " + "\n  ".join(faults),
-            remedy="config.json belongs to another model, or a shard was not fetched",
-        )
-    return copies
+def stored_copies(stored: Iterable[str], names: NameTable, config: DecoderConfig) -> dict[str, str]:
+    """What files with these tensor names hold twice: {tied head: embedding}."""
+    stored = set(stored)
+    if not config.tie_word_embeddings or names.head not in stored:
+        return {}
+    return {names.head: names.embedding.removeprefix(names.optional_prefix) if names.omits_prefix(stored) else names.embedding}
 
 
-def _check_shapes(files: WeightFiles, wanted: dict[str, tuple[int, ...]], folder: Path) -> set[torch.dtype]:
-    """Compare the shapes in all files with the expected ones.  -> number formats found"""
-    faults: list[str] = []
+def _compare(files: WeightFiles, wanted: Mapping[str, tuple[int, ...]], copies: Mapping[str, str], names: NameTable) -> set[torch.dtype]:
+    """Compare names, shapes and kinds of numbers, and list all faults at once; forgets what carries no weights.  -> number formats found"""
+    faults = {"missing": [name for name in wanted if name not in files.where], "unexpected": [], "of another shape": [], "no floats": []}
+    faults["unexpected"] = [name for name in files.where if not (name in wanted or name in copies or names.is_ignorable(name))]
+    files.where = {name: path for name, path in files.where.items() if name in wanted or name in copies}
     dtypes: set[torch.dtype] = set()
     for path, held in files.shards():
         with open_shard(path) as shard:
             inside = set(shard.names())
             for name in held:
                 if name not in inside:
-                    faults.append(f"{name} is not in {path.name}, where the index says it is")
+                    faults["missing"].append(f"{name} (not in {path.name}, where the index says it is)")
                 elif name in wanted and shard.shape(name) != wanted[name]:
-                    faults.append(f"{name} in {path.name} is {list(shard.shape(name))}, config.json asks for {list(wanted[name])}")
+                    shapes = f"{list(shard.shape(name))}, config.json asks for {list(wanted[name])}"
+                    faults["of another shape"].append(f"{name} in {path.name} is {shapes}")
                 elif not shard.dtype(name).is_floating_point:
-                    faults.append(f"{name} in {path.name} holds {shard.dtype(name)}, not floating-point numbers")
+                    faults["no floats"].append(f"{name} in {path.name} holds {shard.dtype(name)}")
                 else:
                     dtypes.add(shard.dtype(name))
-    if faults:
+        del shard
+    if any(faults.values()):
+        lines = [f"\n  {len(found)} {kind}:\n    " + "\n    ".join(listed(found)) for kind, found in faults.items() if found]
         raise CheckpointError(
-            f"{folder}: {len(faults)} tensors are not as they should be\n  " + "\n  ".join(faults[:LISTED]) + _more(faults),
-            remedy=f"config.json belongs to another size, or the files are damaged; `beichen inspect {folder}` shows what it describes",
+            f"{files.folder}: its tensors are not those that its config.json asks for" + "".join(lines),
+            remedy=f"config.json belongs to another model or size, or a shard is another's; `beichen inspect {files.folder}` shows both",
         )
     return dtypes
 
@@ -157,18 +150,10 @@ def _check_copy(files: WeightFiles, name: str, embedding: Tensor, folder: Path) 
         )
 
 
-def _widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
+def widest(dtypes: Iterable[torch.dtype]) -> torch.dtype:
     """The narrowest format that holds all of them; 8-bit floats are for storage only."""
     widest = None
     for dtype in sorted(dtypes, key=str):
         computable = torch.bfloat16 if dtype.itemsize == 1 else dtype
         widest = computable if widest is None else torch.promote_types(widest, computable)
     return widest or torch.float32
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + _more(names)
-
-
-def _more(items: list[str]) -> str:
-    return f", ... and {len(items) - LISTED} more" if len(items) > LISTED else ""

@@ -6,8 +6,10 @@ The index rules: files that it does not name are ignored. A file that cannot be 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,11 @@ CONFIG = "config.json"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SUFFIXES = (".safetensors", ".bin", ".pth")
+UNFINISHED = (".incomplete", ".aria2", ".part", ".crdownload")  # what downloaders call a file that is not all there
+MAPPED_BYTES = 64 * 2**20
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_ONE_OF_MANY = re.compile(r"[-_](\d+)-of-(\d+)\.\w+$")
 
 
 class Shard(Protocol):
@@ -40,6 +47,8 @@ class Shard(Protocol):
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or an error with file and line."""
+    if path.exists():
+        refuse_pointer(path)
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
@@ -67,6 +76,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path)
 
 
+def refuse_pointer(path: Path) -> None:
+    """An error if the file is not itself but a Git LFS pointer to it: a clone without ``git lfs`` leaves such files."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise CheckpointError(
+                f"{path}: not the file itself but a Git LFS pointer to it, {path.stat().st_size} bytes of text",
+                remedy=f"`git lfs pull` in {path.parent}, or fetch the model by name (hf:org/name, ms:org/name)",
+            )
+
+
+def unfinished_downloads(folder: Path) -> list[str]:
+    """Files of an interrupted download, in the folder or in what ``hf download --local-dir`` keeps below it."""
+    places = (folder, folder / ".cache" / "huggingface" / "download")
+    found = [entry.name for place in places if place.is_dir() for entry in place.iterdir() if entry.name.endswith(UNFINISHED)]
+    return sorted(found)
+
+
 class WeightFiles:
     """Where each published tensor lies."""
 
@@ -90,13 +116,28 @@ class WeightFiles:
 
     def _only_file(self) -> Path:
         files = sorted(path for path in self.folder.iterdir() if path.suffix in SUFFIXES)
-        if len(files) == 1:
+        parts = [match for path in files if (match := _ONE_OF_MANY.search(path.name))]
+        if len(files) == 1 and not (parts and int(parts[0][2]) > 1):
             return files[0]
         if not files:
-            raise CheckpointError(f"{self.folder}: no weights (*.safetensors, *.bin)", remedy="the download may be incomplete")
+            raise self._incomplete("no weights (*.safetensors, *.bin)")
+        if parts:
+            total = int(parts[0][2])
+            absent = sorted(set(range(1, total + 1)) - {int(match[1]) for match in parts})
+            lacking = f", lacks number {', '.join(map(str, absent))}" if absent else ""
+            raise self._incomplete(f"no index for its shards ({INDEXES[0]}); it holds {len(parts)} of {total}{lacking}")
         raise CheckpointError(
             f"{self.folder}: several weights files ({', '.join(path.name for path in files[:4])}, ...) and no index for them",
             remedy=f"add {INDEXES[0]}",
+        )
+
+    def _incomplete(self, what: str) -> CheckpointError:
+        """Only a part of the model is here; says what is half-written, where something is."""
+        unfinished = unfinished_downloads(self.folder)
+        note = f"; unfinished: {', '.join(unfinished)}" if unfinished else ""
+        return CheckpointError(
+            f"{self.folder}: {what}{note}",
+            remedy="the download was not finished: run it again, it goes on where it stopped; or fetch the model by name (hf:org/name)",
         )
 
     def _from_index(self, index: Path) -> dict[str, Path]:
@@ -107,23 +148,19 @@ class WeightFiles:
         if escaping:
             raise CheckpointError(f"{index}: names files outside its folder: {', '.join(escaping[:4])}")
         where = {name: self.folder / file for name, file in table.items()}
-        absent = sorted({path.name for path in where.values() if not path.exists()})
+        shards = {path.name: path for path in where.values()}
+        absent = sorted(name for name, path in shards.items() if not path.exists())
         if absent:
-            raise CheckpointError(
-                f"{self.folder}: {index.name} names shards that are missing: {', '.join(absent)}", remedy="fetch them again"
-            )
+            raise self._incomplete(f"{index.name} names {len(shards)} shards, {len(absent)} missing: {', '.join(absent)}")
         return where
 
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[Shard]:
-    """Open a weights file without reading its tensors; a damaged one is named."""
+    """Open a weights file without reading its tensors; one that is damaged, or no weights at all, is named."""
+    refuse_pointer(path)
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                yield _SafetensorsShard(file)
-        else:
-            yield _PickleShard(path)
+        yield _SafetensorsShard(path) if path.suffix == ".safetensors" else _PickleShard(path)
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -132,8 +169,11 @@ def open_shard(path: Path) -> Iterator[Shard]:
 
 
 class _SafetensorsShard:
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    """Mapped, and mapped anew after every ``MAPPED_BYTES``: pages that were read count as memory of this process until then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        self._file: Any = safe_open(path, framework="pt")
 
     def names(self) -> list[str]:
         return list(self._file.keys())
@@ -144,22 +184,30 @@ class _SafetensorsShard:
     def dtype(self, name: str) -> torch.dtype:
         stored = self._file.get_slice(name).get_dtype()
         if stored not in _SAFETENSORS_DTYPES:
-            raise CheckpointError(f"{name} is stored as {stored}, a number format that is not supported")
+            raise CheckpointError(f"{self._path.name}: {name} is stored as {stored}, a number format that is not supported")
         return _SAFETENSORS_DTYPES[stored]
 
     def tensor(self, name: str) -> Tensor:
+        if self._read >= MAPPED_BYTES:
+            self._file, self._read = safe_open(self._path, framework="pt"), 0
         tensor: Tensor = self._file.get_tensor(name)
+        self._read += tensor.nbytes
         return tensor
 
 
 class _PickleShard:
-    """A ``torch.save`` file, read by the weights-only unpickler and mapped where its form allows."""
+    """A ``torch.save`` file, read by the weights-only unpickler; mapped in the same way where its form allows, else held whole."""
 
     def __init__(self, path: Path) -> None:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        self._path, self._read = path, 0
+        self._is_mapped = zipfile.is_zipfile(path)
+        self._tensors = self._load()
+
+    def _load(self) -> Mapping[str, Tensor]:
+        loaded = torch.load(self._path, map_location="cpu", weights_only=True, mmap=self._is_mapped)
         if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
             raise ValueError("it does not hold a table of tensors")
-        self._tensors: Mapping[str, Tensor] = loaded
+        return loaded
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -171,7 +219,11 @@ class _PickleShard:
         return self._tensors[name].dtype
 
     def tensor(self, name: str) -> Tensor:
-        return self._tensors[name]
+        if self._is_mapped and self._read >= MAPPED_BYTES:
+            self._tensors, self._read = self._load(), 0
+        tensor = self._tensors[name]
+        self._read += tensor.nbytes
+        return tensor
 
 
 _SAFETENSORS_DTYPES = {

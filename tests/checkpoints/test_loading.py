@@ -93,13 +93,13 @@ def test_missing_and_unexpected_tensors_are_listed(tmp_path):
         load_checkpoint(tmp_path)
     message = str(fault.value)
     assert "2 missing" in message and "lm_head.weight" in message and "transformer.ln_f.weight" in message
-    assert "1 unexpected: transformer.h.0.mlp.gate_proj.bias" in message
+    assert "1 unexpected:\n    transformer.h.0.mlp.gate_proj.bias" in message
 
 
 def test_mis_shaped_tensors_are_listed_with_both_shapes(tmp_path):
     write_checkpoint(tmp_path)
     edit_config(tmp_path, ffn_hidden_size=21)
-    with pytest.raises(CheckpointError, match=r"6 tensors") as fault:
+    with pytest.raises(CheckpointError, match=r"6 of another shape") as fault:
         load_checkpoint(tmp_path)
     assert "transformer.h.1.mlp.up_proj.weight in model.safetensors is [20, 24], config.json asks for [21, 24]" in str(fault.value)
 
@@ -169,11 +169,67 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_several_files_without_an_index_are_an_error(tmp_path):
+@pytest.mark.parametrize("lost", [(), (1,)])
+def test_shards_without_an_index_are_an_error_that_counts_them(tmp_path, lost):
     save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
     (tmp_path / "model.safetensors.index.json").unlink()
-    with pytest.raises(CheckpointError, match="no index"):
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    for number in lost:
+        shards[number].unlink()
+    with pytest.raises(CheckpointError, match="no index") as fault:
         load_checkpoint(tmp_path)
+    assert f"holds {len(shards) - len(lost)} of {len(shards)}" in str(fault.value) and ("lacks number 2" in str(fault.value)) == bool(lost)
+
+
+def test_several_files_of_any_name_without_an_index_are_an_error(tmp_path):
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="several weights files"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", ".cache/huggingface/download"])
+def test_a_download_that_was_not_finished_is_named_with_the_way_on(tmp_path, place):
+    save_checkpoint(tmp_path, random_decoder(), family="telechat2", shard_bytes=5000)
+    gone = sorted(tmp_path.glob("*.safetensors"))[1]
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    gone.rename(tmp_path / place / f"{gone.name}.incomplete")
+    with pytest.raises(CheckpointError) as fault:
+        load_checkpoint(tmp_path)
+    assert f"1 missing: {gone.name}; unfinished: {gone.name}.incomplete" in str(fault.value)
+    assert "run it again" in (fault.value.remedy or "")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_recognised(tmp_path, name):
+    write_checkpoint(tmp_path)
+    if name.startswith("pytorch"):
+        (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 4242\n")
+    with pytest.raises(CheckpointError, match=rf"{name}: not the file itself but a Git LFS pointer") as fault:
+        load_checkpoint(tmp_path)
+    assert "git lfs pull" in (fault.value.remedy or "")
+
+
+def test_all_kinds_of_faults_are_listed_at_once_and_many_as_ranges(tmp_path):
+    write_checkpoint(tmp_path, num_hidden_layers=30)
+    tensors = weights_of(tmp_path)
+    del tensors["lm_head.weight"]
+    tensors["transformer.ln_f.weight"] = torch.zeros(7)
+    tensors["transformer.word_embeddings.weight"] = torch.zeros(40, 24, dtype=torch.int8)
+    tensors |= {f"transformer.h.{layer}.mlp.gate_proj.bias": torch.zeros(20) for layer in range(30)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError) as fault:
+        load_checkpoint(tmp_path)
+    parts = (
+        "1 missing:\n    lm_head.weight",
+        "30 unexpected:\n    transformer.h.{0-29}.mlp.gate_proj.bias",
+        "1 of another shape:\n    transformer.ln_f.weight in model.safetensors is [7]",
+        "1 no floats:\n    transformer.word_embeddings.weight",
+    )
+    for part in parts:
+        assert part in str(fault.value)
 
 
 def test_a_folder_without_config_or_weights_or_a_folder_that_is_none(tmp_path):
