@@ -27,6 +27,7 @@ from beichen.nn.rope import rope_rule, step_factor
 GOLDEN = "golden.json"
 INPUTS = ("input_ids", "attention_mask", "labels", "rope.lengths")
 ROPE_TOLERANCES = {"rope.alpha": 0.0, "rope.mscale": 1e-6}  # where the golden states none
+STEPPED_RULES = ("stepped_ntk", "scaled_stepped_ntk", "stepped_base")
 COS_SIN_TOLERANCE = 5e-3  # float32 angles at high positions differ by their order of operations
 Verdict = Literal["pass", "fail", "skipped"]
 
@@ -175,7 +176,7 @@ class _Case:
             return _judged(key, difference, self.tolerances.get("rope.inv_freq_rel", 1e-6))
         if key == "rope.mscale":
             return self._close(key, torch.tensor([rule.attention_scale for rule in rules]), expected.cpu())
-        if key == "rope.alpha" and config.rule == "scaled_stepped_ntk":
+        if key == "rope.alpha" and config.rule in STEPPED_RULES:
             alphas = [step_factor(max(length, config.trained_length), config.original_length) for length in lengths]
             return self._close(key, torch.tensor(alphas), expected.cpu())
         if key == "rope.cos_sin_last":

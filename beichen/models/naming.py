@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ _LAYER = re.compile(r"^layers\.(\d+)\.")
 def whole(ours: Tensor, config: DecoderConfig) -> tuple[Tensor, ...]:
     """The published tensor is ours."""
     return (ours,)
+
+
+def transposed(ours: Tensor, config: DecoderConfig) -> tuple[Tensor, ...]:
+    """The published tensor is ours, stored [in, out]."""
+    return (ours.mT,)
 
 
 def query_key_value(ours: Tensor, config: DecoderConfig) -> tuple[Tensor, ...]:
@@ -80,6 +85,7 @@ class NameTable:
     rows: tuple[Row, ...]
     optional_prefix: str = ""  # some files of the family omit it on every name that has it
     ignorable: tuple[str, ...] = ()  # patterns of tensors that carry no weights (masks, rope tables)
+    constants: Mapping[str, float] = field(default_factory=dict)  # ignorable scalars that published files hold, written as they are there
     head: str = "lm_head.weight"
     embedding: str = ""  # when the head is tied, a file may still hold ``head`` as a copy of this
 
@@ -101,6 +107,11 @@ class NameTable:
                 shape = (view.shape[:flat].numel(), *view.shape[flat:]) if flat > 1 else tuple(view.shape)
                 found[published] = PublishedView(ours=name, view=view, shape=shape)
         return found
+
+    def constant_scalars(self, config: DecoderConfig) -> dict[str, float]:
+        """The scalars without weights that a published checkpoint holds, for every layer."""
+        layers = range(config.num_hidden_layers)
+        return {name.replace("{i}", str(layer)): value for layer in layers for name, value in self.constants.items()}
 
     def omits_prefix(self, names: Iterable[str]) -> bool:
         """Whether files with these tensor names leave out the optional prefix."""

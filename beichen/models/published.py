@@ -72,6 +72,19 @@ class PublishedKeys:
             raise ConfigError(f"config.json: {name}={value!r} is not supported by family '{self._family}' (known: {', '.join(allowed)})")
         return str(value)
 
+    def positive(self, name: str) -> float:
+        """A number above zero."""
+        value = self.number(name)
+        if value <= 0:
+            raise ConfigError(f"config.json: {name}={value!r} must be positive")
+        return value
+
+    def fixed(self, name: str, only: str | float | bool) -> None:
+        """A switch of which this decoder computes one value; it must be stated."""
+        value = self._take((name,), None)
+        if value != only or isinstance(value, bool) != isinstance(only, bool):
+            raise ConfigError(f"config.json: {name}={value!r} is not supported by family '{self._family}' (only {only!r} is)")
+
     def inert(self, names: Iterable[str]) -> None:
         """Declare keys that are understood and change nothing."""
         self._known.update(names)

@@ -15,6 +15,7 @@ from beichen.models.family import Family
 FAMILIES = {
     "telechat": "beichen.models.telechat",
     "telechat2": "beichen.models.telechat2",
+    "telechat52b": "beichen.models.telechat52b",
     "llama": "beichen.models.llama",
 }
 

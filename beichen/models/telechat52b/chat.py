@@ -1,0 +1,3 @@
+"""Which chat template speaks to this family: none of ours yet."""
+
+TEMPLATE = None
