@@ -21,6 +21,11 @@ from beichen.nn.norms import Norm
 from beichen.nn.rope import rotate
 
 
+def query_scale(positions: Tensor, length: int) -> Tensor:
+    """Scores grow with the logarithm of the number of keys beyond ``length``: ln(position + 1) / ln(length), else 1.  -> like positions"""
+    return ((positions.float() + 1.0).log() / math.log(length)).clamp(min=1.0)
+
+
 def attention(
     query: Tensor, key: Tensor, value: Tensor, first_visible: Tensor | None, *,
     past: int = 0, mask: Tensor | None = None, dropout: float = 0.0,
@@ -57,27 +62,25 @@ class Attention(nn.Module):
         self.key_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0
+        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0,
+        scale: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """x [rows, tokens, hidden]; cos, sin [rows, tokens, head_dim / 2].  -> [rows, tokens, hidden]"""
-        qkv = self.qkv(x)
+        """x [rows, tokens, hidden]; cos, sin [rows, tokens, head_dim / 2]; scale of queries [rows, tokens].  -> [rows, tokens, hidden]"""
+        qkv = self._adjusted(self.qkv(x), scale)
         dropout = self.dropout if self.training else 0.0
-        if cache is None and self.query_norm is None and dropout == 0.0 and kernels.can_run(qkv):
+        if cache is None and dropout == 0.0 and kernels.can_run(qkv):
             starts = torch.zeros(x.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
             mixed = kernels.rope_attention(
                 qkv, cos, sin, starts, num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim)
             )
             return self.output(mixed)
-        if cache is not None and self.query_norm is None and not qkv.requires_grad and kernels.can_run(qkv, cache.keys):
+        if cache is not None and not qkv.requires_grad and kernels.can_run(qkv, cache.keys):
             keys, values = cache.layer(layer, tokens=x.shape[1])
             mixed = kernels.cached_attention(
                 qkv, cos, sin, first_visible, keys, values, past=cache.length, num_heads=self.heads, scale=1.0 / math.sqrt(self.head_dim)
             )
             return self.output(mixed)
-        heads = qkv.unflatten(-1, (-1, self.head_dim))  # [rows, tokens, heads + 2 key_value_heads, head_dim]
-        query, key, value = heads.split((self.heads, self.key_value_heads, self.key_value_heads), dim=2)
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
+        query, key, value = self._heads(qkv)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is None:
             return self.output(attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout))
@@ -85,3 +88,20 @@ class Attention(nn.Module):
         keys, values = cache.append(layer, key, value)
         mask = None if first_visible is None and past == 0 else cache.mask(first_visible, x.shape[1])
         return self.output(attention(query, keys, values, first_visible, past=past, mask=mask))
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of the fused projection: query, key, value [rows, tokens, (key_value_)heads, head_dim]."""
+        heads = qkv.unflatten(-1, (-1, self.head_dim))
+        query, key, value = heads.split((self.heads, self.key_value_heads, self.key_value_heads), dim=2)
+        return query, key, value
+
+    def _adjusted(self, qkv: Tensor, scale: Tensor | None) -> Tensor:
+        """Queries and keys normed, queries scaled, where the config says so; the rotation that follows changes no lengths.  -> like qkv"""
+        if self.query_norm is None and scale is None:
+            return qkv
+        query, key, value = self._heads(qkv)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query.contiguous()), self.key_norm(key.contiguous())
+        if scale is not None:
+            query = query * scale[:, :, None, None].type_as(query)
+        return torch.cat((query, key, value), dim=2).flatten(2)

@@ -104,6 +104,8 @@ class DecoderConfig:
     gate_up_bias: bool = False
     down_bias: bool = False
     query_key_norm: bool = False  # RMSNorm over each head's query and key before rotation
+    query_scaling_length: int | None = None  # queries at place p (from 1) beyond it grow by ln(p) / ln(it), to stay as sharp over more keys
+    stretch_in_training: bool = True  # rope rule and query scaling act beyond the trained length in training mode too
     tie_word_embeddings: bool = False
     embedding_scale: float = 1.0
     embedding_norm: bool = False  # a norm directly after the embedding
@@ -125,6 +127,8 @@ class DecoderConfig:
                 "each key/value head serves a whole group of query heads",
                 remedy="correct one of the two in config.json",
             )
+        if self.query_scaling_length is not None and self.query_scaling_length < 2:
+            raise ConfigError(f"query_scaling_length={self.query_scaling_length}: queries are divided by its logarithm, so it is 2 or more")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim} is odd: rotary embedding turns pairs of channels")
         if self.rope.stretches_base and self.head_dim == 2:

@@ -6,13 +6,15 @@ and the head apart, so that logits of a whole batch need never exist.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.errors import ConfigError
 from beichen.nn import kernels
-from beichen.nn.attention import Attention
+from beichen.nn.attention import Attention, query_scale
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.feed_forward import FeedForward
@@ -34,11 +36,11 @@ class Layer(nn.Module):
 
     def forward(
         self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
-        cache: KeyValueCache | None, index: int,
+        cache: KeyValueCache | None, index: int, scale: Tensor | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]."""
         residual, normed = self.attention_norm.add_norm(residual, update)
-        update = self._drop(self.attention(normed, cos, sin, first_visible, cache, index))
+        update = self._drop(self.attention(normed, cos, sin, first_visible, cache, index, scale))
         residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
         update = self._drop(self.feed_forward(normed))
         return (normed if self.residual_after_norm else residual), update
@@ -77,27 +79,42 @@ class Decoder(nn.Module):
 
     def forward(
         self, input_ids: Tensor, *, positions: Tensor | None = None, first_visible: Tensor | None = None,
-        cache: KeyValueCache | None = None, rope_length: int | None = None,
+        cache: KeyValueCache | None = None, rope_length: int | Sequence[int] | None = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states, normed.
 
         input_ids [rows, tokens]; positions [rows, tokens] (default: the columns, past included); first_visible [rows, tokens]
         int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that a
-        sequence may reach, above all positions, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
+        sequence (or each) may reach, above positions, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
         """
         rows, tokens = input_ids.shape
         past = 0 if cache is None else cache.length
         if positions is None:
             positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
-        cos, sin = self.rope.rows(positions, rope_length or past + tokens)
+        cos, sin, scale = self.turns(positions, rope_length or past + tokens, reach=past + tokens)
         residual = self.embed(input_ids)
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            residual, update = layer(residual, update, cos, sin, first_visible, cache, index)
+            residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale)
         if cache is not None:
             cache.advance(tokens)
         hidden: Tensor = self.final_norm.add_norm(residual, update)[1]
         return hidden
+
+    def turns(self, positions: Tensor, length: int | Sequence[int], *, reach: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What places do to queries and keys: cos, sin [rows, tokens, head_dim / 2], and the scale of queries [rows, tokens], if any.
+
+        length: ``rope_length`` of the forward; reach: where positions go beyond it (those of padding may).
+        """
+        config = self.config
+        lengths = [length] if isinstance(length, int) else list(length)
+        reach = max(reach, *lengths)
+        if self.training and not config.stretch_in_training:
+            lengths = [min(one, config.max_position_embeddings) for one in lengths]
+        cos, sin = self.rope.rows(positions, lengths[0] if isinstance(length, int) else lengths, reach=reach)
+        if config.query_scaling_length is None or max(lengths) <= config.query_scaling_length:
+            return cos, sin, None
+        return cos, sin, query_scale(positions, config.query_scaling_length)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """[...] -> [..., hidden]: what enters the first layer."""

@@ -8,7 +8,7 @@ unless the config asks for a ``rounding`` that some original code applies.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,10 +19,14 @@ from beichen.nn.config import RopeConfig, RopeRuleName
 
 @dataclass(frozen=True)
 class RopeRule:
-    """What a rule says for one length: ``inverse_frequencies`` [head_dim / 2] float32, and the scale on cos and sin."""
+    """What a rule says for one length: ``inverse_frequencies`` [head_dim / 2] float32, and the scale on cos and sin.
+
+    ``stretch``: what the length made of the base, before any exponent.
+    """
 
     inverse_frequencies: Tensor
     attention_scale: float = 1.0
+    stretch: float = 1.0
 
 
 def default_frequencies(base: float, head_dim: int) -> Tensor:
@@ -59,13 +63,14 @@ def _ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
 
 def _dynamic_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     """The base stretched in proportion to the length: by 1 at ``original_length``, by ``factor`` more with each such length."""
-    excess = max(length / config.original_length, 1.0) - 1.0
-    return RopeRule(default_frequencies(stretched(config.base, 1.0 + config.factor * excess, head_dim), head_dim))
+    stretch = 1.0 + config.factor * (max(length / config.original_length, 1.0) - 1.0)
+    return RopeRule(default_frequencies(stretched(config.base, stretch, head_dim), head_dim), stretch=stretch)
 
 
 def _stepped_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     """The base stretched in steps, so that one table serves many lengths (Qwen 1)."""
-    return RopeRule(default_frequencies(stretched(config.base, step_factor(length, config.original_length), head_dim), head_dim))
+    stretch = step_factor(length, config.original_length)
+    return RopeRule(default_frequencies(stretched(config.base, stretch, head_dim), head_dim), stretch=stretch)
 
 
 def _scaled_stepped_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
@@ -74,13 +79,15 @@ def _scaled_stepped_ntk(config: RopeConfig, head_dim: int, length: int) -> RopeR
     Source: Tele-AI/TeleChat2 ``modeling_telechat.py``, ``RotaryEmbedding``; there the tables were rounded to float16, here not.
     """
     longest = max(length, config.trained_length)
-    base = stretched(config.base, step_factor(longest, config.original_length), head_dim)
-    return RopeRule(default_frequencies(base, head_dim), 1.0 + 0.1 * math.log(longest / config.trained_length))
+    stretch = step_factor(longest, config.original_length)
+    scale = 1.0 + 0.1 * math.log(longest / config.trained_length)
+    return RopeRule(default_frequencies(stretched(config.base, stretch, head_dim), head_dim), scale, stretch)
 
 
 def _stepped_base(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     """The base times the step itself, without an exponent (TeleChat-52B)."""
-    return RopeRule(default_frequencies(config.base * step_factor(length, config.original_length), head_dim))
+    stretch = step_factor(length, config.original_length)
+    return RopeRule(default_frequencies(config.base * stretch, head_dim), stretch=stretch)
 
 
 def _yarn(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
@@ -137,26 +144,37 @@ def rope_rule(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
 
 
 class RopeTables:
-    """cos and sin for every position so far asked for; one table for all layers, kept per device and rule."""
+    """cos and sin for every position so far asked for; one table for all layers, kept per device for the rules asked for last."""
+
+    kept = 8  # a rule that moves with every token would else leave a table for each length
 
     def __init__(self, config: RopeConfig, head_dim: int) -> None:
         self.config, self.head_dim = config, head_dim
         self._tables: dict[tuple[float, float, torch.device], tuple[Tensor, Tensor]] = {}
 
-    def rows(self, positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """cos, sin of ``positions`` [rows, tokens], under the rule for ``length``.  -> two of [rows, tokens, head_dim / 2] float32"""
+    def rows(self, positions: Tensor, length: int | Sequence[int], *, reach: int | None = None) -> tuple[Tensor, Tensor]:
+        """cos, sin of ``positions`` [rows, tokens], under the rule for ``length``.  -> two of [rows, tokens, head_dim / 2] float32
+
+        length: one for all rows, or one for each. reach: what all positions are below (default: the length).
+        """
+        if not isinstance(length, int):
+            each = [self.rows(row[None], own, reach=reach) for row, own in zip(positions, length, strict=True)]
+            return torch.cat([cos for cos, _ in each]), torch.cat([sin for _, sin in each])
+        reach = max(reach or length, 1)
         rule = rope_rule(self.config, self.head_dim, length)
         key = (float(rule.inverse_frequencies[-1]), rule.attention_scale, positions.device)
-        table = self._tables.get(key)
-        if table is None or table[0].shape[0] < length:
-            reach = max(length, 1) if table is None else max(length, 2 * table[0].shape[0])
+        table = self._tables.pop(key, None)
+        if table is None or table[0].shape[0] < reach:
+            reach = reach if table is None else max(reach, 2 * table[0].shape[0])
             angles = torch.arange(reach, dtype=torch.float32)[:, None] * rule.inverse_frequencies
             turns = torch.stack((angles.cos(), angles.sin()))
             if self.config.rounding == "float16_tables":
                 turns = turns.half()
             cos, sin = (turns * rule.attention_scale).to(positions.device, torch.float32)
             table = (cos, sin)
-            self._tables[key] = table
+        self._tables[key] = table
+        if len(self._tables) > self.kept:
+            del self._tables[next(iter(self._tables))]
         return table[0][positions], table[1][positions]
 
 

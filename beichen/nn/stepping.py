@@ -22,10 +22,10 @@ class Stepper:
     def __init__(self, decoder: Decoder, *, rope_length: int) -> None:
         self.decoder = decoder
         device = decoder.head_weight.device
-        cos, sin = decoder.rope.rows(torch.arange(rope_length, device=device)[None], rope_length)
+        cos, sin, scale = decoder.turns(torch.arange(rope_length, device=device)[None], rope_length)
         self._cos, self._sin = cos[0], sin[0]  # [rope_length, head_dim / 2]
         self._rope_length = rope_length
-        self._compiled = compiled_step(decoder)
+        self._compiled = compiled_step(decoder) if scale is None else None  # the kernel scales no queries
 
     def __call__(self, ids: Tensor, positions: Tensor, first_visible: Tensor | None, cache: KeyValueCache) -> Tensor:
         """ids, positions [rows]; first_visible [rows] int32, in columns, or None (all from column 0).  -> hidden [rows, hidden], normed"""

@@ -128,6 +128,16 @@ def slow_hidden(decoder: Decoder, ids: Tensor, positions: Tensor, first_visible:
                     out[row, token, head] = slow_rotate(x[row, token, head], int(positions[row, token]), angles, scale)
         return out
 
+    def sharpened(query: Tensor) -> Tensor:
+        """logn attention of Qwen 1: log(p, trained length) at places p = 1, 2, ... beyond it."""
+        out = query.clone()
+        length = config.query_scaling_length
+        for row in range(query.shape[0]):
+            for token in range(query.shape[1]):
+                place = int(positions[row, token]) + 1
+                out[row, token] *= math.log(place, length) if length is not None and place > length else 1.0
+        return out
+
     x = state["embedding.weight"][ids] * config.embedding_scale
     if config.embedding_norm:
         x = norm("embedding_norm", x)
@@ -138,7 +148,7 @@ def slow_hidden(decoder: Decoder, ids: Tensor, positions: Tensor, first_visible:
         query, key, value = fused[:, :, :heads], fused[:, :, heads : heads + groups], fused[:, :, heads + groups :]
         if config.query_key_norm:
             query, key = norm(f"{here}.attention.query_norm", query), norm(f"{here}.attention.key_norm", key)
-        mixed = slow_attention(turned(query), turned(key), value, first_visible)
+        mixed = slow_attention(sharpened(turned(query)), turned(key), value, first_visible)
         x = (normed if config.residual_after_norm else x) + linear(f"{here}.attention.output", mixed)
         normed = norm(f"{here}.feed_forward_norm", x)
         gate, up = linear(f"{here}.feed_forward.gate_up", normed).chunk(2, dim=-1)

@@ -26,6 +26,9 @@ FACTS: list[dict[str, Any]] = [
     {"rope": RopeConfig(rule="scaled_stepped_ntk", original_length=8, trained_length=12)},
     {"rope": RopeConfig(base=5000.0, rule="llama3", factor=4.0, original_length=16), "norm_eps": 1e-8},
     {"rope": RopeConfig(rule="linear", factor=2.0), "num_key_value_heads": 4},
+    {"rope": RopeConfig(rule="yarn", factor=4.0, original_length=16, attention_scale=1.3)},
+    {"rope": RopeConfig(rule="stepped_ntk", original_length=8), "query_scaling_length": 8, "query_key_value_bias": True},
+    {"query_scaling_length": 4, "query_key_norm": True},
 ]
 
 
@@ -208,3 +211,23 @@ def test_hidden_dropout_acts_in_training_alone():
     assert torch.equal(decoder(ids), decoder(ids))
     decoder.train()
     assert not torch.equal(decoder(ids), decoder(ids))
+
+
+def test_each_row_may_have_its_own_rope_length():
+    """Rows beyond the trained length by different amounts: each equals itself alone."""
+    decoder, ids = small_decoder(rope=RopeConfig(rule="stepped_ntk", original_length=8), query_scaling_length=8), random_ids(3, 40)
+    lengths = [40, 8, 20]
+    with torch.no_grad():
+        together = decoder(ids, rope_length=lengths)
+        for row, length in enumerate(lengths):
+            torch.testing.assert_close(together[row, :length], decoder(ids[row : row + 1, :length])[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stretches", [True, False])
+def test_training_beyond_the_trained_length_stretches_only_where_the_config_says_so(stretches):
+    facts = {"rope": RopeConfig(rule="stepped_ntk", original_length=8), "query_scaling_length": 8, "max_position_embeddings": 8}
+    decoder, plain, ids = small_decoder(stretch_in_training=stretches, **facts), small_decoder(), random_ids(1, 20)
+    with torch.no_grad():
+        stretched = decoder.eval()(ids)
+        assert torch.equal(decoder.train()(ids), stretched if stretches else plain(ids))
+        assert torch.equal(decoder(ids[:, :8]), plain(ids[:, :8])) and not torch.equal(stretched, plain(ids))

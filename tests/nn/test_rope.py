@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.nn.config import RopeConfig
-from beichen.nn.rope import RULES, RopeTables, rope_rule, rotate, step_factor
+from beichen.nn.rope import RULES, RopeTables, default_frequencies, rope_rule, rotate, step_factor, yarn_attention_scale
 from tests.nn.slow_decoder import slow_frequencies, slow_rotate
 
 LLAMA3 = RopeConfig(base=500000.0, rule="llama3", factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=64)
@@ -71,10 +72,12 @@ def test_equals_the_scalar_formula(config, head_dim):
         (RopeConfig(base=500000.0, rule="linear", factor=4.0), {"rope_type": "linear", "factor": 4.0}),
         (LLAMA3, {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 64}),
+        (replace(YARN, attention_scale=yarn_attention_scale(8.0)), {"rope_type": "yarn", "factor": 8.0,
+                                                                    "original_max_position_embeddings": 64}),
     ],
 )  # fmt: skip
 def test_equals_transformers(config, parameters):
-    """An independent source pins which channels make a pair, and the ramp of Llama 3."""
+    """An independent source pins which channels make a pair, and the ramps of Llama 3 and yarn."""
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
@@ -105,6 +108,45 @@ def test_scale_grows_beyond_the_trained_length_alone():
     assert all(later > earlier for earlier, later in pairwise(scales[255:]))
     assert rope_rule(TELECHAT, 16, 512).attention_scale == pytest.approx(1 + 0.1 * math.log(2))
     assert torch.equal(rope_rule(TELECHAT, 16, 1).inverse_frequencies, rope_rule(TELECHAT, 16, 256).inverse_frequencies)
+
+
+@pytest.mark.parametrize(
+    "config", [RopeConfig(rule=rule, original_length=64, base=5000.0) for rule in ("dynamic_ntk", "stepped_ntk", "stepped_base")]
+)
+def test_a_rule_of_length_stretches_beyond_the_original_length_alone(config):
+    """Up to it: the plain rope, exactly. Beyond: every pair but the first ever slower (in steps, or with each token)."""
+    plain = rope_rule(RopeConfig(base=5000.0), 16, 64)
+    rules = [rope_rule(config, 16, length) for length in range(1, 400)]
+    for length, rule in enumerate(rules, start=1):
+        assert torch.equal(rule.inverse_frequencies, plain.inverse_frequencies) == (length <= 64) == (rule.stretch == 1)
+        assert rule.inverse_frequencies[0] == 1 and rule.attention_scale == 1.0
+    for earlier, later in pairwise(rules):
+        assert bool((later.inverse_frequencies <= earlier.inverse_frequencies).all())
+    changes = sum(earlier.stretch != later.stretch for earlier, later in pairwise(rules))
+    assert changes == (335 if config.rule == "dynamic_ntk" else 3)
+
+
+@pytest.mark.parametrize("factor", [2.0, 3.5])
+def test_ntk_slows_the_last_pair_by_the_factor_and_the_first_not_at_all(factor):
+    plain, stretched = (rope_rule(RopeConfig(rule=rule, factor=factor), 32, 10).inverse_frequencies for rule in ("default", "ntk"))
+    assert stretched[0] == plain[0]
+    assert float(plain[-1] / stretched[-1]) == pytest.approx(factor, rel=1e-5)
+    assert bool(((plain / stretched).diff() > 0).all())
+
+
+@pytest.mark.parametrize("config", [LLAMA3, YARN, replace(YARN, whole_pairs=False)])
+def test_slow_pairs_are_divided_and_fast_ones_kept(config):
+    """Pairs between lie between; the share divided grows with the pair."""
+    ratio = default_frequencies(config.base, 64) / rope_rule(config, 64, 10).inverse_frequencies
+    assert float(ratio[0]) == 1.0 and float(ratio[-1]) == pytest.approx(config.factor)
+    assert bool((ratio.diff() >= 0).all()) and bool(((ratio > 1.01) & (ratio < config.factor - 0.01)).any())
+
+
+def test_only_the_tables_asked_for_last_are_kept():
+    tables = RopeTables(RopeConfig(rule="dynamic_ntk", original_length=4), 8)
+    for length in [*range(1, 100), 3]:
+        tables.rows(torch.zeros(1, 1, dtype=torch.int64), length)
+    assert len(tables._tables) == tables.kept
 
 
 @pytest.mark.parametrize("config", EXAMPLES)
