@@ -156,11 +156,18 @@ class LanguageModel:
         request = self.chat_request(messages, **settings)
         return self.generator.stream(request) if stream else self.generator.generate([request])[0]
 
-    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open."""
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None, replace: bool = False) -> None:
+        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` a checkpoint that stands there."""
         extra = () if self._tokenizer is None else (self._tokenizer.save,)
         save_checkpoint(
-            folder, self.decoder, family=self.family, published=self.published, source=self.folder, write_extra=extra, dtype=dtype
+            folder,
+            self.decoder,
+            family=self.family,
+            published=self.published,
+            source=self.folder,
+            write_extra=extra,
+            dtype=dtype,
+            replace=replace,
         )
 
 

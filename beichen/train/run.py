@@ -118,7 +118,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     if ended.finished:
         save_checkpoint(
             out, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save],
-            generation=generation_defaults(parts.tokenizer), reporter=reporter,
+            generation=generation_defaults(parts.tokenizer), replace=True, reporter=reporter,
         )  # fmt: skip
         write_atomically(out / RESULT, json.dumps(result.as_dict(), indent=1) + "\n")
     else:
