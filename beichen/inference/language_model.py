@@ -157,7 +157,7 @@ class LanguageModel:
         return self.generator.stream(request) if stream else self.generator.generate([request])[0]
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None, replace: bool = False) -> None:
-        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` a checkpoint that stands there."""
+        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` one that stands there."""
         extra = () if self._tokenizer is None else (self._tokenizer.save,)
         save_checkpoint(
             folder,
