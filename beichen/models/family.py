@@ -9,7 +9,7 @@ from typing import Any, Literal
 from beichen.errors import ConfigError, nearest
 from beichen.models.naming import NameTable
 from beichen.models.published import head_width
-from beichen.nn.config import DecoderConfig
+from beichen.nn.config import DecoderConfig, ExpertsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class Family:
         intermediate_size: int,
         max_position_embeddings: int,
         tie_word_embeddings: bool = False,
+        experts: ExpertsConfig | None = None,
     ) -> DecoderConfig:
         """A decoder of this family, of any size."""
         plain = DecoderConfig(
@@ -73,6 +74,7 @@ class Family:
             intermediate_size=intermediate_size,
             max_position_embeddings=max_position_embeddings,
             tie_word_embeddings=tie_word_embeddings,
+            experts=experts,
         )
         return self.adapt(plain)
 

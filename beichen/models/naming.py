@@ -54,11 +54,19 @@ def gate_and_up(ours: Tensor, config: DecoderConfig) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One parameter of ours (``{i}`` stands for the layer) and the published tensors that it holds."""
+    """One parameter of ours (``{i}`` stands for the layer) and the published tensors that it holds.
+
+    ``{e}`` in their names stands for the expert: ours is then stacked, and ``views`` cuts one expert's part.
+    """
 
     ours: str
     published: tuple[str, ...]
     views: Views = whole
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether ours holds every expert's tensors."""
+        return "{e}" in self.published[0]
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,16 @@ class NameTable:
             row = by_template.get(_LAYER.sub("layers.{i}.", name))
             if row is None:
                 raise ConfigError(f"this family has no published name for the decoder's '{name}'")
-            views = row.views(tensor, config)
-            for template, view in zip(row.published, views, strict=True):
-                published = template.replace("{i}", layer.group(1)) if layer else template
-                if bare:
-                    published = published.removeprefix(self.optional_prefix)
-                flat = view.ndim - tensor.ndim + 1
-                shape = (view.shape[:flat].numel(), *view.shape[flat:]) if flat > 1 else tuple(view.shape)
-                found[published] = PublishedView(ours=name, view=view, shape=shape)
+            parts = tensor.unbind(0) if row.is_stacked else (tensor,)
+            for expert, part in enumerate(parts):
+                for template, view in zip(row.published, row.views(part, config), strict=True):
+                    published = template.replace("{i}", layer.group(1)) if layer else template
+                    published = published.replace("{e}", str(expert))
+                    if bare:
+                        published = published.removeprefix(self.optional_prefix)
+                    flat = view.ndim - part.ndim + 1
+                    shape = (view.shape[:flat].numel(), *view.shape[flat:]) if flat > 1 else tuple(view.shape)
+                    found[published] = PublishedView(ours=name, view=view, shape=shape)
         return found
 
     def constant_scalars(self, config: DecoderConfig) -> dict[str, float]:

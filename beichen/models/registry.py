@@ -17,11 +17,13 @@ FAMILIES = {
     "telechat2": "beichen.models.telechat2",
     "telechat52b": "beichen.models.telechat52b",
     "llama": "beichen.models.llama",
+    "ndl": "beichen.models.ndl",
 }
 
 _TELECHAT_NAMES = ("TelechatForCausalLM", "TeleChatForCausalLM", "Telechat2ForCausalLM", "TeleChat2ForCausalLM", "TELECHAT")
-_ARCHITECTURES = {"LlamaForCausalLM": "llama", **dict.fromkeys(_TELECHAT_NAMES, "telechat")}
-_MODEL_TYPES = {"llama": "llama", "telechat": "telechat", "telechat2": "telechat"}
+_NDL_NAMES = ("NDLForCausalLM", "NDLMOEForCausalLM")
+_ARCHITECTURES = {"LlamaForCausalLM": "llama", **dict.fromkeys(_NDL_NAMES, "ndl"), **dict.fromkeys(_TELECHAT_NAMES, "telechat")}
+_MODEL_TYPES = {"llama": "llama", "Ndl": "ndl", "NdlMOE": "ndl", "telechat": "telechat", "telechat2": "telechat"}
 
 
 class UnsupportedFamilyError(ConfigError):
@@ -63,9 +65,7 @@ def family_of(published: Mapping[str, Any]) -> str:
 def _telechat_generation(published: Mapping[str, Any]) -> str:
     if "n_embd" in published or published.get("use_mup"):
         return "telechat52b"
-    if "num_experts" in published:
-        return "telechat2-moe"
-    return "telechat2" if "base_seqlen" in published else "telechat"
+    return "telechat2" if "base_seqlen" in published or "num_experts" in published else "telechat"
 
 
 def _unknown(architectures: list[Any], model_type: object) -> UnsupportedFamilyError:

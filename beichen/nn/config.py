@@ -71,16 +71,33 @@ class RopeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
-    """A mixture-of-experts feed-forward: which layers have it, and how tokens choose."""
+    """A mixture-of-experts feed-forward: which layers have it, how tokens choose, and what training asks of the choices."""
 
     num_experts: int
     num_experts_per_token: int
     intermediate_size: int  # of one routed expert
     shared_intermediate_size: int = 0  # of the always-on expert, 0 = none
-    normalize_top_k: bool = False
+    down_bias: bool = False  # of each routed expert; the weight of the choice acts on it too
     first_dense_layers: int = 0
     layer_frequency: int = 1  # layer i (>= first_dense_layers) is a mixture if i % layer_frequency == 0
-    down_bias: bool = False
+    scoring: Literal["softmax", "sigmoid"] = "softmax"
+    normalize_top_k: bool = False  # the weights of a token's choices sum to 1
+    balance_factor: float = 0.0  # of the balance loss in training, 0 = none
+    balance_form: Literal["sequence", "batch"] = "batch"  # experts are to be used alike within each row, or over the rows of a pass
+    capacity_factor: float | None = None  # in training an expert serves so many times its even share of choices; None = all of them
+    output_rounding: Literal["none", "bfloat16"] = field(default="none", compare=False)  # as ``RopeConfig.rounding``
+
+    def __post_init__(self) -> None:
+        for key in ("num_experts", "num_experts_per_token", "intermediate_size", "layer_frequency"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(f"experts: {key}={getattr(self, key)} must be positive")
+        if self.num_experts_per_token > self.num_experts:
+            raise ConfigError(f"experts: num_experts_per_token={self.num_experts_per_token} of only num_experts={self.num_experts}")
+        for key in ("shared_intermediate_size", "first_dense_layers", "balance_factor"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"experts: {key}={getattr(self, key)} must not be negative")
+        if self.capacity_factor is not None and self.capacity_factor <= 0:
+            raise ConfigError(f"experts: capacity_factor={self.capacity_factor} must be positive, or absent for no limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +164,9 @@ class DecoderConfig:
         """Width of all key heads together (values have the same)."""
         return self.num_key_value_heads * self.head_dim
 
-    def is_mixture(self, layer: int) -> bool:
-        """Whether this layer's feed-forward is a mixture of experts."""
+    def experts_of(self, layer: int) -> ExpertsConfig | None:
+        """The mixture that stands in this layer's place of a feed-forward, if one does."""
         experts = self.experts
-        return experts is not None and layer >= experts.first_dense_layers and layer % experts.layer_frequency == 0
+        if experts is None or layer < experts.first_dense_layers or layer % experts.layer_frequency:
+            return None
+        return experts

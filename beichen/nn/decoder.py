@@ -12,37 +12,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from beichen.errors import ConfigError
 from beichen.nn import kernels
 from beichen.nn.attention import Attention, query_scale
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
+from beichen.nn.experts import Mixture
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear import linear
 from beichen.nn.norms import Norm
 from beichen.nn.rope import RopeTables
+from beichen.nn.routing import Routing
 
 
 class Layer(nn.Module):
     """Pre-norm block; the residual stream and the last update travel apart until the next norm adds them."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, index: int) -> None:
         super().__init__()
         self.residual_after_norm, self.dropout = config.residual_after_norm, config.hidden_dropout
         self.attention_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
         self.attention = Attention(config)
         self.feed_forward_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
-        self.feed_forward = FeedForward(config)
+        experts = config.experts_of(index)
+        self.feed_forward = FeedForward(config, intermediate_size=config.intermediate_size) if experts is None else Mixture(config, experts)
 
     def forward(
         self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
-        cache: KeyValueCache | None, index: int, scale: Tensor | None,
+        cache: KeyValueCache | None, index: int, scale: Tensor | None, routings: list[Routing] | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]."""
         residual, normed = self.attention_norm.add_norm(residual, update)
         update = self._drop(self.attention(normed, cos, sin, first_visible, cache, index, scale))
         residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
-        update = self._drop(self.feed_forward(normed))
+        feed_forward = self.feed_forward
+        update = self._drop(feed_forward(normed, routings) if isinstance(feed_forward, Mixture) else feed_forward(normed))
         return (normed if self.residual_after_norm else residual), update
 
     def _drop(self, update: Tensor) -> Tensor:
@@ -54,16 +57,11 @@ class Decoder(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        if config.experts is not None:
-            raise ConfigError(
-                "this decoder has mixture-of-experts layers, which this version does not run",
-                remedy="dense TeleChat2 and Llama checkpoints run; `beichen inspect` describes the others",
-            )
         self.config = config
         self.embedding = nn.Module()
         self.embedding.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         self.embedding_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps) if config.embedding_norm else None
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
         self.head = nn.Module()
         if not config.tie_word_embeddings:
@@ -79,13 +77,14 @@ class Decoder(nn.Module):
 
     def forward(
         self, input_ids: Tensor, *, positions: Tensor | None = None, first_visible: Tensor | None = None,
-        cache: KeyValueCache | None = None, rope_length: int | Sequence[int] | None = None,
+        cache: KeyValueCache | None = None, rope_length: int | Sequence[int] | None = None, routings: list[Routing] | None = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states, normed.
 
         input_ids [rows, tokens]; positions [rows, tokens] (default: the columns, past included); first_visible [rows, tokens]
         int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that a
-        sequence (or each) may reach, above positions, for rules that depend on it (default: the columns so far).  -> [rows, tokens, hidden]
+        sequence (or each) may reach, above positions, for rules that depend on it (default: the columns so far); routings: receives
+        what each mixture layer decided, in their order.  -> [rows, tokens, hidden]
         """
         rows, tokens = input_ids.shape
         past = 0 if cache is None else cache.length
@@ -95,7 +94,7 @@ class Decoder(nn.Module):
         residual = self.embed(input_ids)
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale)
+            residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale, routings)
         if cache is not None:
             cache.advance(tokens)
         hidden: Tensor = self.final_norm.add_norm(residual, update)[1]

@@ -21,10 +21,10 @@ def swiglu(gate_up: Tensor) -> Tensor:
 class FeedForward(nn.Module):
     """down(silu(gate x) * (up x))."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, *, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size, bias=config.gate_up_bias)
-        self.down = Linear(config.intermediate_size, config.hidden_size, bias=config.down_bias)
+        self.gate_up = Linear(config.hidden_size, 2 * intermediate_size, bias=config.gate_up_bias)
+        self.down = Linear(intermediate_size, config.hidden_size, bias=config.down_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]"""

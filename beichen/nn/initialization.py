@@ -25,7 +25,7 @@ def initialize(decoder: Decoder, seed: int) -> None:
         elif name.endswith("bias"):
             parameter.zero_()
         else:
-            scale = into_stream if name.endswith(("attention.output.weight", "feed_forward.down.weight")) else 1.0
+            scale = into_stream if name.endswith(("attention.output.weight", "down.weight")) else 1.0
             values = torch.empty(parameter.shape, dtype=torch.float32)
             values.normal_(0.0, config.initializer_range * scale, generator=keyed_torch_generator(seed, f"initialize {name}", 0))
             parameter.copy_(values)

@@ -1,7 +1,8 @@
 """One new column for every row through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no norm on queries and keys) it is one call into them; elsewhere it
-is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no norm on queries and keys, no experts) it is one call into them;
+elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not
+move meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from beichen.nn import kernels
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.decoder import Decoder, Layer
+from beichen.nn.feed_forward import FeedForward
 
 
 class Stepper:
@@ -46,7 +48,7 @@ class Stepper:
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
     """The whole step as one kernel, or None where it does not fit this decoder or this machine."""
     config = decoder.config
-    if config.norm != "rms" or config.query_key_norm or not kernels.can_run(*decoder.parameters()):
+    if config.norm != "rms" or config.query_key_norm or config.experts is not None or not kernels.can_run(*decoder.parameters()):
         return None
     return kernels.DecoderStep(
         [_layer_weights(layer) for layer in decoder.layers if isinstance(layer, Layer)], decoder.final_norm.weight,
@@ -57,6 +59,7 @@ def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
 
 def _layer_weights(layer: Layer) -> kernels.LayerWeights:
     attention, feed_forward = layer.attention, layer.feed_forward
+    assert isinstance(feed_forward, FeedForward)
     return kernels.LayerWeights(
         attention_norm=layer.attention_norm.weight,
         qkv=attention.qkv.weight,

@@ -9,20 +9,21 @@ import torch
 
 from beichen.errors import ConfigError
 from beichen.models.registry import FAMILIES, load_family
-from beichen.nn.config import RopeConfig
+from beichen.nn.config import ExpertsConfig, RopeConfig
 from beichen.nn.rope import RopeTables
 
 SIZES = {
     "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 40,
     "max_position_embeddings": 128,
 }  # fmt: skip
+EXPERTS = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8)
 SWITCHES = [(name, fault) for name in sorted(FAMILIES) for fault in load_family(name).compatibility]
 
 
 @pytest.mark.parametrize(("name", "fault"), SWITCHES)
 def test_a_switch_changes_how_a_network_is_computed_and_not_which_one_it_is(name, fault):
     family = load_family(name)
-    config = family.new_config(**SIZES)
+    config = family.new_config(**SIZES, experts=EXPERTS if fault == "original_experts" else None)
     faulty = family.compatible(config, [fault])
     assert repr(faulty) != repr(config) and faulty == config
     assert family.from_decoder_config(faulty) == family.from_decoder_config(config)

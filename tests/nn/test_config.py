@@ -65,16 +65,28 @@ def test_the_parameter_count_follows(changes):
 
 def test_which_layers_are_mixtures():
     dense = DecoderConfig(**SIZES)
-    assert not any(dense.is_mixture(layer) for layer in range(8))
+    assert all(dense.experts_of(layer) is None for layer in range(8))
     experts = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8, first_dense_layers=2, layer_frequency=2)
-    assert [layer for layer in range(8) if replace(dense, experts=experts).is_mixture(layer)] == [2, 4, 6]
+    assert [layer for layer in range(8) if replace(dense, experts=experts).experts_of(layer) is not None] == [2, 4, 6]
 
 
-def test_a_mixture_is_refused_by_name_before_anything_runs():
-    experts = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8)
-    with pytest.raises(ConfigError, match="mixture-of-experts") as fault:
-        Decoder(replace(DecoderConfig(**SIZES), experts=experts))
-    assert "remedy" in str(fault.value)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_experts": 0},
+        {"num_experts_per_token": 5},
+        {"intermediate_size": 0},
+        {"layer_frequency": 0},
+        {"shared_intermediate_size": -1},
+        {"first_dense_layers": -1},
+        {"balance_factor": -0.1},
+        {"capacity_factor": 0.0},
+    ],
+)
+def test_experts_that_cannot_be_are_refused_by_name(change):
+    sizes = {"num_experts": 4, "num_experts_per_token": 2, "intermediate_size": 8}
+    with pytest.raises(ConfigError, match=f"{next(iter(change))}={next(iter(change.values()))}"):
+        ExpertsConfig(**{**sizes, **change})
 
 
 @pytest.mark.parametrize(

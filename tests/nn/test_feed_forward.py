@@ -18,7 +18,8 @@ def small(**changes: Any) -> FeedForward:
         "vocab_size": 8, "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 6,
         "intermediate_size": 10, "max_position_embeddings": 8,
     }  # fmt: skip
-    module = FeedForward(DecoderConfig(**{**settings, **changes}))
+    config = DecoderConfig(**{**settings, **changes})
+    module = FeedForward(config, intermediate_size=config.intermediate_size)
     for number, parameter in enumerate(module.parameters()):
         parameter.data.normal_(0.0, 0.5, generator=torch.Generator().manual_seed(number))
     return module

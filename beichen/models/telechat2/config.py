@@ -8,7 +8,7 @@ from typing import Any
 
 from beichen.models.family import Compatibility, rounded_rope
 from beichen.models.published import PublishedKeys, head_width
-from beichen.nn.config import DecoderConfig, RopeConfig
+from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 
 INERT = frozenset({
     # the original code never reads these, or only its chat() helper does
@@ -52,14 +52,35 @@ def to_decoder_config(published: Mapping[str, Any], *, family: str = "telechat2"
         residual_after_norm=keys.boolean("apply_residual_connection_post_layernorm", default=False),
         attention_dropout=keys.number("attention_dropout", default=0.0),
         hidden_dropout=keys.number("hidden_dropout", default=0.0),
+        experts=_experts(keys) if "num_experts" in published else None,
         initializer_range=keys.number("initializer_range", default=0.02),
     )
     keys.finish()
     return config
 
 
+def _experts(keys: PublishedKeys) -> ExpertsConfig:
+    """No published file of the mixture is at hand: keys as in its README, defaults as in its published training file."""
+    return ExpertsConfig(
+        num_experts=keys.integer("num_experts"),
+        num_experts_per_token=keys.integer("num_chosen_experts"),
+        intermediate_size=keys.integer("ffn_hidden_size"),
+        down_bias=True,
+        normalize_top_k=True,
+        balance_factor=keys.number("aux_loss_factor", default=0.01),
+        capacity_factor=keys.number("capacity_factor", default=0.0) or None,
+    )
+
+
 def publish(config: DecoderConfig) -> dict[str, Any]:
-    """The keys that the original code reads, in the form of the 115B file."""
+    """The keys that the original code reads, in the form of the 115B file, and those of the mixture if it is one."""
+    experts = config.experts
+    mixture = {} if experts is None else {
+        "num_experts": experts.num_experts,
+        "num_chosen_experts": experts.num_experts_per_token,
+        "aux_loss_factor": experts.balance_factor,
+        "capacity_factor": experts.capacity_factor or 0.0,
+    }  # fmt: skip
     return {
         "architectures": ["TeleChat2ForCausalLM"],
         "model_type": "telechat",
@@ -81,11 +102,13 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
         "seq_length": config.max_position_embeddings,
         "flash_attn": False,
         "use_cache": True,
-    }
+    } | mixture
 
 
 def adapt(config: DecoderConfig) -> DecoderConfig:
-    """Biases into the residual stream; a rope base that is unstretched within the trained length."""
-    length = config.max_position_embeddings
+    """Biases into the residual stream; a rope base that is unstretched within the trained length; choices whose weights sum to 1."""
+    length, experts = config.max_position_embeddings, config.experts
+    if experts is not None:
+        experts = replace(experts, down_bias=True, normalize_top_k=True)
     rope = RopeConfig(rule="scaled_stepped_ntk", original_length=length, trained_length=length)
-    return replace(config, rope=rope, attention_output_bias=True, down_bias=True)
+    return replace(config, rope=rope, attention_output_bias=True, down_bias=True, experts=experts)

@@ -3,6 +3,7 @@
 from beichen.models.naming import NameTable, Row, gate_and_up, query_and_interleaved_key_value
 
 _LAYER = "transformer.h.{i}."
+_EXPERT = _LAYER + "mlp.local_experts.{e}."
 
 NAMES = NameTable(
     rows=(
@@ -20,6 +21,10 @@ NAMES = NameTable(
         Row("layers.{i}.feed_forward.gate_up.weight", (_LAYER + "mlp.gate_proj.weight", _LAYER + "mlp.up_proj.weight"), gate_and_up),
         Row("layers.{i}.feed_forward.down.weight", (_LAYER + "mlp.down_proj.weight",)),
         Row("layers.{i}.feed_forward.down.bias", (_LAYER + "mlp.down_proj.bias",)),
+        Row("layers.{i}.feed_forward.router.weight", (_LAYER + "mlp.router.weight",)),
+        Row("layers.{i}.feed_forward.experts.gate_up.weight", (_EXPERT + "gate_proj.weight", _EXPERT + "up_proj.weight"), gate_and_up),
+        Row("layers.{i}.feed_forward.experts.down.weight", (_EXPERT + "down_proj.weight",)),
+        Row("layers.{i}.feed_forward.experts.down.bias", (_EXPERT + "down_proj.bias",)),
         Row("final_norm.weight", ("transformer.ln_f.weight",)),
         Row("head.weight", ("lm_head.weight",)),
     ),

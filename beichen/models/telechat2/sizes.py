@@ -30,4 +30,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "ffn_hidden_size": 40960,
         "layer_norm_epsilon": 1e-8,
     },
+    "telechat2-39b-a12b": _COMMON
+    | {
+        "n_layer": 30,
+        "hidden_size": 4096,
+        "n_head": 32,
+        "ffn_hidden_size": 6144,
+        "num_experts": 16,
+        "num_chosen_experts": 4,
+        "aux_loss_factor": 0.01,
+    },
 }
