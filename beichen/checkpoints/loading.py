@@ -66,7 +66,7 @@ def load_checkpoint(
         decoder = Decoder(config)
     layout = names.views(decoder.state_dict(), config, bare=names.omits_prefix(files.where))
     copies = stored_copies(files.where, names, config)
-    stored = _compare(files, {name: view.shape for name, view in layout.items()}, copies, names)
+    stored = compare_files(files, {name: view.shape for name, view in layout.items()}, copies, names)
     dtype = dtype or widest(stored)
     ours = {name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in decoder.state_dict().items()}
     layout = names.views(ours, config, bare=names.omits_prefix(files.where))
@@ -112,7 +112,9 @@ def stored_copies(stored: Iterable[str], names: NameTable, config: DecoderConfig
     return {names.head: names.embedding.removeprefix(names.optional_prefix) if names.omits_prefix(stored) else names.embedding}
 
 
-def _compare(files: WeightFiles, wanted: Mapping[str, tuple[int, ...]], copies: Mapping[str, str], names: NameTable) -> set[torch.dtype]:
+def compare_files(
+    files: WeightFiles, wanted: Mapping[str, tuple[int, ...]], copies: Mapping[str, str], names: NameTable
+) -> set[torch.dtype]:  # fmt: skip
     """Compare names, shapes and kinds of numbers, and list all faults at once; forgets what carries no weights.  -> number formats found"""
     faults = {"missing": [name for name in wanted if name not in files.where], "unexpected": [], "of another shape": [], "no floats": []}
     faults["unexpected"] = [name for name in files.where if not (name in wanted or name in copies or names.is_ignorable(name))]

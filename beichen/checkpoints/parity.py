@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from beichen.checkpoints.conversion import conversions
 from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.checkpoints.reading import read_json
 from beichen.errors import BeichenError
@@ -68,9 +69,13 @@ def verify_folder(folder: Path, *, device: torch.device | str = "cpu") -> CaseRe
     """Load one golden folder and compare everything that it holds."""
     golden = read_json(folder / GOLDEN)
     family = str(golden.get("family", "?"))
-    if golden.get("kind") != "forward":
-        return CaseResult(folder=str(folder), family=family, skipped=f"kind '{golden.get('kind')}' is not supported yet")
+    kind = golden.get("kind")
+    if kind not in ("forward", "conversion"):
+        return CaseResult(folder=str(folder), family=family, error=f"{folder / GOLDEN}: unknown kind '{kind}'")
     try:
+        if kind == "conversion":
+            different = {f"convert {pair}": count for pair, count in conversions(folder, golden["files"])}
+            return CaseResult(str(folder), family, tuple(_judged(key, float(count), 0.0) for key, count in different.items()))
         compute = getattr(torch, golden.get("compute_dtype", "float32"))
         checkpoint = load_checkpoint(folder, dtype=compute, device=device)
         case = _Case(folder, checkpoint, golden, load_file(folder / "golden.safetensors", device=str(device)))

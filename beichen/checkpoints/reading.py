@@ -94,12 +94,13 @@ def unfinished_downloads(folder: Path) -> list[str]:
 
 
 class WeightFiles:
-    """Where each published tensor lies."""
+    """Where each tensor lies; ``stem`` is the name of the weights file, or of its index, if it is not one of the published names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stem: str | None = None) -> None:
         self.folder = folder
-        single = [folder / name for name in SINGLE if (folder / name).exists()]
-        indexes = [folder / name for name in INDEXES if (folder / name).exists()]
+        singles, tables = (SINGLE, INDEXES) if stem is None else ((f"{stem}.safetensors",), (f"{stem}.safetensors.index.json",))
+        single = [folder / name for name in singles if (folder / name).exists()]
+        indexes = [folder / name for name in tables if (folder / name).exists()]
         if single or not indexes:
             path = single[0] if single else self._only_file()
             with open_shard(path) as shard:

@@ -82,6 +82,10 @@ def _line(result: CaseResult) -> str:
         return f"skip  {result.skipped}"
     parts = [f"{title} {_worst(result.comparisons, starts)}" for title, starts in COLUMNS.items()]
     parts.insert(3, f"greedy {_tokens(result.comparisons)}")
+    converted = [one for one in result.comparisons if one.key.startswith("convert ")]
+    if converted:
+        exact = sum(one.verdict == "pass" for one in converted)
+        parts = [f"{exact} of {len(converted)} conversions equal bit for bit"]
     left_out = [one.key for one in result.comparisons if one.verdict == "skipped"]
     note = f"  (skipped: {', '.join(left_out)})" if left_out else ""
     return f"{'FAIL' if result.failed else 'ok'}    "[:6] + "  ".join(parts) + note

@@ -38,6 +38,7 @@ class Family:
     sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
     chat_template: str | None  # a template of ``text``; None where none is written yet
     compatibility: Mapping[str, Compatibility] = field(default_factory=dict)  # by name
+    layouts: Mapping[str, NameTable] = field(default_factory=dict)  # how other frameworks lay the weights out, by name
 
     def compatible(self, config: DecoderConfig, names: Iterable[str]) -> DecoderConfig:
         """``config`` with these compatibilities on."""

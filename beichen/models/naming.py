@@ -62,6 +62,7 @@ class Row:
     ours: str
     published: tuple[str, ...]
     views: Views = whole
+    merged: bool = True  # dimensions that a view has beyond ours are merged into its first
 
     @property
     def is_stacked(self) -> bool:
@@ -113,8 +114,8 @@ class NameTable:
                     published = published.replace("{e}", str(expert))
                     if bare:
                         published = published.removeprefix(self.optional_prefix)
-                    flat = view.ndim - part.ndim + 1
-                    shape = (view.shape[:flat].numel(), *view.shape[flat:]) if flat > 1 else tuple(view.shape)
+                    flat = view.ndim - part.ndim + 1 if row.merged else 1
+                    shape = (view.shape[:flat].numel(), *view.shape[flat:])
                     found[published] = PublishedView(ours=name, view=view, shape=shape)
         return found
 

@@ -2,6 +2,7 @@
 
 from beichen.models.family import Family
 from beichen.models.telechat import chat, config, names, sizes
+from beichen.models.telechat2 import mindspore
 
 FAMILY = Family(
     name="telechat",
@@ -12,4 +13,5 @@ FAMILY = Family(
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
     compatibility=config.COMPATIBILITY,
+    layouts=mindspore.LAYOUTS,
 )

@@ -1,7 +1,7 @@
 """TeleChat2: 3B, 7B, 35B, 115B (dense)."""
 
 from beichen.models.family import Family
-from beichen.models.telechat2 import chat, config, names, sizes
+from beichen.models.telechat2 import chat, config, mindspore, names, sizes
 
 FAMILY = Family(
     name="telechat2",
@@ -12,4 +12,5 @@ FAMILY = Family(
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
     compatibility=config.COMPATIBILITY,
+    layouts=mindspore.LAYOUTS,
 )

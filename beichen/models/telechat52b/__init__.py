@@ -1,7 +1,7 @@
 """TeleChat-52B: fused projections stored transposed, multipliers after muP, a rope rule of its own."""
 
 from beichen.models.family import Family
-from beichen.models.telechat52b import chat, config, names, sizes
+from beichen.models.telechat52b import chat, config, mindspore, names, sizes
 
 FAMILY = Family(
     name="telechat52b",
@@ -11,4 +11,5 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    layouts=mindspore.LAYOUTS,
 )
