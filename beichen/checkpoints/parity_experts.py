@@ -1,0 +1,101 @@
+"""What a golden says of mixture layers, computed by us: the router's numbers, balance losses, and the forward with a capacity limit.
+
+In: a decoder, and a forward of it over the golden's inputs. Out: a tensor for each key that a golden may hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from beichen.nn.cache import KeyValueCache
+from beichen.nn.config import DecoderConfig
+from beichen.nn.decoder import Decoder
+from beichen.nn.routing import Routing, balance_loss
+
+TOLERANCES = {  # where the golden states none
+    "router_logits": 1e-4, "router_topk_ids": 0.0, "router_topk_weights": 1e-5, "router_kept": 0.0, "aux_loss": 1e-6, "loss_total": 1e-5,
+}  # fmt: skip
+
+
+class MaskOfOriginals(KeyValueCache):
+    """Keeps nothing; shows queries what the originals' masks do: real columns up to their own. So padding does not see even itself.
+
+    What padding computes shows in balance losses that count it, and nowhere else. At the left, where it could see nothing, it sees itself.
+    """
+
+    def __init__(self, attention_mask: Tensor) -> None:
+        columns = attention_mask.shape[1]
+        own = torch.eye(columns, dtype=torch.bool, device=attention_mask.device)
+        seen = attention_mask.bool()[:, None] & torch.ones_like(own).tril()
+        self._seen = (seen | (own & ~seen.any(-1, keepdim=True)))[:, None]  # [rows, 1, tokens, columns]
+        self.keys = self.values = torch.empty(0)
+        self.length = 0
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def advance(self, tokens: int) -> None:
+        pass
+
+    def mask(self, first_visible: Tensor | None, tokens: int) -> Tensor | None:
+        return self._seen
+
+
+class Forward(Protocol):
+    """A decoder over the golden's padded batch.  -> logits, and the loss"""
+
+    def __call__(self, decoder: Decoder, routings: list[Routing]) -> tuple[Tensor, Tensor]: ...
+
+
+def balance(config: DecoderConfig, routings: list[Routing], **changes: Any) -> list[Tensor]:
+    """The balance loss of every mixture layer, padding counted and rows weighing alike, as the originals do."""
+    assert config.experts is not None
+    experts = replace(config.experts, **changes)
+    return [balance_loss(routing, experts).mean() for routing in routings]
+
+
+def mixture_values(
+    decoder: Decoder, routings: list[Routing], loss: Tensor, forward: Forward, capacity_factor: float | None
+) -> dict[str, Tensor]:  # fmt: skip
+    """Key -> our tensor. routings, loss: of a plain forward; empty if the decoder has no experts."""
+    config = decoder.config
+    if config.experts is None:
+        return {}
+    layers = [layer for layer in range(config.num_hidden_layers) if config.experts_of(layer) is not None]
+    losses = balance(config, routings)
+    values = {
+        "aux_loss": torch.stack(losses).sum(),
+        "loss_total": loss + torch.stack(losses).sum(),
+        "aux_loss_seq": torch.stack(balance(config, routings, balance_form="sequence")),
+        "aux_loss_batch": torch.stack(balance(config, routings, balance_form="batch")),
+    }
+    for layer, routing, own in zip(layers, routings, losses, strict=True):
+        values |= {
+            f"router_logits.{layer}": routing.logits,
+            f"router_topk_ids.{layer}": routing.chosen,
+            f"router_topk_weights.{layer}": routing.weights,
+            f"aux_loss.{layer}": own,
+        }
+    if capacity_factor is not None:
+        limited: list[Routing] = []
+        with torch.no_grad():
+            values["logits_capacity"], values["loss_capacity"] = forward(_with_capacity(decoder, capacity_factor), limited)
+        for layer, routing in zip(layers, limited, strict=True):
+            assert routing.kept is not None
+            values[f"router_kept.{layer}"] = routing.kept.long()
+    return values
+
+
+def _with_capacity(decoder: Decoder, factor: float) -> Decoder:
+    """The same weights in training mode, without dropout, where each expert serves ``factor`` times its even share."""
+    config = decoder.config
+    assert config.experts is not None
+    experts = replace(config.experts, capacity_factor=factor)
+    with torch.device("meta"):
+        limited = Decoder(replace(config, experts=experts, attention_dropout=0.0, hidden_dropout=0.0))
+    limited.load_state_dict(decoder.state_dict(), assign=True)
+    return limited.train()
