@@ -49,6 +49,12 @@ class PublishedKeys:
             raise ConfigError(f"config.json: {names[0]}={value!r} is not a number")
         return float(value)
 
+    def optional_number(self, *names: str) -> float | None:
+        """A number, or None where the key is absent or null."""
+        self._known.update(names)
+        given = [name for name in names if self._published.get(name) is not None]
+        return self.number(*given) if given else None
+
     def boolean(self, name: str, *, default: bool | None = None) -> bool:
         """true or false."""
         value = self._take((name,), default)
@@ -63,6 +69,14 @@ class PublishedKeys:
         if value is not None and not isinstance(value, Mapping):
             raise ConfigError(f"config.json: {name}={value!r} is not an object")
         return value
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """A list of words, empty where the key is absent or null."""
+        self._known.add(name)
+        value = self._published.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+            raise ConfigError(f"config.json: {name}={value!r} is not a list of words")
+        return tuple(value or ())
 
     def one_of(self, name: str, allowed: Iterable[str], *, default: str) -> str:
         """A word out of a fixed set."""
@@ -79,9 +93,9 @@ class PublishedKeys:
             raise ConfigError(f"config.json: {name}={value!r} must be positive")
         return value
 
-    def fixed(self, name: str, only: str | float | bool) -> None:
-        """A switch of which this decoder computes one value; it must be stated."""
-        value = self._take((name,), None)
+    def fixed(self, name: str, only: str | float | bool, *, default: str | float | bool | None = None) -> None:
+        """A switch of which this decoder computes one value; it must be stated, unless a silent config means ``default``."""
+        value = self._take((name,), default)
         if value != only or isinstance(value, bool) != isinstance(only, bool):
             raise ConfigError(f"config.json: {name}={value!r} is not supported by family '{self._family}' (only {only!r} is)")
 

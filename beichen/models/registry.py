@@ -17,13 +17,30 @@ FAMILIES = {
     "telechat2": "beichen.models.telechat2",
     "telechat52b": "beichen.models.telechat52b",
     "llama": "beichen.models.llama",
+    "qwen": "beichen.models.qwen",
+    "qwen1": "beichen.models.qwen1",
     "ndl": "beichen.models.ndl",
 }
 
 _TELECHAT_NAMES = ("TelechatForCausalLM", "TeleChatForCausalLM", "Telechat2ForCausalLM", "TeleChat2ForCausalLM", "TELECHAT")
 _NDL_NAMES = ("NDLForCausalLM", "NDLMOEForCausalLM")
-_ARCHITECTURES = {"LlamaForCausalLM": "llama", **dict.fromkeys(_NDL_NAMES, "ndl"), **dict.fromkeys(_TELECHAT_NAMES, "telechat")}
-_MODEL_TYPES = {"llama": "llama", "Ndl": "ndl", "NdlMOE": "ndl", "telechat": "telechat", "telechat2": "telechat"}
+_QWEN_NAMES = {"QWenLMHeadModel": "qwen1", "Qwen2ForCausalLM": "qwen", "Qwen3ForCausalLM": "qwen"}
+_ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    **_QWEN_NAMES,
+    **dict.fromkeys(_NDL_NAMES, "ndl"),
+    **dict.fromkeys(_TELECHAT_NAMES, "telechat"),
+}
+_MODEL_TYPES = {
+    "llama": "llama",
+    "qwen": "qwen1",
+    "qwen2": "qwen",
+    "qwen3": "qwen",
+    "Ndl": "ndl",
+    "NdlMOE": "ndl",
+    "telechat": "telechat",
+    "telechat2": "telechat",
+}
 
 
 class UnsupportedFamilyError(ConfigError):

@@ -1,0 +1,3 @@
+"""Which chat template speaks to this family (the templates themselves are data of ``text``)."""
+
+TEMPLATE = "qwen"
