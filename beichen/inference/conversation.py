@@ -13,14 +13,16 @@ from beichen.errors import SettingsError
 from beichen.inference.api import Delta, Request
 from beichen.inference.language_model import MAX_NEW_TOKENS, LanguageModel
 from beichen.text.messages import Message
+from beichen.text.prompts import last_turns
 
 
 class Conversation:
     """``ask`` and read the answer; the history grows by both, also when the answer was broken off."""
 
     def __init__(self, model: LanguageModel, *, system: str | None = None, **settings: Any) -> None:
-        """settings: those of ``LanguageModel.request``. Raises ``TemplateError`` where the model has no chat format for this."""
+        """settings: ``thinking`` and those of ``LanguageModel.request``. Raises ``TemplateError`` where the chat format cannot say this."""
         self.model, self.settings = model, settings
+        self.thinking: bool | None = self.settings.pop("thinking", None)
         self.messages: list[Message] = []
         self.dropped = 0
         self.system: str | None = None
@@ -29,7 +31,7 @@ class Conversation:
     def start_over(self, *, system: str | None = None) -> None:
         """Forget what was said; ``system`` is the system message from now on."""
         opening = [] if system is None else [Message(role="system", content=system)]
-        self.model.tokenizer.render([*opening, Message(role="user", content="")], add_generation_prompt=True)
+        self._prompt([*opening, Message(role="user", content="")])
         self.system, self.messages, self.dropped = system, opening, 0
 
     def ask(self, text: str) -> Iterator[Delta]:
@@ -47,17 +49,17 @@ class Conversation:
             self.messages[-1] = Message(role="assistant", content=said)
             yield delta
 
+    def _prompt(self, messages: list[Message]) -> list[int]:
+        return self.model.tokenizer.render(messages, add_generation_prompt=True, thinking=self.thinking).ids
+
     def _fitting(self, messages: list[Message]) -> Request:
         """The longest end of the dialogue that leaves room for an answer: up to a quarter of the trained length if it was not stated."""
-        room = self.settings.get("max_new_tokens") or min(MAX_NEW_TOKENS, self.model.max_length // 4)
-        fixed = [message for message in messages[:1] if message.role == "system"]
-        turns = messages[len(fixed) :]
-        starts = [index for index, message in enumerate(turns) if message.role == "user"]
-        for start in starts:
-            ids = self.model.tokenizer.render([*fixed, *turns[start:]], add_generation_prompt=True).ids
-            if len(ids) + room <= self.model.max_length:
-                self.dropped = start
-                return self.model.request(ids, **self.settings)
+        wished = self.model.defaults.max_new_tokens or MAX_NEW_TOKENS
+        room = self.settings.get("max_new_tokens") or min(wished, self.model.max_length // 4)
+        ids, dropped = last_turns(messages, self._prompt, self.model.max_length - room)
+        if dropped is not None:
+            self.dropped = dropped
+            return self.model.request(ids, **self.settings)
         raise SettingsError(
             f"this message needs {len(ids)} tokens and its answer up to {room}; the model was trained on {self.model.max_length}",
             remedy="say it in fewer words, or shorten the system message",

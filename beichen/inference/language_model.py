@@ -19,10 +19,14 @@ from beichen.errors import SettingsError, TokenizerError, nearest
 from beichen.inference.api import Completion, Delta, Request, SamplingSettings
 from beichen.inference.decoding import interval_of, rope_key
 from beichen.inference.generation import DecoderGenerator
+from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
+from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.text.messages import Message
-from beichen.text.tokenizer import VOCABULARY_FILE, Tokenizer, load_tokenizer
+from beichen.text.special_ids import check_special_ids
+from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.vocabulary_folder import holds_tokenizer
 from beichen.util.device import choose_device, choose_dtype
 from beichen.util.progress import SILENT, Reporter
 from beichen.util.random import keyed_seed
@@ -36,11 +40,21 @@ class LanguageModel:
 
     def __init__(
         self, decoder: Decoder, tokenizer: Tokenizer | None, *, family: str, published: Mapping[str, Any] | None = None,
-        folder: Path | None = None,
+        folder: Path | None = None, defaults: GenerationDefaults | None = None,
     ) -> None:  # fmt: skip
-        """published: the config the weights came with. folder: where they came from; its side files go along when saving."""
+        """published: the config the weights came with. folder: where they came from; its side files go along when saving. defaults: how it
+        answers when nobody says otherwise."""
         self.decoder, self.family, self.published, self.folder = decoder, family, published, folder
+        self.defaults = defaults or GenerationDefaults()
         self._tokenizer = tokenizer
+        self.stop_ids: tuple[int, ...] = () if tokenizer is None else tokenizer.stop_ids
+        self.notes: tuple[str, ...] = ()  # what the folder's files say of tokens and is not followed
+        if tokenizer is not None:
+            checked = check_special_ids(
+                tokenizer, vocab_size=decoder.config.vocab_size, config=published or {}, generation=self.defaults.tokens,
+                origin=str(folder or "this model"),
+            )  # fmt: skip
+            self.stop_ids, self.notes = checked.stop_ids, checked.notes
         self.generator = DecoderGenerator(decoder, tokenizer)
 
     @property
@@ -53,7 +67,7 @@ class LanguageModel:
         """Text to ids and back."""
         if self._tokenizer is None:
             raise TokenizerError(
-                f"{self.folder or 'this model'}: has no tokenizer ({VOCABULARY_FILE})",
+                f"{self.folder or 'this model'}: has no tokenizer",
                 remedy="put the tokenizer's files into the folder, or work with ids",
             )
         return self._tokenizer
@@ -100,15 +114,16 @@ class LanguageModel:
         self, prompt: str | Sequence[int], *, max_new_tokens: int | None = None, stop: str | Sequence[str] = (),
         stop_ids: Sequence[int] | None = None, **sampling: Any,
     ) -> Request:  # fmt: skip
-        """A prompt as the generator takes it; the answer may fill the trained length, at most ``MAX_NEW_TOKENS``, unless told otherwise.
+        """A prompt as the generator takes it; what is not stated is as generation_config.json says, if it does.
 
-        stop_ids: default the tokenizer's. sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        max_new_tokens: default ``MAX_NEW_TOKENS``, and never beyond the trained length. stop_ids: default where this model's answers
+        end. sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         """
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         if stop_ids is None:
-            stop_ids = () if self._tokenizer is None else self._tokenizer.stop_ids
+            stop_ids = self.stop_ids
         if max_new_tokens is None:
-            max_new_tokens = min(MAX_NEW_TOKENS, self.max_length - len(ids))
+            max_new_tokens = min(self.defaults.new_tokens(len(ids)) or MAX_NEW_TOKENS, self.max_length - len(ids))
             if max_new_tokens < 1:
                 raise SettingsError(
                     f"the prompt has {len(ids)} tokens, and the model was trained on {self.max_length}: no room for an answer",
@@ -116,7 +131,8 @@ class LanguageModel:
                 )
         return Request(
             prompt_ids=ids, max_new_tokens=max_new_tokens, stop_ids=tuple(stop_ids),
-            stop_strings=(stop,) if isinstance(stop, str) else tuple(stop), sampling=sampling_settings(**sampling),
+            stop_strings=((stop,) if isinstance(stop, str) else tuple(stop)) or self.defaults.stop_strings,
+            sampling=sampling_settings(**self.defaults.sampling(sampling)),
         )  # fmt: skip
 
     @overload
@@ -141,9 +157,12 @@ class LanguageModel:
         """Continue one text or ids, piece by piece."""
         return self.generator.stream(self.request(prompt, **settings))
 
-    def chat_request(self, messages: Messages, *, tools: Sequence[Mapping[str, Any]] = (), **settings: Any) -> Request:
-        """The next turn of a dialogue as the generator takes it."""
-        return self.request(self.tokenizer.render(messages, tools=tools, add_generation_prompt=True).ids, **settings)
+    def chat_request(
+        self, messages: Messages, *, tools: Sequence[Mapping[str, Any]] = (), thinking: bool | None = None, **settings: Any
+    ) -> Request:
+        """The next turn of a dialogue as the generator takes it. thinking: whether to think first, in formats that have it."""
+        ids = self.tokenizer.render(messages, tools=tools, add_generation_prompt=True, thinking=thinking).ids
+        return self.request(ids, **settings)
 
     @overload
     def chat(self, messages: Messages, *, stream: Literal[False] = False, **settings: Any) -> Completion: ...
@@ -152,7 +171,7 @@ class LanguageModel:
     def chat(self, messages: Messages, *, stream: Literal[True], **settings: Any) -> Iterator[Delta]: ...
 
     def chat(self, messages: Messages, *, stream: bool = False, **settings: Any) -> Completion | Iterator[Delta]:
-        """The assistant's next turn, whole or piece by piece. ``settings``: ``tools`` and those of ``request``."""
+        """The assistant's next turn, whole or piece by piece. ``settings``: ``tools``, ``thinking`` and those of ``request``."""
         request = self.chat_request(messages, **settings)
         return self.generator.stream(request) if stream else self.generator.generate([request])[0]
 
@@ -173,19 +192,24 @@ class LanguageModel:
 
 def load(
     folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
-    compatibility: str | Iterable[str] = (), reporter: Reporter = SILENT,
+    compatibility: str | Iterable[str] = (), template: str | None = None, reporter: Reporter = SILENT,
 ) -> LanguageModel:  # fmt: skip
     """The model in a folder. device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out.
 
     compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
+    template: another chat format than the folder's, by name (docs/tokenizers.md lists them).
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
     path = Path(folder)
     faults = (compatibility,) if isinstance(compatibility, str) else compatibility
     checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
-    tokenizer = load_tokenizer(path) if (path / VOCABULARY_FILE).exists() else None
-    return LanguageModel(checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=path)
+    usual = load_family(checkpoint.family).chat_template
+    tokenizer = load_tokenizer(path, template=template, default_template=usual) if holds_tokenizer(path) else None
+    return LanguageModel(
+        checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=path,
+        defaults=read_generation_defaults(path),
+    )  # fmt: skip
 
 
 def sampling_settings(**given: Any) -> SamplingSettings:

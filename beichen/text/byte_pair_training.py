@@ -15,7 +15,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from beichen.errors import TokenizerError
 from beichen.text.chat_template import chat_template
 from beichen.text.pre_tokenization import split_pattern
-from beichen.text.tokenizer import SETTINGS_FILE, VOCABULARY_FILE, Tokenizer, settings_file, template_settings
+from beichen.text.tokenizer import Tokenizer, template_settings
+from beichen.text.vocabulary_folder import JSON_FILE, SETTINGS_FILE, object_file
 from beichen.util.progress import SILENT, Reporter
 
 TELECHAT2_SPECIALS = (
@@ -94,7 +95,7 @@ def train_tokenizer(
         **template_settings(template),
     }
     files = {
-        VOCABULARY_FILE: library.to_str(pretty=True).encode(),
-        SETTINGS_FILE: settings_file(settings),
+        JSON_FILE: library.to_str(pretty=True).encode(),
+        SETTINGS_FILE: object_file(settings),
     }
     return Tokenizer(files, origin="a tokenizer just trained")

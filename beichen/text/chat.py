@@ -10,32 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from beichen.errors import TemplateError
 from beichen.text.chat_template import Atom, ChatTemplate, Slot, Special
-from beichen.text.messages import Message, Rendered, Role, Segment, ToolCall
+from beichen.text.encoding_runs import Block, Encoder, encode_blocks
+from beichen.text.messages import Message, Rendered, Segment, ToolCall
 
+_THOUGHT_BEGIN, _THOUGHT_END = "<think>", "</think>"
 _ROLES = ("system", "user", "assistant", "tool")
-
-
-class Encoder(Protocol):
-    """What rendering asks of a tokenizer."""
-
-    @property
-    def special_ids(self) -> Mapping[str, int]: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-
-@dataclass(frozen=True)
-class Block:
-    """A run of a rendered dialogue before encoding: text and control tokens with one meaning."""
-
-    parts: tuple[str | Special, ...]
-    trained: bool
-    role: Role
 
 
 def render(
@@ -45,40 +28,35 @@ def render(
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     add_generation_prompt: bool = False,
+    thinking: bool | None = None,
 ) -> Rendered:
-    """The dialogue as ids. Neighbouring text inside a segment is encoded in one piece, as if control tokens stood between."""
+    """The dialogue as ids. ``thinking=False`` asks for an answer without a thought, ``None`` leaves it to the model."""
     missing = [name for name in template.specials if name not in encoder.special_ids]
     if missing:
         raise TemplateError(
             f"chat template '{template.name}' needs the control token(s) {', '.join(missing)}, which this tokenizer does not have",
             remedy="choose the template that belongs to the model",
         )
-    blocks = _merged(_blocks(template, messages, tools, add_generation_prompt))
-    return Rendered(segments=tuple(Segment(ids=_ids(block.parts, encoder), trained=block.trained, role=block.role) for block in blocks))
+    blocks = _merged(_blocks(template, messages, tools, add_generation_prompt, thinking))
+    runs = encode_blocks(blocks, encoder, joined=template.joined)
+    return Rendered(
+        segments=tuple(
+            Segment(ids=tuple(ids), trained=block.trained, role=block.role) for block, ids in zip(blocks, runs, strict=True) if ids
+        )
+    )
 
 
 def render_text(
-    template: ChatTemplate, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = (), add_generation_prompt: bool = False
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    add_generation_prompt: bool = False,
+    thinking: bool | None = None,
 ) -> str:
     """The same dialogue as text, for people to read; never encode it again."""
-    blocks = _blocks(template, messages, tools, add_generation_prompt)
+    blocks = _blocks(template, messages, tools, add_generation_prompt, thinking)
     return "".join(part.name if isinstance(part, Special) else part for block in blocks for part in block.parts)
-
-
-def _ids(parts: Sequence[str | Special], encoder: Encoder) -> tuple[int, ...]:
-    ids: list[int] = []
-    text = ""
-    for part in parts:
-        if isinstance(part, Special) and part.name in encoder.special_ids:
-            if text:
-                ids.extend(encoder.encode(text))
-            text = ""
-            ids.append(encoder.special_ids[part.name])
-        else:
-            text += part.name if isinstance(part, Special) else part
-    if text:
-        ids.extend(encoder.encode(text))
-    return tuple(ids)
 
 
 def _merged(blocks: Iterator[Block]) -> list[Block]:
@@ -94,24 +72,33 @@ def _merged(blocks: Iterator[Block]) -> list[Block]:
 
 
 def _blocks(
-    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]],
+    add_generation_prompt: bool,
+    thinking: bool | None,
 ) -> Iterator[Block]:
-    _check(template, messages, tools)
+    _check(template, messages, tools, thinking)
     fill = _Filler(template)
     yield Block(fill(template.start), False, "system")
     given = messages[0].content if messages[0].role == "system" else template.default_system
-    if tools:
-        lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-        yield Block(fill(template.system_with_tools, content=given or "", tools=lines), False, "system")
-    elif given is not None:
-        yield Block(fill(template.system, content=given), False, "system")
+    yield Block(_opening(fill, given, tools), False, "system")
+    questions = [index for index, message in enumerate(messages) if message.role == "user"]
     for index, message in enumerate(messages):
         if message.role == "user":
-            yield Block(fill(template.user, content=message.content), False, "user")
+            inside = index == questions[0] and given is not None and template.user_with_system is not None
+            yield Block(
+                fill(template.user_with_system if inside else template.user, content=message.content, system=given or ""), False, "user"
+            )
         elif message.role == "assistant":
-            trained = message.weight is None or message.weight == 1
+            last = index == len(messages) - 1
             yield Block(fill(template.answer_prompt), False, "assistant")
-            yield Block(fill(template.answer, content=message.content, calls=_calls(fill, message)), trained, "assistant")
+            if template.earlier_answer is not None and not (last and not add_generation_prompt):
+                yield Block(fill(template.earlier_answer, content=message.content), False, "assistant")
+                continue
+            trained = message.weight is None or message.weight == 1
+            answer = _answer(fill, message, since_question=index > max(questions, default=-1), last=last)
+            yield Block(answer, trained, "assistant")
             yield Block(fill(template.answer_after), False, "assistant")
         elif message.role == "tool":
             before = index > 0 and messages[index - 1].role == "tool"
@@ -121,6 +108,41 @@ def _blocks(
             yield Block((*lead, *fill(template.tool, content=message.content), *tail), False, "tool")
     if add_generation_prompt:
         yield Block(fill(template.answer_prompt), False, "assistant")
+        yield Block(fill(template.no_thought if thinking is False else ""), False, "assistant")
+
+
+def _opening(fill: _Filler, given: str | None, tools: Sequence[Mapping[str, Any]]) -> tuple[str | Special, ...]:
+    """The system turn, if there is one."""
+    template = fill.template
+    if tools:
+        lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        separated = "" if given is None else given + template.content_tools_separator
+        return fill(template.system_with_tools, content=separated, tools=lines)
+    if given is None or template.user_with_system is not None:
+        return ()
+    return fill(template.system, content=given.strip() if template.strip_system else given)
+
+
+def _answer(fill: _Filler, message: Message, *, since_question: bool, last: bool) -> tuple[str | Special, ...]:
+    """An answer with its thought and its calls."""
+    if fill.template.thinking is None:
+        return fill(fill.template.answer, content=message.content, calls=_calls(fill, message, message.content))
+    thought, content = thought_and_answer(message)
+    shown = since_question and (last or thought)
+    content = content.lstrip("\n") if shown else content
+    answer = fill(fill.template.answer, content=content, calls=_calls(fill, message, content))
+    return (*fill(fill.template.thinking, thinking=thought.strip("\n")), *answer) if shown else answer
+
+
+def thought_and_answer(message: Message) -> tuple[str, str]:
+    """What an assistant thought and what it then said; the thought may still stand in front of the content."""
+    if message.thinking is not None:
+        return message.thinking, message.content
+    before, closed, after = message.content.rpartition(_THOUGHT_END)
+    if not closed:
+        return "", message.content
+    thought = before.partition(_THOUGHT_END)[0].rstrip("\n").rpartition(_THOUGHT_BEGIN)[2]
+    return thought.lstrip("\n"), after.lstrip("\n")
 
 
 class _Filler:
@@ -144,12 +166,12 @@ class _Filler:
         return (value.strip() if self.template.strip_content and atom.name == "content" else value,)
 
 
-def _calls(fill: _Filler, message: Message) -> tuple[str | Special, ...]:
+def _calls(fill: _Filler, message: Message, content: str) -> tuple[str | Special, ...]:
     parts: tuple[str | Special, ...] = ()
     for number, call in enumerate(message.tool_calls):
         if number:
             parts += fill(fill.template.call_separator)
-        elif message.content:
+        elif content:
             parts += fill(fill.template.content_call_separator)
         parts += fill(
             fill.template.call, name=json.dumps(call.name, ensure_ascii=False), arguments=json.dumps(call.arguments, ensure_ascii=False)
@@ -157,13 +179,15 @@ def _calls(fill: _Filler, message: Message) -> tuple[str | Special, ...]:
     return parts
 
 
-def _check(template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+def _check(template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool | None) -> None:
     if not messages:
         raise TemplateError("there are no messages to render", remedy="give at least one user message")
     if tools and template.system_with_tools is None:
         raise TemplateError(
             f"chat template '{template.name}' has no place for tools", remedy="leave tools out, or choose a template that has"
         )
+    if thinking is not None and template.thinking is None:
+        raise TemplateError(f"chat template '{template.name}' has no thinking to switch", remedy="leave thinking out")
     for index, message in enumerate(messages):
         fault = _fault(template, messages, index, message)
         if fault:
@@ -175,7 +199,7 @@ def _fault(template: ChatTemplate, messages: Sequence[Message], index: int, mess
         return f"unknown role; known: {', '.join(_ROLES)}"
     if message.role == "system" and index:
         return "a system message must come first"
-    if message.role == "system" and template.system is None:
+    if message.role == "system" and not template.takes_system:
         return f"chat template '{template.name}' has no system turn"
     if message.tool_calls and message.role != "assistant":
         return "only the assistant calls tools"
@@ -197,7 +221,7 @@ def message_from_mapping(index: int, value: Mapping[str, Any]) -> Message:
     calls = tuple(_tool_call(index, call) for call in value.get("tool_calls") or ())
     if content is not None and not isinstance(content, str):
         raise TemplateError(f"message {index}: content is a {type(content).__name__}, expected text")
-    return Message(role=role, content=content or "", tool_calls=calls, weight=value.get("weight"))
+    return Message(role=role, content=content or "", tool_calls=calls, weight=value.get("weight"), thinking=value.get("reasoning_content"))
 
 
 def _tool_call(index: int, call: Mapping[str, Any]) -> ToolCall:

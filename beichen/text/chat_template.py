@@ -8,7 +8,7 @@ Adding a format is adding one file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -28,13 +28,13 @@ class Special:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for a value: ``content``, ``tools``, ``calls``, ``name`` or ``arguments``."""
+    """A place for a value."""
 
     name: str
 
 
 Atom = str | Special | Slot
-_SLOTS = ("content", "tools", "calls", "name", "arguments")
+_SLOTS = ("content", "system", "thinking", "tools", "calls", "name", "arguments")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,12 @@ class ChatTemplate:
     start: str = ""
     default_system: str | None = None  # None: no system turn unless one is given
     system: str | None = None
+    user_with_system: str | None = None  # the first question, where the system text stands inside it
     system_with_tools: str | None = None
+    content_tools_separator: str = ""  # between a system text, if there is one, and the tools
+    earlier_answer: str | None = None  # an answer that is not the last turn, where it ends otherwise; never trained
+    thinking: str | None = None  # what an answer thought first; kept since the last question, left out of turns before it
+    no_thought: str = ""  # ends a prompt that asks for an answer without thinking
     call: str | None = None
     call_separator: str = ""
     content_call_separator: str = ""  # between the text of an answer and its first call
@@ -61,6 +66,19 @@ class ChatTemplate:
     tool_separator: str = ""
     tool_last: str = ""
     strip_content: bool = False
+    strip_system: bool = False
+    joined: bool = False  # text between control tokens is encoded in one go, across turns
+    recognised_by: Sequence[str] = ()  # control tokens that only the vocabularies of this format have
+    special_cases: Sequence[str] = ()  # formats that a family's default gives way to, where vocabulary and folder say so
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether there is a place for a system message."""
+        return self.system is not None or self.user_with_system is not None
+
+    def speaks(self, vocabulary: Collection[str]) -> bool:
+        """Whether a vocabulary with these control tokens is one of this format."""
+        return all(name in vocabulary for name in (*self.specials, *self.recognised_by))
 
     def atoms(self, literal: str) -> tuple[Atom, ...]:
         """A literal of this template as text, control tokens and slots."""

@@ -19,12 +19,14 @@ class ToolCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One turn. ``weight`` scales the loss of this turn (``None``: 1 for assistant turns, 0 for all others)."""
+    """One turn. ``weight`` scales the loss of this turn (``None``: 1 for assistant turns, 0 for all others); ``thinking`` is what
+    an assistant thought before its answer, ``None`` where that still stands inside ``content``, or nowhere."""
 
     role: Role
     content: str
     tool_calls: Sequence[ToolCall] = ()
     weight: float | None = None
+    thinking: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

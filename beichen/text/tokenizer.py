@@ -1,6 +1,6 @@
 """``Tokenizer``: text to ids and back, control tokens by name, dialogues to ids; and ``load_tokenizer(folder)``.
 
-Comes in: a folder as published (``tokenizer.json``, and ``tokenizer_config.json`` for the roles of control tokens). Goes out:
+Comes in: a folder as published (``tokenizer.json``, ``tokenizer.model`` or ``*.tiktoken``, with the settings beside it). Goes out:
 the one type that data, training, inference and evaluation use. Rules kept here: text never becomes a control
 token unless ``allow_special=True``; decoding is exact bytes; a saved folder is the loaded one, byte for byte.
 """
@@ -8,8 +8,8 @@ token unless ``allow_special=True``; decoding is exact bytes; a saved folder is 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,124 +18,164 @@ from beichen.errors import TemplateError, TokenizerError, nearest
 from beichen.text.chat import message_from_mapping, render, render_text
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate, chat_template, template_names
+from beichen.text.decoding import TextAssembler
+from beichen.text.engine import Engine
+from beichen.text.jinja_template import JINJA, JinjaTemplate
 from beichen.text.messages import Message, Rendered
-from beichen.text.tokenizer_json import TokenizerJson
+from beichen.text.published_decoding import decode_as_published
+from beichen.text.template_choice import choose_template
+from beichen.text.vocabulary_folder import (
+    JINJA_FILE,
+    KNOWN_NAMES,
+    SETTINGS_FILE,
+    Settings,
+    make_engine,
+    object_file,
+    parse_object,
+    read_files,
+    vocabulary_name,
+)
 from beichen.util.files import write_atomically
 
-VOCABULARY_FILE = "tokenizer.json"
-SETTINGS_FILE = "tokenizer_config.json"
 TEMPLATE_KEY = "beichen_chat_template"  # which of our chat formats the model was trained with
-_KEPT_FILES = (VOCABULARY_FILE, SETTINGS_FILE, "special_tokens_map.json", "chat_template.jinja")
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
-# What stands for the end of a document where tokenizer_config.json does not say it.
-_KNOWN_ENDS = ("<_end>", "</s>", "<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "[EOS]")
+Messages = Sequence[Message | Mapping[str, Any]]
 
 
 class Tokenizer:
     """A vocabulary with its control tokens and its chat format."""
 
-    def __init__(self, files: Mapping[str, bytes], *, origin: str) -> None:
-        """``files``: the published files by name; ``origin``: the folder, for messages."""
-        self._files = dict(files)
-        self._origin = origin
-        self._engine = TokenizerJson(self._files[VOCABULARY_FILE], origin=f"{origin}/{VOCABULARY_FILE}")
-        self._settings = _parse_settings(self._files.get(SETTINGS_FILE), f"{origin}/{SETTINGS_FILE}")
-        self.vocab_size: int = self._engine.vocab_size
-        self.special_ids: Mapping[str, int] = dict(self._engine.control_ids)
+    def __init__(self, files: Mapping[str, bytes], *, origin: str, default_template: str | None = None) -> None:
+        """``files``: the published files by name; ``origin``: the folder, for messages; ``default_template``: that of the family."""
+        self._files, self._origin, self._default_template = dict(files), origin, default_template
+        self._settings = Settings(self._files, origin)
+        self.engine: Engine = make_engine(self._files, self._settings)
+        self.vocab_size: int = self.engine.vocab_size
+        self.special_ids: Mapping[str, int] = dict(self.engine.control_ids)
         self.end_id: int = self._find_end()
         self.start_id: int | None = self._role("bos_token")
         pad = self._role("pad_token")
         self.pad_id: int = self.end_id if pad is None else pad
-        self._template_name = self._find_template()
+        self._template = self._find_template()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._files, self._origin)
+        return _rebuild, (self._files, self._origin, self._default_template)
 
     def __len__(self) -> int:
         return self.vocab_size
 
     # -- text and ids
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Ids of a text. Names of control tokens in it are ordinary text, unless ``allow_special``."""
-        return self._engine.encode(_text(text), allow_special=allow_special)
+    def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
+        """Ids of a text. Names of control tokens in it are ordinary text, unless ``allow_special``; ``continues``: the text goes on after
+        other text, so that vocabularies which put a space before every text put none."""
+        return self.engine.encode(_text(text), allow_special=allow_special, continues=continues)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, on all cores."""
-        return self._engine.encode_batch([_text(text) for text in texts])
+        return self.engine.encode_batch([_text(text) for text in texts])
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Text of ids; bytes that are no UTF-8 become U+FFFD."""
-        text = b"".join(self.token_bytes(token) for token in ids if not (skip_special and self.is_hidden(token))).decode("utf-8", "replace")
-        return text[1:] if self.strips_first_space and text.startswith(" ") else text
+        assembler = TextAssembler(self.engine, skip_special=skip_special)
+        return "".join([assembler.push(self._known(token)) for token in ids]) + assembler.finish()
 
-    def token_bytes(self, token: int) -> bytes:
-        """The exact bytes that one id stands for; a control token's are its name."""
+    def decode_as_published(self, ids: Iterable[int], *, skip_special: bool = True, spaces: bool | None = None) -> str:
+        """The text that the published code gives for ids, its misplaced spaces included; for comparisons only."""
+        return decode_as_published(self.engine, self._settings, [self._known(token) for token in ids], skip_special, spaces)
+
+    def _known(self, token: int) -> int:
         if not 0 <= token < self.vocab_size:
             raise TokenizerError(
                 f"id {token} is outside this vocabulary (0 to {self.vocab_size - 1})", remedy="is this the tokenizer of that model?"
             )
-        return self._engine.pieces[token]
+        return token
+
+    def token_bytes(self, token: int) -> bytes:
+        """The exact bytes that one id stands for; a control token's are its name."""
+        return self.engine.pieces[self._known(token)]
 
     def piece(self, token: int) -> str:
         """The piece as the file spells it, for people who look at pieces."""
-        self.token_bytes(token)
-        return self._engine.piece_name(token)
+        return self.engine.piece_name(self._known(token))
 
     def is_hidden(self, token: int) -> bool:
-        """Whether ``decode`` leaves this id out: control tokens that the file marks special."""
-        return token in self._engine.hidden_ids
+        """Whether ``decode`` leaves this id out: control tokens that the files mark special."""
+        return token in self.engine.hidden_ids
 
     @property
     def strips_first_space(self) -> bool:
         """Whether the text of a run of ids begins with a space that was not in the encoded text (``▁`` vocabularies)."""
-        return self._engine.leading_space_mark
+        return self.engine.leading_space_mark
+
+    @property
+    def inline_ids(self) -> Collection[int]:
+        """Control tokens that the published code reads inside a run of text."""
+        return self.engine.inline_ids
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ``tokenizer.json``: ids made by two tokenizers agree when this does."""
-        return hashlib.sha256(self._files[VOCABULARY_FILE]).hexdigest()
+        """SHA-256 of the vocabulary file: ids made by two tokenizers agree when this does."""
+        name = vocabulary_name(self._files)
+        assert name is not None
+        return hashlib.sha256(self._files[name]).hexdigest()
 
     # -- dialogues
 
     @property
     def template(self) -> str | None:
-        """Name of the chat format, ``None`` when the folder names none that we know."""
-        return self._template_name
+        """Name of the chat format, ``jinja`` for the folder's own program, ``None`` when there is neither."""
+        if self._template is None:
+            return None
+        return self._template.name if isinstance(self._template, ChatTemplate) else JINJA
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids at which an answer ends."""
-        stops = [self.end_id]
-        if self._template_name is not None:
-            stops += [self.special_ids[name] for name in chat_template(self._template_name).stop if name in self.special_ids]
-        return tuple(dict.fromkeys(stops))
+        stops = self._template.stop if isinstance(self._template, ChatTemplate) else ()
+        return tuple(dict.fromkeys([self.end_id, *(self.special_ids[name] for name in stops if name in self.special_ids)]))
 
     def render(
         self,
-        messages: Sequence[Message | Mapping[str, Any]],
+        messages: Messages,
         tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = False,
+        *,
+        thinking: bool | None = None,
+        allow_special: bool = False,
     ) -> Rendered:
-        """Messages (ours, or dicts as clients write them) as ids and loss mask."""
-        return render(self._chat_template(), self, _messages(messages), tools=tools or (), add_generation_prompt=add_generation_prompt)
+        """Messages (ours, or dicts as clients write them) as ids and loss mask. ``thinking=False`` asks for an answer without a thought;
+        ``allow_special`` lets names of control tokens inside contents act, as the published programs do: never for text of others."""
+        encoder = _Permissive(self) if allow_special else self
+        options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
+        template = self._chosen()
+        if isinstance(template, JinjaTemplate):
+            return template.render(encoder, _messages(messages), **options)
+        return render(template, encoder, _messages(messages), **options)
 
     def render_text(
         self,
-        messages: Sequence[Message | Mapping[str, Any]],
+        messages: Messages,
         tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = False,
+        *,
+        thinking: bool | None = None,
     ) -> str:
         """The same as text, for people to read."""
-        return render_text(self._chat_template(), _messages(messages), tools=tools or (), add_generation_prompt=add_generation_prompt)
+        options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
+        template = self._chosen()
+        if isinstance(template, JinjaTemplate):
+            return template.render_text(self.special_ids, _messages(messages), **options)
+        return render_text(template, _messages(messages), **options)
 
-    def _chat_template(self) -> ChatTemplate:
-        if self._template_name is None:
+    def _chosen(self) -> ChatTemplate | JinjaTemplate:
+        if self._template is None:
             raise TemplateError(
                 f"{self._origin}: {SETTINGS_FILE} names no chat format that is known here",
                 remedy=f"choose one by name when loading: {', '.join(template_names())}",
             )
-        return chat_template(self._template_name)
+        return self._template
 
     # -- folders
 
@@ -146,62 +186,90 @@ class Tokenizer:
             write_atomically(target / name, data)
 
     def _role(self, key: str) -> int | None:
-        value = self._settings.get(key)
-        name = value.get("content") if isinstance(value, dict) else value
+        stated, name = self._settings.role(key)
+        if not stated:
+            return next((self.special_ids[name] for name in KNOWN_NAMES.get(key, ()) if name in self.special_ids), None)
         if name is None:
             return None
-        token = self._engine.token_of(name)
+        token = self.engine.token_of(name)
         if token is None:
             raise TokenizerError(
-                f"{self._origin}/{SETTINGS_FILE}: {key} is '{name}', which {VOCABULARY_FILE} does not have",
+                f"{self._origin}/{SETTINGS_FILE}: {key} is '{name}', which {vocabulary_name(self._files)} does not have",
                 remedy="the two files belong to different tokenizers",
             )
         return token
 
     def _find_end(self) -> int:
         end = self._role("eos_token")
-        if end is not None:
-            return end
-        for name in _KNOWN_ENDS:
-            if name in self.special_ids:
-                return self.special_ids[name]
-        raise TokenizerError(
-            f"{self._origin}: no end token: {SETTINGS_FILE} has no eos_token and {VOCABULARY_FILE} has none of {', '.join(_KNOWN_ENDS)}",
-            remedy=f'add "eos_token": "..." to {SETTINGS_FILE}',
-        )
+        if end is None:
+            end = next((self.special_ids[name] for name in KNOWN_NAMES["eos_token"] if name in self.special_ids), None)
+        if end is None:
+            raise TokenizerError(
+                f"{self._origin}: no end token: {SETTINGS_FILE} has no eos_token and {vocabulary_name(self._files)} has none of "
+                f"{', '.join(KNOWN_NAMES['eos_token'])}",
+                remedy=f'add "eos_token": "..." to {SETTINGS_FILE}',
+            )
+        return end
 
-    def _find_template(self) -> str | None:
-        name, known = self._settings.get(TEMPLATE_KEY), template_names()
+    def _find_template(self) -> ChatTemplate | JinjaTemplate | None:
+        name, known = self._settings.config.get(TEMPLATE_KEY), template_names()
         if name is not None and name not in known:
             raise TokenizerError(
                 f"{self._origin}/{SETTINGS_FILE}: {TEMPLATE_KEY} is '{name}', which is not known here{nearest(str(name), known)}",
                 remedy=f"known chat formats: {', '.join(known)}",
             )
-        return name
+        program = None
+        source = self._settings.jinja(self._files)
+        if name is None and source is not None:
+            roles = {key: text for key in _ROLES for text in [self._settings.role(key)[1]] if text}
+            program = JinjaTemplate(source, roles=roles, origin=self._origin)
+        if name is None:
+            name = choose_template(self._default_template, self.special_ids, program)
+        return program if name == JINJA or name is None else chat_template(name)
 
 
-def load_tokenizer(folder: str | Path, *, template: str | None = None) -> Tokenizer:
-    """The tokenizer in a folder; ``template`` chooses another chat format than the folder's, and is saved with it."""
+@dataclass(frozen=True)
+class _Permissive:
+    """A tokenizer that lets control tokens in texts act."""
+
+    tokenizer: Tokenizer
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        return self.tokenizer.special_ids
+
+    @property
+    def inline_ids(self) -> Collection[int]:
+        return self.tokenizer.inline_ids
+
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        return self.tokenizer.encode(text, allow_special=True, continues=continues)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.tokenizer.token_bytes(token)
+
+
+def load_tokenizer(folder: str | Path, *, template: str | None = None, default_template: str | None = None) -> Tokenizer:
+    """The tokenizer in a folder. ``template`` chooses another chat format than the folder's, and is saved with it; ``jinja`` is the
+    folder's own program. ``default_template``: the format of the model's family, for folders that do not name one of ours."""
     source = Path(folder)
     if not source.is_dir():
         raise TokenizerError(
-            f"{source}: no such folder" if not source.exists() else f"{source}: a file, expected a folder with {VOCABULARY_FILE}"
+            f"{source}: no such folder" if not source.exists() else f"{source}: a file, expected a folder with a tokenizer"
         )
-    files: dict[str, bytes] = {}
-    for name in _KEPT_FILES:
-        path = source / name
-        if path.is_file():
-            try:
-                files[name] = path.read_bytes()
-            except OSError as error:
-                raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from error
-    if VOCABULARY_FILE not in files:
-        raise TokenizerError(f"{source}: holds no {VOCABULARY_FILE}", remedy="give a folder that holds a tokenizer, or train one")
-    if template is not None:
+    files = read_files(source)
+    if template == JINJA:
+        default_template = None
+        if Settings(files, str(source)).jinja(files) is None:
+            raise TemplateError(f"{source}: holds no Jinja program", remedy=f"choose one of: {', '.join(template_names())}")
+        settings = parse_object(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}")
+        if settings.pop(TEMPLATE_KEY, None) is not None:
+            files[SETTINGS_FILE] = object_file(settings)
+    elif template is not None:
         chosen = template_settings(template)
-        files[SETTINGS_FILE] = settings_file({**_parse_settings(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}"), **chosen})
-        files.pop("chat_template.jinja", None)
-    return Tokenizer(files, origin=str(source))
+        files[SETTINGS_FILE] = object_file({**parse_object(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}"), **chosen})
+        files.pop(JINJA_FILE, None)
+    return Tokenizer(files, origin=str(source), default_template=default_template)
 
 
 def template_settings(name: str) -> dict[str, str]:
@@ -209,25 +277,8 @@ def template_settings(name: str) -> dict[str, str]:
     return {"chat_template": to_jinja(chat_template(name)), TEMPLATE_KEY: name}
 
 
-def settings_file(settings: Mapping[str, Any]) -> bytes:
-    """``tokenizer_config.json`` as it is written."""
-    return (json.dumps(settings, ensure_ascii=False, indent=2) + "\n").encode()
-
-
-def _rebuild(files: Mapping[str, bytes], origin: str) -> Tokenizer:
-    return Tokenizer(files, origin=origin)
-
-
-def _parse_settings(data: bytes | None, origin: str) -> dict[str, Any]:
-    if data is None:
-        return {}
-    try:
-        settings = json.loads(data)
-    except ValueError as error:
-        raise TokenizerError(f"{origin}: not JSON ({error})") from error
-    if not isinstance(settings, dict):
-        raise TokenizerError(f"{origin}: expected an object, got {type(settings).__name__}")
-    return settings
+def _rebuild(files: Mapping[str, bytes], origin: str, default_template: str | None) -> Tokenizer:
+    return Tokenizer(files, origin=origin, default_template=default_template)
 
 
 def _text(text: str) -> str:
@@ -241,5 +292,5 @@ def _text(text: str) -> str:
     return text
 
 
-def _messages(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+def _messages(messages: Messages) -> list[Message]:
     return [value if isinstance(value, Message) else message_from_mapping(index, value) for index, value in enumerate(messages)]

@@ -17,6 +17,7 @@ from typing import Any
 import tokenizers
 
 from beichen.errors import TokenizerError
+from beichen.text.engine import check_plain, is_tag
 
 SPACE_MARK = "▁"  # U+2581: how SentencePiece-like vocabularies write a space
 
@@ -32,21 +33,23 @@ _BYTE_OF = byte_alphabet()
 
 
 def is_control(token: Mapping[str, Any]) -> bool:
-    """Whether an added token steers the model: marked special, or spelled as a tag (``<tool_call>``, ``[SEP]``), whatever its flag says.
+    """Whether an added token steers the model: marked special, or spelled as a tag, whatever its mark says.
 
     Added tokens that are ordinary text (a newline, a Chinese word added later) are not control tokens.
     """
-    text = str(token["content"])
-    tag = len(text) > 2 and (text[0], text[-1]) in (("<", ">"), ("[", "]")) and not any(character.isspace() for character in text)
-    return bool(token.get("special")) or tag
+    return bool(token.get("special")) or is_tag(str(token["content"]))
 
 
 class TokenizerJson:
-    """The engine behind :class:`~beichen.text.tokenizer.Tokenizer` for ``tokenizer.json`` files."""
+    """The engine for ``tokenizer.json`` files."""
 
-    def __init__(self, data: bytes, *, origin: str) -> None:
+    leading_space_mark: bool
+    inline_ids: frozenset[int] = frozenset()
+
+    def __init__(self, data: bytes | Mapping[str, Any], *, origin: str) -> None:
+        """``data``: the file, or what it would say."""
         self.origin = origin
-        self._state = _parse(data, origin)
+        self._state = _parse(data, origin) if isinstance(data, bytes) else dict(data)
         model = self._state["model"]
         self._vocabulary: dict[str, int] = dict(model["vocab"])
         added = self._state.get("added_tokens") or []
@@ -56,16 +59,20 @@ class TokenizerJson:
         self._literal_ids = frozenset(int(token["id"]) for token in added)
         self.vocab_size: int = max(self._vocabulary.values()) + 1
         self._byte_level = _mentions(self._state.get("decoder"), "ByteLevel") or _mentions(self._state.get("pre_tokenizer"), "ByteLevel")
-        self.leading_space_mark: bool = not self._byte_level and _mentions(self._state.get("decoder"), "Strip")
+        self.leading_space_mark = not self._byte_level and _mentions(self._state.get("decoder"), "Strip")
         self._plain = _build(_without_control(self._state, self.control_ids), origin)
-        self._check_plain()
+        check_plain(self, origin)
 
     @cached_property
     def _published(self) -> tokenizers.Tokenizer:
         return _build({**self._state, "post_processor": None}, self.origin)
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        encoder = self._published if allow_special else self._plain
+    @cached_property
+    def _continuing(self) -> tokenizers.Tokenizer:
+        return _build(_without_first_space(_without_control(self._state, self.control_ids)), self.origin)
+
+    def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
+        encoder = self._published if allow_special else self._continuing if continues and self.leading_space_mark else self._plain
         return encoder.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -101,15 +108,6 @@ class TokenizerJson:
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])
         return piece.replace(SPACE_MARK, " ").encode()
-
-    def _check_plain(self) -> None:
-        for name, token in self.control_ids.items():
-            if token in self.encode(name):
-                raise TokenizerError(
-                    f"{self.origin}: the text '{name}' is encoded as the control token {token} even with control tokens switched off; "
-                    "typed text could steer the model",
-                    remedy="the vocabulary merges ordinary text into a control token; use another tokenizer",
-                )
 
 
 def _parse(data: bytes, origin: str) -> dict[str, Any]:
@@ -152,6 +150,20 @@ def _without_control(state: Mapping[str, Any], control: Mapping[str, int]) -> di
     pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
     model["merges"] = [pair for pair in pairs if not control.keys() & {pair[0], pair[1], pair[0] + pair[1]}]
     return plain
+
+
+def _without_first_space(part: Any) -> Any:
+    """The same, but no space is put before a text."""
+    if isinstance(part, list):
+        return [_without_first_space(value) for value in part if not (isinstance(value, dict) and value.get("type") == "Prepend")]
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "Prepend":
+        return None
+    changed = {key: value if key == "model" else _without_first_space(value) for key, value in part.items()}
+    if part.get("type") == "Metaspace":
+        changed["prepend_scheme"] = "never"
+    return changed
 
 
 def _build(state: Mapping[str, Any], origin: str) -> tokenizers.Tokenizer:

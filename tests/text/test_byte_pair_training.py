@@ -79,7 +79,7 @@ def test_an_empty_corpus_is_named(texts):
             "needs control tokens that are not listed: <_system>, <_user>, <_bot>",
         ),
         ({"pattern": "han4"}, "did you mean 'han'"),
-        ({"template": "telechat"}, "no chat template is called 'telechat'"),
+        ({"template": "telechat9"}, "no chat template is called 'telechat9'"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

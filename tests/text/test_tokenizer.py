@@ -79,8 +79,8 @@ def test_roles_of_control_tokens_come_from_the_settings(tmp_path):
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<_sep>"}}))
     tokenizer = load_tokenizer(tmp_path)
-    assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.start_id, tokenizer.template) == (8, 8, None, None)
-    with pytest.raises(TemplateError, match="chatml, llama3, telechat2, telechat2-bare"):
+    assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.start_id, tokenizer.template) == (8, 3, 1, None)
+    with pytest.raises(TemplateError, match="chatml, llama, llama2, llama3, ndl"):
         tokenizer.render([{"role": "user", "content": "hi"}])
     chosen = load_tokenizer(tmp_path, template="telechat2")
     assert (chosen.stop_ids, chosen.end_id) == ((8, 2), 8)
@@ -92,12 +92,12 @@ def test_roles_of_control_tokens_come_from_the_settings(tmp_path):
     with pytest.raises(TokenizerError, match="eos_token is '</s>'"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "beichen_chat_template": "telechat3"}))
-    with pytest.raises(TokenizerError, match="did you mean 'telechat2'"):
+    with pytest.raises(TokenizerError, match="did you mean 'telechat'"):
         load_tokenizer(tmp_path)
 
 
 def test_folders_that_hold_no_tokenizer_are_named(tmp_path):
-    for folder, words in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no tokenizer.json")):
+    for folder, words in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no tokenizer.json, tokenizer.model")):
         with pytest.raises(TokenizerError, match=words):
             load_tokenizer(folder)
     (tmp_path / "tokenizer.json").write_text("{")
@@ -109,8 +109,8 @@ def test_folders_that_hold_no_tokenizer_are_named(tmp_path):
         (tmp_path / "tokenizer_config.json").write_text(text)
         with pytest.raises(TokenizerError, match=r"tokenizer_config\.json"):
             load_tokenizer(tmp_path)
-    with pytest.raises(TemplateError, match="did you mean 'telechat2'"):
-        load_tokenizer(tmp_path, template="telechat")
+    with pytest.raises(TemplateError, match="did you mean 'telechat'"):
+        load_tokenizer(tmp_path, template="telechat3")
 
 
 @pytest.mark.parametrize("token", [-1, 400])

@@ -10,6 +10,8 @@ from beichen.text.byte_pair_training import TELECHAT2_SPECIALS, train_tokenizer
 from beichen.text.chat_template import chat_template
 from beichen.text.tokenizer import Tokenizer
 
+SPECIALS = TELECHAT2_SPECIALS
+
 _SUBJECTS = ("小明", "老师", "天气", "the student", "a river", "北京", "My friend")
 _VERBS = ("喜欢", "看见", "等于", "reads", "is", "加上", "找到了")
 _OBJECTS = ("苹果。", "三百二十五。", "a book.", "12345.", "上海的春天！", "under the tree?", "二十一\n", "print('x')\n")
@@ -33,13 +35,10 @@ def sentences(count: int, seed: int = 0) -> Iterator[str]:
 def small_tokenizer(template: str = "telechat2") -> Tokenizer:
     """400 pieces and every control token that the format can use."""
     form = chat_template(template)
-    if template.startswith("telechat2"):
+    if {*form.specials, *form.recognised_by} <= set(SPECIALS):
         return train_tokenizer(sentences(500), vocab_size=400, template=template)
-    names = (*form.specials, *form.optional_specials)
+    names = tuple(dict.fromkeys((*form.specials, *form.optional_specials, *form.recognised_by)))
     end = form.stop[0]
     return train_tokenizer(
         sentences(500), vocab_size=400, template=template, special_tokens=names, start=names[0], end=end, pad=end, unknown=end
     )
-
-
-SPECIALS = TELECHAT2_SPECIALS

@@ -1,3 +1,3 @@
 """Which chat template speaks to this family (the templates themselves are data of ``text``)."""
 
-TEMPLATE = "llama3"
+TEMPLATE = "llama"

@@ -1,3 +1,3 @@
-"""Which chat template speaks to this family: none of ours yet, since the first generation builds its prompts from ids."""
+"""Which chat template speaks to this family (the templates themselves are data of ``text``)."""
 
-TEMPLATE = None
+TEMPLATE = "telechat"

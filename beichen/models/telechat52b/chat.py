@@ -1,3 +1,3 @@
-"""Which chat template speaks to this family: none of ours yet."""
+"""Which chat template speaks to this family (the templates themselves are data of ``text``)."""
 
-TEMPLATE = None
+TEMPLATE = "telechat52b"
