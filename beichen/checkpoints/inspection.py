@@ -6,36 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from beichen.checkpoints.digests import DIGESTS
 from beichen.checkpoints.loading import load_config
-from beichen.checkpoints.reading import CONFIG, WeightFiles, open_shard
+from beichen.checkpoints.reading import WeightFiles, open_shard
 from beichen.errors import CheckpointError
-from beichen.nn.config import DecoderConfig
-from beichen.nn.decoder import Decoder
-
-
-def count_parameters(config: DecoderConfig) -> tuple[int, int]:
-    """(all, without the embedding and an untied head) parameters, counted on the meta device."""
-    with torch.device("meta"):
-        decoder = Decoder(config)
-    sizes = {name: parameter.numel() for name, parameter in decoder.named_parameters()}
-    total = sum(sizes.values())
-    return total, total - sizes["embedding.weight"] - sizes.get("head.weight", 0)
+from beichen.models.presets import count_parameters
 
 
 def describe(path: Path | str) -> dict[str, Any]:
     """Facts by name, in the order in which a person wants them."""
     path = Path(path)
-    folder = path.parent if path.name == CONFIG else path
-    config, published, family = load_config(folder)
-    total, non_embedding = count_parameters(config)
+    config, published, family = load_config(path)
+    counts = count_parameters(config)
     facts: dict[str, Any] = {
         "family": family,
         "architecture": _architecture(published),
-        "parameters": total,
-        "non_embedding_parameters": non_embedding,
+        "parameters": counts.total,
+        "active_parameters": counts.active,
+        "non_embedding_parameters": counts.non_embedding,
+        "active_non_embedding_parameters": counts.active_non_embedding,
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "attention_heads": config.num_attention_heads,
@@ -47,7 +36,7 @@ def describe(path: Path | str) -> dict[str, Any]:
         "rope_rule": config.rope.rule,
         "tied_head": config.tie_word_embeddings,
     }
-    return facts | _files(folder)
+    return facts | _files(path.parent if path.is_file() else path)
 
 
 def _architecture(published: Mapping[str, Any]) -> str | None:

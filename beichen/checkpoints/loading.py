@@ -32,15 +32,16 @@ class Checkpoint(NamedTuple):
 
 
 def load_config(folder: Path | str) -> tuple[DecoderConfig, dict[str, Any], str]:
-    """(decoder config, published config, family) of a folder, without its weights."""
+    """(decoder config, published config, family) of a folder, or of a config file alone, without weights."""
     folder = Path(folder)
-    published = read_config(folder)
+    file = folder if folder.is_file() else folder / CONFIG
+    published = read_json(file) if folder.is_file() else read_config(folder)
     try:
         family = family_of(published)
         return load_family(family).to_decoder_config(published), published, family
     except ConfigError as error:
         message = str(error.args[0])
-        where = f"{folder}/" if message.startswith(CONFIG) else f"{folder / CONFIG}: "
+        where = f"{file.parent}/" if file.name == CONFIG and message.startswith(CONFIG) else f"{file}: "
         raise type(error)(where + message, remedy=error.remedy) from error
 
 

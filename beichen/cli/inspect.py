@@ -31,13 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         width = max(map(len, facts))
         for key, value in facts.items():
-            print(f"{key.replace('_', ' '):<{width}}  {_shown(value)}")
+            print(f"{key.replace('_', ' '):<{width}}  {shown(value)}")
         if arguments.digests:
             print(f"{'digests':<{width}}  {'all as written' if not faults else '; '.join(faults)}")
     return 1 if faults else 0
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """One fact as a person reads it."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):

@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "continue a text",
     "inspect": "describe a checkpoint folder without loading its weights",
     "export": "write a checkpoint in another layout",
+    "models": "list every published size with its parameters and licence, or show one",
     "convert": "rewrite weights in another framework's layout, and back",
     "verify": "compare our numbers with those of the original code",
     "env": "print what a bug report needs: versions, machine, devices",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from beichen.errors import ConfigError, nearest
+from beichen.models.licence import Licence
 from beichen.models.naming import NameTable
 from beichen.models.published import head_width
 from beichen.nn.config import DecoderConfig, ExpertsConfig
@@ -37,6 +38,7 @@ class Family:
     names: NameTable
     sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
     chat_template: str | None  # a template of ``text``; None where none is written yet
+    licence: Licence  # of the published weights
     compatibility: Mapping[str, Compatibility] = field(default_factory=dict)  # by name
     layouts: Mapping[str, NameTable] = field(default_factory=dict)  # how other frameworks lay the weights out, by name
 

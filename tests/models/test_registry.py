@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from beichen.checkpoints.inspection import count_parameters
 from beichen.errors import ConfigError
+from beichen.models.presets import count_parameters, presets
 from beichen.models.registry import FAMILIES, family_of, load_family
 
 PUBLISHED_COUNTS = {
     "telechat-7b": 7_200_018_432,
     "telechat-12b": 12_386_432_000,
     "telechat-12b-v2": 12_386_432_000,
+    "telechat-52b": 52_832_509_952,
     "telechat2-3b": 3_070_528_512,
     "telechat2-7b": 7_617_351_680,
+    "telechat2-7b-32k": 7_617_351_680,
     "telechat2-35b": 35_435_059_200,
+    "telechat2-35b-32k": 35_435_059_200,
     "telechat2-115b": 113_282_916_352,
     "telechat2-39b-a12b": 39_330_099_200,
     "ndl-0.8b": 767_176_000,
@@ -22,6 +25,9 @@ PUBLISHED_COUNTS = {
     "llama2-7b": 6_738_415_616,
     "llama3-8b": 8_030_261_248,
 }
+
+
+PUBLISHED_ACTIVE = {"telechat2-39b-a12b": 12_149_534_720, "ndl-moe-1.3b": 711_376_000}  # elsewhere: all of them
 
 
 @pytest.mark.parametrize("name", ["TelechatForCausalLM", "TeleChatForCausalLM", "Telechat2ForCausalLM", "TeleChat2ForCausalLM", "TELECHAT"])
@@ -70,5 +76,21 @@ def test_presets_belong_to_their_family_and_count_as_published(name):
     for size, published in family.sizes.items():
         assert family_of(published) == name
         config = family.to_decoder_config(published)
-        assert count_parameters(config)[0] == PUBLISHED_COUNTS[size]
+        assert count_parameters(config).total == PUBLISHED_COUNTS[size]
         assert family.to_decoder_config(family.from_decoder_config(config)) == config
+
+
+@pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
+def test_active_parameters_are_those_that_a_token_meets(preset):
+    counts = count_parameters(preset.config)
+    assert counts.active == PUBLISHED_ACTIVE.get(preset.name, counts.total)
+    assert counts.total - counts.non_embedding == counts.active - counts.active_non_embedding
+    if preset.name == "ndl-moe-1.3b":
+        assert (counts.non_embedding, counts.active_non_embedding) == (1_111_139_200, 516_400_000)
+
+
+def test_the_scalars_without_weights_of_52b_make_up_the_size_of_its_published_files():
+    family = load_family("telechat52b")
+    config = family.to_decoder_config(family.sizes["telechat-52b"])
+    scalars = family.names.constant_scalars(config)
+    assert len(scalars) == 64 and 2 * (count_parameters(config).total + len(scalars)) == 105_665_020_032

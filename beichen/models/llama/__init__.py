@@ -1,7 +1,7 @@
 """Llama 2 and 3."""
 
 from beichen.models.family import Family
-from beichen.models.llama import chat, config, names, sizes
+from beichen.models.llama import chat, config, licence, names, sizes
 
 FAMILY = Family(
     name="llama",
@@ -11,4 +11,5 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
 )

@@ -1,7 +1,7 @@
 """NDL: 0.8B dense and 1.3B with experts."""
 
 from beichen.models.family import Family
-from beichen.models.ndl import chat, config, names, sizes
+from beichen.models.ndl import chat, config, licence, names, sizes
 
 FAMILY = Family(
     name="ndl",
@@ -11,5 +11,6 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
     compatibility=config.COMPATIBILITY,
 )

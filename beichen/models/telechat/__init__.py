@@ -2,7 +2,7 @@
 
 from beichen.models.family import Family
 from beichen.models.telechat import chat, config, names, sizes
-from beichen.models.telechat2 import mindspore
+from beichen.models.telechat2 import licence, mindspore
 
 FAMILY = Family(
     name="telechat",
@@ -12,6 +12,7 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
     compatibility=config.COMPATIBILITY,
     layouts=mindspore.LAYOUTS,
 )

@@ -1,7 +1,7 @@
 """TeleChat2: 3B, 7B, 35B, 115B (dense)."""
 
 from beichen.models.family import Family
-from beichen.models.telechat2 import chat, config, mindspore, names, sizes
+from beichen.models.telechat2 import chat, config, licence, mindspore, names, sizes
 
 FAMILY = Family(
     name="telechat2",
@@ -11,6 +11,7 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
     compatibility=config.COMPATIBILITY,
     layouts=mindspore.LAYOUTS,
 )

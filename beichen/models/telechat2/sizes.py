@@ -1,7 +1,8 @@
 """The published sizes.
 
 Widths, depths and the vocabulary are published. ``training_seqlen``, ``base_seqlen`` and epsilon are known for 115B
-only; for the others they are those of the published training files (8192, 1e-5), and 32768 for 3B is a third-party report.
+only; for the others they are those of the published training files (8192, 1e-5); 32768 is the name's word for the 32K models
+and a third-party report for 3B. A checkpoint's own config.json has the last word.
 """
 
 from typing import Any
@@ -17,10 +18,15 @@ _COMMON: dict[str, Any] = {
     "base_seqlen": 8192,
 }
 
+_7B = _COMMON | {"n_layer": 30, "hidden_size": 4096, "n_head": 32, "ffn_hidden_size": 12288}
+_35B = _COMMON | {"n_layer": 64, "hidden_size": 6144, "n_head": 48, "ffn_hidden_size": 20480}
+
 SIZES: dict[str, dict[str, Any]] = {
     "telechat2-3b": _COMMON | {"n_layer": 24, "hidden_size": 3072, "n_head": 24, "ffn_hidden_size": 6144, "training_seqlen": 32768},
-    "telechat2-7b": _COMMON | {"n_layer": 30, "hidden_size": 4096, "n_head": 32, "ffn_hidden_size": 12288},
-    "telechat2-35b": _COMMON | {"n_layer": 64, "hidden_size": 6144, "n_head": 48, "ffn_hidden_size": 20480},
+    "telechat2-7b": _7B,
+    "telechat2-7b-32k": _7B | {"training_seqlen": 32768},
+    "telechat2-35b": _35B,
+    "telechat2-35b-32k": _35B | {"training_seqlen": 32768},
     "telechat2-115b": _COMMON
     | {
         "n_layer": 96,

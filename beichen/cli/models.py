@@ -1,0 +1,133 @@
+"""Without more words: every published size, its parameters (total; active: what one token meets; without embedding and head) and
+licence. ``show`` does it for a checkpoint folder, a config file or the name of a size. Nothing is loaded.
+
+beichen models
+beichen models show runs/quickstart-001
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beichen.cli.options import add_json_option
+from beichen.cli.terminal import print_json
+from beichen.errors import SettingsError, nearest
+
+if TYPE_CHECKING:
+    from beichen.models.family import Family
+    from beichen.models.licence import Licence
+    from beichen.models.presets import Preset
+
+COLUMNS = ("total", "active", "non-embedding", "active non-embedding")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("list", "show"), default="list", help="list (default) or show")
+    parser.add_argument("path", nargs="?", metavar="FILE_OR_DIR", help="with show: a checkpoint folder, a config file, or a size by name")
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, or what one config describes."""
+    if (arguments.action == "show") != (arguments.path is not None):
+        raise SettingsError("give FILE_OR_DIR with show, and only with it", remedy="beichen models show runs/quickstart-001")
+    if arguments.action == "show":
+        return _show(arguments.path, as_json=arguments.json)
+    from beichen.models.presets import presets
+    from beichen.models.registry import FAMILIES, load_family
+
+    rows = [_facts(preset) for preset in presets()]
+    families = [load_family(name) for name in FAMILIES]
+    if arguments.json:
+        print_json({"models": rows, "families": {family.name: _terms(family) for family in families}})
+    else:
+        print("\n".join([*_table(rows), "", *_notes(families)]))
+    return 0
+
+
+def _show(path: str, *, as_json: bool) -> int:
+    from beichen.checkpoints.inspection import describe
+    from beichen.models.presets import presets
+    from beichen.models.registry import load_family
+
+    sizes = {preset.name: preset for preset in presets()}
+    if Path(path).exists():
+        facts = describe(path)
+    elif path in sizes:
+        facts = {"name": path} | _facts(sizes[path])
+    else:
+        raise SettingsError(f"{path}: no such folder, file or size{nearest(path, sizes)}", remedy="`beichen models` lists the sizes")
+    family = load_family(facts["family"])
+    if as_json:
+        print_json(facts | _terms(family))
+        return 0
+    from beichen.cli.inspect import shown
+
+    width = max(map(len, facts))
+    print("\n".join([*(f"{key.replace('_', ' '):<{width}}  {shown(value)}" for key, value in facts.items()), "", *_notes([family])]))
+    return 0
+
+
+def _facts(preset: Preset) -> dict[str, Any]:
+    from beichen.models.presets import count_parameters
+
+    config = preset.config
+    counts = count_parameters(config)
+    return {
+        "name": preset.name,
+        "family": preset.family.name,
+        "parameters": counts.total,
+        "active_parameters": counts.active,
+        "non_embedding_parameters": counts.non_embedding,
+        "active_non_embedding_parameters": counts.active_non_embedding,
+        "ignorable_scalars": len(preset.family.names.constant_scalars(config)),
+        "trained_length": config.max_position_embeddings,
+        "licence": preset.family.licence.name,
+    }
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    cells = [("model", "family", *COLUMNS, "trained length")]
+    for row in rows:
+        figures = [f"{row[key]:,}" for key in row if key.endswith("parameters")]
+        cells.append((row["name"], row["family"], *figures, f"{row['trained_length']:,}"))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if number < 2 else f"{cell:>{width}}" for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+
+
+def _terms(family: Family) -> dict[str, Any]:
+    licence = family.licence
+    return {
+        "licence": {"name": licence.name, "commercial_use": licence.commercial_use, "conditions": list(licence.conditions)},
+        "compatibility": {name: fault.summary for name, fault in family.compatibility.items()},
+        "layouts": ["published", *family.layouts],
+    }
+
+
+def _notes(families: Iterable[Family]) -> list[str]:
+    """What a person who uses their weights should know."""
+    families = list(families)
+    by_licence: dict[Licence, list[str]] = {}
+    for family in families:
+        by_licence.setdefault(family.licence, []).append(family.name)
+    lines = ["licences of the published weights:"]
+    for licence, names in by_licence.items():
+        lines += [f"  {', '.join(names)}: {licence.name}; commercial use: {licence.commercial_use}"]
+        lines += [f"    - {condition}" for condition in licence.conditions]
+    faults = [(family.name, name, fault.summary) for family in families for name, fault in family.compatibility.items()]
+    if faults:
+        lines += ["", "compatibility with faults of the originals (--compatibility NAME):"]
+        lines += [f"  {family}, {name}: {summary}" for family, name, summary in faults]
+    layouts = [family for family in families if family.layouts]
+    if layouts:
+        lines += ["", "layouts (beichen convert):"]
+        lines += [f"  {family.name}: published, {', '.join(family.layouts)}" for family in layouts]
+    return lines
