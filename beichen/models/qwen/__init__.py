@@ -1,7 +1,7 @@
 """Qwen 1.5, 2, 2.5 and 3 (dense)."""
 
 from beichen.models.family import Family
-from beichen.models.qwen import chat, config, names, sizes
+from beichen.models.qwen import chat, config, licence, names, sizes
 
 FAMILY = Family(
     name="qwen",
@@ -11,4 +11,5 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
 )

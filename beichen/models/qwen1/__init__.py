@@ -1,7 +1,7 @@
 """Qwen 1 (2023): 1.8B, 7B, 14B."""
 
 from beichen.models.family import Family
-from beichen.models.qwen1 import chat, config, names, sizes
+from beichen.models.qwen1 import chat, config, licence, names, sizes
 
 FAMILY = Family(
     name="qwen1",
@@ -11,4 +11,5 @@ FAMILY = Family(
     names=names.NAMES,
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
+    licence=licence.LICENCE,
 )
