@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from beichen.checkpoints import parity_experts, parity_positions
 from beichen.checkpoints.conversion import conversions
 from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.checkpoints.reading import read_json
@@ -23,13 +24,14 @@ from beichen.errors import BeichenError
 from beichen.models.registry import UnsupportedFamilyError, load_family
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.decoder import Decoder
-from beichen.nn.rope import rope_rule, step_factor
+from beichen.nn.routing import Routing
 
 GOLDEN = "golden.json"
-INPUTS = ("input_ids", "attention_mask", "labels", "rope.lengths")
-ROPE_TOLERANCES = {"rope.alpha": 0.0, "rope.mscale": 1e-6}  # where the golden states none
-STEPPED_RULES = ("stepped_ntk", "scaled_stepped_ntk", "stepped_base")
-COS_SIN_TOLERANCE = 5e-3  # float32 angles at high positions differ by their order of operations
+INPUTS = (
+    "input_ids", "attention_mask", "labels", "leftpad.input_ids", "leftpad.attention_mask", "leftpad.position_ids",
+    *parity_positions.INPUTS,
+)  # fmt: skip
+OWN_TOLERANCES = {**parity_positions.TOLERANCES, **parity_experts.TOLERANCES}  # where the golden states none
 Verdict = Literal["pass", "fail", "skipped"]
 
 
@@ -91,38 +93,60 @@ class _Case:
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, golden: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.folder, self.checkpoint, self.decoder = folder, checkpoint, checkpoint.decoder
-        self.expected, self.tolerances = tensors, golden.get("tolerance", {})
+        self.expected, self.golden, self.tolerances = tensors, golden, golden.get("tolerance", {})
         self.real = tensors["attention_mask"].bool()
         self._faulty: dict[str, Tensor] = {}  # logits by compatibility
 
     def compare(self) -> Iterator[Comparison]:
-        hidden = _forward(self.decoder, self.expected["input_ids"], self.expected["attention_mask"])
+        routings: list[Routing] = []
+        hidden = self._forward(self.decoder, routings)
         logits = self.decoder.logits(hidden)
+        loss = shifted_loss(logits, self.expected["labels"])
+        factor = self.golden.get("moe_capacity_factor_for_logits_capacity")
         computed: dict[str, Callable[[], Tensor]] = {
-            "logits": lambda: logits[self.real],
-            "hidden_last": lambda: hidden[self.real],
-            "loss": lambda: shifted_loss(logits, self.expected["labels"]),
-            "logits_float32": lambda: self._float32_logits()[self.real],
+            "logits": lambda: logits,
+            "hidden_last": lambda: hidden,
+            "loss": lambda: loss,
+            "logits_float32": lambda: self._loaded_anew(torch.float32),
+            "logits_native_bf16": lambda: self._loaded_anew(torch.bfloat16, "_rope_bf16")[:1],
         }
-        gradients = self._gradients(logits) if any(key.startswith("grad.") for key in self.expected) else {}
+        mixture = parity_experts.mixture_values(self.decoder, routings, loss, self._logits_and_loss, factor)
+        whole = mixture.get("loss_total", loss) if self.golden.get("grad_of") == "loss_total" else loss
+        gradients = {start: self._gradients(one, start) for start, one in (("grad.", whole), ("grad_main_only.", loss))}
         for key in sorted(self.expected, key=_order):
             expected = self.expected[key]
-            if key in INPUTS or key.startswith("input_ids_long"):
+            start = key.partition(".")[0] + "."
+            if key in INPUTS or key.startswith("input_ids_long") or (key == "greedy_cached" and "greedy" in self.expected):
                 continue
-            if key in computed:
-                yield self._close(key, computed[key](), expected[self.real] if expected.ndim == 3 else expected)
-            elif key.startswith("grad."):
-                yield self._gradient(key, gradients.get(key.removeprefix("grad.")), expected)
-            elif key in ("greedy", "greedy_long"):
+            if key in computed or key in mixture:
+                ours = mixture[key] if key in mixture else computed[key]()
+                yield self._close(key, self._where_real(ours, expected), self._where_real(expected, expected))
+            elif start in gradients:
+                yield self._gradient(key, gradients[start].get(key.removeprefix(start)), expected)
+            elif key.endswith("_compat"):
+                yield Comparison(key, "skipped", note="shows a fault of the original, which is not to be matched")
+            elif key.startswith("greedy"):
                 yield from self._greedy(key, expected)
-            elif key.startswith("logits_long"):
-                yield self._long(key, expected)
-            elif key.startswith("rope."):
-                yield self._rope(key, expected)
+            elif key == "leftpad.logits":
+                yield self._left_padded(key, expected)
+            elif (pair := parity_positions.pair(self.decoder, self.expected, key)) is not None:
+                yield self._close(key, pair.ours, pair.expected, tolerance=self._named(pair.tolerance))
             elif (name := self._compatibility_of(key)) is not None:
                 yield self._compatible(key, name, expected)
             else:
                 yield Comparison(key, "skipped", note="unknown key")
+
+    def _forward(self, decoder: Decoder, routings: list[Routing] | None = None) -> Tensor:
+        return _forward(decoder, self.expected["input_ids"], self.expected["attention_mask"], routings)
+
+    def _logits_and_loss(self, decoder: Decoder, routings: list[Routing]) -> tuple[Tensor, Tensor]:
+        logits = decoder.logits(self._forward(decoder, routings))
+        return logits, shifted_loss(logits, self.expected["labels"])
+
+    def _where_real(self, tensor: Tensor, expected: Tensor) -> Tensor:
+        """Padding's own rows of what has a row for each token (the golden may hold the first row alone) are undefined."""
+        real = self.real[: len(expected)] if expected.ndim else self.real
+        return tensor[real] if expected.ndim == 3 and tensor.shape[:2] == real.shape else tensor
 
     def _close(self, key: str, ours: Tensor, expected: Tensor, *, tolerance: float | None = None) -> Comparison:
         allowed = self._tolerance(key) if tolerance is None else tolerance
@@ -133,18 +157,24 @@ class _Case:
         difference = (ours.detach().double() - expected.double()).abs().max().item()
         return _judged(key, difference, allowed)
 
+    def _named(self, tolerance: str | float | None) -> float | None:
+        return self._tolerance(tolerance) if isinstance(tolerance, str) else tolerance
+
     def _tolerance(self, key: str) -> float | None:
-        general = next((base for base in ("logits_long", "logits", "loss") if key.startswith(base)), key)
-        value = self.tolerances.get(key, self.tolerances.get(general, ROPE_TOLERANCES.get(key)))
+        bases = ("logits_long", "logits", "loss_total", "loss", *parity_experts.TOLERANCES)
+        general = next((base for base in bases if key.startswith(base)), key)
+        value = self.tolerances.get(key, self.tolerances.get(general, OWN_TOLERANCES.get(general)))
         return 0.0 if value == "exact" else value
 
-    def _gradients(self, logits: Tensor) -> dict[str, Tensor]:
-        """Gradients of the loss under published names."""
+    def _gradients(self, loss: Tensor, start: str) -> dict[str, Tensor]:
+        """Gradients of the loss under published names, if a key begins with ``start``."""
+        wanted = [key.removeprefix(start) for key in self.expected if key.startswith(start)]
+        if not wanted:
+            return {}
         self.decoder.zero_grad()
-        shifted_loss(logits, self.expected["labels"]).backward(retain_graph=True)
+        loss.backward(retain_graph=True)
         table = load_family(self.checkpoint.family).names
         ours = {name: torch.zeros_like(one) if one.grad is None else one.grad for name, one in self.decoder.named_parameters()}
-        wanted = [key.removeprefix("grad.") for key in self.expected if key.startswith("grad.")]
         return {name: view.tensor() for name, view in table.views(ours, self.decoder.config, bare=table.omits_prefix(wanted)).items()}
 
     def _gradient(self, key: str, ours: Tensor | None, expected: Tensor) -> Comparison:
@@ -155,41 +185,24 @@ class _Case:
 
     @torch.no_grad()
     def _greedy(self, key: str, expected: Tensor) -> Iterator[Comparison]:
-        """Full recomputation at every step; within the trained length the cached path must agree."""
-        prompt = self.expected["input_ids" if key == "greedy" else "input_ids_long"][:1]
+        """Full recomputation at every step; where one rope rule holds for all of them the cached path must agree."""
+        prompt = self.expected.get(key.replace("greedy", "input_ids"))
+        if prompt is None:
+            yield Comparison(key, "skipped", note="unknown key, or its input is missing")
+            return
+        prompt = prompt[:1]
         rule = self.tolerances.get(key, self.tolerances.get("greedy", "exact"))
         margin = self._tolerance("logits") or 0.0 if str(rule).startswith("exact up to") else 0.0
         yield _judged_tokens(key, _greedy_recomputed(self.decoder, prompt, len(expected)), expected, margin)
-        if key == "greedy":
-            yield _judged_tokens("greedy_cached", _greedy_cached(self.decoder, prompt, len(expected)), expected, margin)
+        if parity_positions.keeps_its_rule(self.decoder, prompt.shape[1], prompt.shape[1] + len(expected)):
+            cached = self.expected.get(f"{key}_cached", expected)
+            yield _judged_tokens(f"{key}_cached", _greedy_cached(self.decoder, prompt, len(cached)), cached, margin)
 
     @torch.no_grad()
-    def _long(self, key: str, expected: Tensor) -> Comparison:
-        suffix = key.removeprefix("logits_long").removeprefix("_tail")
-        ids = self.expected.get("input_ids_long" + suffix)
-        if ids is None:
-            return Comparison(key, "skipped", note=f"input_ids_long{suffix} is missing")
-        return self._close(key, self.decoder.logits(self.decoder(ids)[:, -expected.shape[1] :]), expected)
-
-    def _rope(self, key: str, expected: Tensor) -> Comparison:
-        config, head_dim = self.decoder.config.rope, self.decoder.config.head_dim
-        lengths = [int(length) for length in self.expected["rope.lengths"]]
-        rules = [rope_rule(config, head_dim, length) for length in lengths]
-        inverse = torch.stack([rule.inverse_frequencies for rule in rules]).to(expected.device)
-        if key == "rope.inv_freq":
-            difference = ((inverse - expected).abs() / expected.abs()).max().item()
-            return _judged(key, difference, self.tolerances.get("rope.inv_freq_rel", 1e-6))
-        if key == "rope.mscale":
-            return self._close(key, torch.tensor([rule.attention_scale for rule in rules]), expected.cpu())
-        if key == "rope.alpha" and config.rule in STEPPED_RULES:
-            alphas = [step_factor(max(length, config.trained_length), config.original_length) for length in lengths]
-            return self._close(key, torch.tensor(alphas), expected.cpu())
-        if key == "rope.cos_sin_last":
-            angles = (torch.tensor(lengths, dtype=torch.float32) - 1)[:, None] * inverse.cpu()
-            scales = torch.tensor([rule.attention_scale for rule in rules])[:, None, None]
-            tables = torch.stack((angles.cos(), angles.sin()), dim=1).repeat(1, 1, 2) * scales
-            return self._close(key, tables, expected.cpu(), tolerance=COS_SIN_TOLERANCE)
-        return Comparison(key, "skipped", note="unknown key")
+    def _left_padded(self, key: str, expected: Tensor) -> Comparison:
+        ids, mask, positions = (self.expected[f"leftpad.{name}"] for name in ("input_ids", "attention_mask", "position_ids"))
+        logits, real = self.decoder.logits(_forward(self.decoder, ids, mask, positions=positions)), mask.bool()
+        return self._close(key, logits[real], expected[real])
 
     def _compatibility_of(self, key: str) -> str | None:
         faults = load_family(self.checkpoint.family).compatibility
@@ -202,17 +215,19 @@ class _Case:
         if name not in self._faulty:
             dtype, device = self.decoder.head_weight.dtype, self.decoder.head_weight.device
             faulty = load_checkpoint(self.folder, dtype=dtype, device=device, compatibility=(name,)).decoder
-            self._faulty[name] = faulty.logits(_forward(faulty, self.expected["input_ids"], self.expected["attention_mask"]))
+            self._faulty[name] = faulty.logits(self._forward(faulty))
         logits = self._faulty[name]
         if expected.ndim == 0:
             return self._close(key, shifted_loss(logits, self.expected["labels"]), expected)
-        real = self.real[: len(expected)]
-        return self._close(key, logits[: len(expected)][real], expected[real])
+        return self._close(key, self._where_real(logits[: len(expected)], expected), self._where_real(expected, expected))
 
     @torch.no_grad()
-    def _float32_logits(self) -> Tensor:
-        wide = load_checkpoint(self.folder, dtype=torch.float32, device=self.expected["input_ids"].device).decoder
-        return wide.logits(_forward(wide, self.expected["input_ids"], self.expected["attention_mask"]))
+    def _loaded_anew(self, dtype: torch.dtype, fault: str = "") -> Tensor:
+        """Logits in another number format; fault: the golden suffix of a compatibility that is on."""
+        faults = [name for name, one in load_family(self.checkpoint.family).compatibility.items() if one.golden_suffix == fault]
+        device = self.expected["input_ids"].device
+        decoder = load_checkpoint(self.folder, dtype=dtype, device=device, compatibility=faults).decoder
+        return decoder.logits(self._forward(decoder))
 
 
 def shifted_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -220,11 +235,16 @@ def shifted_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
 
 
-def _forward(decoder: Decoder, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def _forward(
+    decoder: Decoder, input_ids: Tensor, attention_mask: Tensor, routings: list[Routing] | None = None, positions: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """A padded batch; padding on the left hides the first columns (a pad itself sees itself alone)."""
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
     first_real = attention_mask.argmax(dim=1, keepdim=True)
-    return decoder(input_ids, first_visible=torch.minimum(first_real, columns).int())
+    first_visible = torch.minimum(first_real, columns).int()
+    cache = None if decoder.config.experts is None else parity_experts.MaskOfOriginals(attention_mask)
+    hidden: Tensor = decoder(input_ids, positions=positions, first_visible=first_visible, cache=cache, routings=routings)
+    return hidden
 
 
 def _greedy_recomputed(decoder: Decoder, prompt: Tensor, steps: int) -> list[Tensor]:

@@ -37,8 +37,8 @@ def pair(decoder: Decoder, golden: Mapping[str, Tensor], key: str) -> Pair | Non
     if key == "logn.factor" and "logn.positions" in golden and decoder.config.query_scaling_length is not None:
         return Pair(query_scale(golden["logn.positions"] - 1, decoder.config.query_scaling_length), expected)
     if key == "long_batch.logits" and {*INPUTS[2:]} <= golden.keys():
-        ids, mask = golden["long_batch.input_ids"], golden["long_batch.attention_mask"]
-        logits = decoder.logits(decoder(ids, rope_length=mask.sum(1).tolist()))  # padded on the right
+        mask = golden["long_batch.attention_mask"]
+        logits = decoder.logits(decoder(golden["long_batch.input_ids"], rope_length=mask.sum(1).tolist()))  # padded on the right
         return Pair(logits[mask.bool()], expected[mask.bool()])
     if key == "logits_long_plain":
         return _as_in_training(decoder, golden, expected)
