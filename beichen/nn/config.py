@@ -56,6 +56,8 @@ class RopeConfig:
         for key in ("base", *_ROPE_NEEDS[self.rule]):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"rope rule '{self.rule}': {key}={getattr(self, key)} must be positive")
+        if self.rule == "yarn" and self.base <= 1:
+            raise ConfigError(f"rope rule 'yarn': base={self.base} must exceed 1: the pair that turns so often is sought by its logarithm")
         for rule, low, high in (("llama3", "low_frequency_factor", "high_frequency_factor"), ("yarn", "slow_turns", "fast_turns")):
             if self.rule == rule and getattr(self, high) <= getattr(self, low):
                 raise ConfigError(

@@ -35,9 +35,9 @@ def test_every_published_golden_that_is_at_hand():
     assert failed == []
 
 
-def altered(tmp_path, key, change):
+def altered(tmp_path, key, change, case="telechat2/telechat2-long"):
     folder = tmp_path / "case"
-    shutil.copytree(GOLDEN / "telechat2" / "telechat2-long", folder)
+    shutil.copytree(GOLDEN / case, folder)
     tensors = load_file(folder / "golden.safetensors")
     tensors[key] = change(tensors[key])
     save_file(tensors, folder / "golden.safetensors")
@@ -62,6 +62,29 @@ def test_a_wrong_number_fails_its_key_and_no_other(tmp_path, key, change):
     result = altered(tmp_path, key, change)
     failed = {one.key for one in result.comparisons if one.verdict == "fail"}
     assert result.failed and failed == ({key, "greedy_cached"} if key == "greedy" else {key})
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("logn.factor", lambda x: x * 1.0001),
+        ("long_batch.logits", lambda x: x + 4e-4),
+        ("logits_long_plain", lambda x: x + 4e-4),
+        ("logits_long_1", lambda x: x + 4e-4),
+        ("rope.inv_freq", lambda x: x * 1.00001),
+        ("greedy_long", lambda x: (x + 1) % 190),
+        ("greedy_cached", lambda x: (x + 1) % 190),
+    ],
+)
+def test_a_wrong_number_about_positions_fails_its_key_and_no_other(tmp_path, key, change):
+    result = altered(tmp_path, key, change, case="qwen1/ntk_logn")
+    failed = {one.key for one in result.comparisons if one.verdict == "fail"}
+    assert failed == ({key, "greedy_long_cached"} if key == "greedy_long" else {key})
+
+
+def test_every_key_of_qwen_1_is_compared():
+    verdicts = {one.verdict for one in verify_folder(GOLDEN / "qwen1" / "ntk_logn").comparisons}
+    assert verdicts == {"pass"}
 
 
 def test_a_key_that_is_not_known_is_reported_as_skipped(tmp_path):

@@ -97,6 +97,14 @@ def test_experts_that_cannot_be_are_refused_by_name(change):
         ({"rule": "llama3", "factor": 8.0}, "original_length=0"),
         ({"rule": "llama3", "original_length": 8, "low_frequency_factor": 4.0}, "high_frequency_factor=4.0 must be above"),
         ({"rule": "linear", "factor": 0.0}, "factor=0.0"),
+        ({"rule": "ntk", "factor": -2.0}, "factor=-2.0"),
+        ({"rule": "dynamic_ntk"}, "original_length=0"),
+        ({"rule": "stepped_ntk"}, "original_length=0"),
+        ({"rule": "stepped_base"}, "original_length=0"),
+        ({"rule": "yarn", "factor": 4.0}, "original_length=0"),
+        ({"rule": "yarn", "original_length": 8, "attention_scale": 0.0}, "attention_scale=0.0"),
+        ({"rule": "yarn", "original_length": 8, "fast_turns": 1.0}, "fast_turns=1.0 must be above"),
+        ({"rule": "yarn", "original_length": 8, "base": 1.0}, "base=1.0"),
         ({"base": -1.0}, "base=-1.0"),
     ],
 )
@@ -105,8 +113,15 @@ def test_a_rope_rule_without_its_numbers_is_refused(rope, message):
         RopeConfig(**rope)
 
 
-def test_a_head_too_narrow_for_the_stretched_base_is_refused():
-    rope = RopeConfig(rule="scaled_stepped_ntk", original_length=8, trained_length=8)
+@pytest.mark.parametrize("rule", ["ntk", "dynamic_ntk", "stepped_ntk", "scaled_stepped_ntk"])
+def test_a_head_too_narrow_for_the_stretched_base_is_refused(rule):
+    rope = RopeConfig(rule=rule, original_length=8, trained_length=8)
     assert DecoderConfig(**SIZES, rope=rope).rope is rope
     with pytest.raises(ConfigError, match="head_dim=2"):
         DecoderConfig(**{**SIZES, "head_dim": 2}, rope=rope)
+
+
+def test_a_length_whose_logarithm_is_no_divisor_is_refused():
+    assert DecoderConfig(**SIZES, query_scaling_length=2).query_scaling_length == 2
+    with pytest.raises(ConfigError, match="query_scaling_length=1"):
+        DecoderConfig(**SIZES, query_scaling_length=1)
