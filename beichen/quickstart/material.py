@@ -7,13 +7,14 @@ like any user's file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from beichen.data.dialogue_files import read_dialogues
+from beichen.data.files import expand_paths
 from beichen.quickstart.corpus import HeldOutDialogue, generate_dialogues, generate_documents, held_out
 from beichen.quickstart.plan import Plan
 from beichen.text.messages import Message
@@ -56,7 +57,7 @@ def bundled_material(folder: Path, plan: Plan, *, seed: int, reporter: Reporter)
     )
 
 
-def _lines(records: Iterable[dict[str, Any]], wrote: Any) -> Iterator[bytes]:
+def _lines(records: Iterable[dict[str, Any]], wrote: Callable[[int], object]) -> Iterator[bytes]:
     for record in records:
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         wrote(len(line))
@@ -64,7 +65,8 @@ def _lines(records: Iterable[dict[str, Any]], wrote: Any) -> Iterator[bytes]:
 
 
 def users_material(corpus: tuple[str, ...], dialogues: tuple[str, ...], reporter: Reporter) -> Material:
-    """The user's files; the first questions of their dialogues are shown with the model's answers at the end."""
+    """The user's files, which must exist; the first questions of their dialogues are shown with the model's answers at the end."""
+    expand_paths(corpus)
     questions: list[tuple[Message, ...]] = []
     for dialogue in islice(read_dialogues(dialogues, reporter=reporter), 3) if dialogues else ():
         until = next(place for place, message in enumerate(dialogue.messages) if message.role == "assistant")

@@ -14,14 +14,15 @@ from typing import Literal
 import torch
 
 from beichen.checkpoints.llama_export import export_llama
+from beichen.checkpoints.reading import CONFIG
 from beichen.errors import StorageError
 from beichen.inference.language_model import LanguageModel, load
 from beichen.quickstart.examination import examine, sample_dialogues
-from beichen.quickstart.material import Material, bundled_material, users_material
+from beichen.quickstart.material import bundled_material, users_material
 from beichen.quickstart.plan import BUNDLED_MINUTES, Plan, make_plan
 from beichen.quickstart.recipes import fine_tuning_recipe, pretraining_recipe
 from beichen.quickstart.report import Report, write_report
-from beichen.train.run import TrainResult, train
+from beichen.train.run import SETTINGS, TrainResult, train
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import next_numbered_folder, prepare_folder
@@ -49,11 +50,12 @@ class QuickstartSettings:
 def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Report:
     """Run everything. Raises StorageError when ``out`` holds a run already, and the errors of the stages."""
     began = time.monotonic()
+    given = users_material(settings.corpus, settings.dialogues, reporter) if settings.corpus else None
     folder = _run_folder(settings.out)
     set_threads(settings.threads)
     keep_freed_memory()
     plan = _plan(settings, reporter)
-    material = _material(settings, plan, folder / MATERIAL, reporter)
+    material = given or bundled_material(folder / MATERIAL, plan, seed=settings.seed, reporter=reporter)
     pretrained = _stage(reporter, pretraining_recipe(settings, plan, material, folder / PRETRAINING))
     final, tuned = pretrained.folder, None
     if material.dialogues:
@@ -73,11 +75,16 @@ def _run_folder(out: str | None) -> Path:
         return next_numbered_folder("runs/quickstart")
     folder = prepare_folder(out)
     if any(folder.iterdir()):
-        raise StorageError(
-            f"--out {folder}: holds a run, or other files",
-            remedy=f"talk with its model (`beichen chat {folder}`), go on with model.start_from of `beichen train`, or name a new one",
-        )
+        raise StorageError(f"--out {folder}: holds a run, or other files", remedy=f"name a new folder{_way_on(folder)}")
     return folder
+
+
+def _way_on(folder: Path) -> str:
+    """What can be done with a folder that is not empty."""
+    if (folder / CONFIG).exists():
+        return f", talk with its model (`beichen chat {folder}`), or go on from it with model.start_from of `beichen train`"
+    begun = [settings for stage in (FINE_TUNING, PRETRAINING) if (settings := folder / stage / SETTINGS).exists()]
+    return f", or finish the stage that was stopped: `beichen train --config {begun[0]}`" if begun else ""
 
 
 def _plan(settings: QuickstartSettings, reporter: Reporter) -> Plan:
@@ -94,12 +101,6 @@ def _plan(settings: QuickstartSettings, reporter: Reporter) -> Plan:
     for reason in plan.reasons:
         reporter.line(f"plan: {reason}")
     return plan
-
-
-def _material(settings: QuickstartSettings, plan: Plan, folder: Path, reporter: Reporter) -> Material:
-    if settings.corpus:
-        return users_material(settings.corpus, settings.dialogues, reporter)
-    return bundled_material(folder, plan, seed=settings.seed, reporter=reporter)
 
 
 def _stage(reporter: Reporter, recipe: TrainRecipe) -> TrainResult:

@@ -122,7 +122,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         )  # fmt: skip
         write_atomically(out / RESULT, json.dumps(result.as_dict(), indent=1) + "\n")
     else:
-        reporter.line(f"stopped at step {state.step}; the same command goes on from there")
+        reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
 
 

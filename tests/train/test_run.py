@@ -121,7 +121,7 @@ def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path, 
     process.send_signal(number)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 130 and b"Traceback" not in err
-    assert b"the same command goes on from there" in err
+    assert f"`beichen train --config {tmp_path / 'run' / 'settings.yaml'}` goes on from there".encode() in err
     (state,) = (tmp_path / "run" / "state").iterdir()
     stopped = int(state.name.removeprefix("step-"))
     assert 3 <= stopped < STEPS and not (tmp_path / "run" / "config.json").exists()

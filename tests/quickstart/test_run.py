@@ -1,0 +1,150 @@
+"""The whole main job in miniature: every stage runs, and what it leaves behind is what was promised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import beichen
+from beichen.errors import DataError, StorageError
+from beichen.quickstart import material, run
+from beichen.quickstart.corpus import held_out
+from beichen.quickstart.report import Report
+from beichen.quickstart.run import QuickstartSettings, quickstart
+from beichen.quickstart.skills.registry import SKILLS
+from beichen.train.metrics import read_metrics
+from beichen.train.settings import BatchSettings, BudgetSettings, TrainRecipe
+from beichen.util.machine import measure_matmul_peak
+from tests.train.small_runs import write_corpus, write_dialogues
+
+HERE: dict[str, Any] = {"device": "cpu", "threads": 1, "minutes": 0.5}
+STEPS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_miniature():
+    """Steps instead of minutes, so that a busy machine learns as much as an idle one; small steps; two questions per skill."""
+
+    def few_steps(recipe_of: Callable[..., TrainRecipe], *given: Any, **named: Any) -> TrainRecipe:
+        recipe = recipe_of(*given, **named)
+        assert recipe.budget.minutes is not None and recipe.budget.minutes > 0
+        return replace(recipe, budget=BudgetSettings(steps=STEPS), batch=BatchSettings(rows_per_step=4, rows_per_micro_batch=4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pretraining_recipe", "fine_tuning_recipe"):
+            patch.setattr(run, name, partial(few_steps, getattr(run, name)))
+        patch.setattr(run, "measure_matmul_peak", partial(measure_matmul_peak, sizes=(256,)))
+        patch.setattr(material, "held_out", partial(held_out, per_skill=2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, in_miniature) -> Report:
+    return quickstart(QuickstartSettings(out=str(tmp_path_factory.mktemp("job") / "run"), **HERE))
+
+
+def test_every_stage_leaves_its_results(report):
+    names = {path.name for path in report.folder.iterdir()}
+    assert {"material", "pretraining", "fine-tuning", "llama", "config.json", "model.safetensors", "tokenizer.json", "report.json",
+            "loss.png", "accuracy.png", "answers.jsonl"} <= names  # fmt: skip
+    for stage in ("pretraining", "fine-tuning"):
+        losses = [record["loss"] for record in read_metrics(report.folder / stage / "metrics.jsonl")]
+        assert len(losses) == STEPS and losses[-1] < losses[0]
+        assert (report.folder / stage / "settings.yaml").exists()
+    stored = json.loads((report.folder / "report.json").read_text(encoding="utf-8"))
+    assert stored["accuracy"]["counts"]["overall"]["total"] == 2 * len(SKILLS)
+    assert stored["accuracy"]["skills"].keys() == {skill.name for skill in SKILLS}
+    assert stored["seconds"] > stored["training_seconds"] > 0
+    assert len((report.folder / "answers.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")) == 2 * len(SKILLS)
+
+
+def test_the_folder_holds_the_model_that_was_fine_tuned(report):
+    ours = beichen.load(report.folder, device="cpu", dtype="float32")
+    tuned = beichen.load(report.folder / "fine-tuning", device="cpu", dtype="float32")
+    assert ours.family == "telechat2" and ours.tokenizer.fingerprint == tuned.tokenizer.fingerprint
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(ours.decoder.parameters(), tuned.decoder.parameters(), strict=True))
+    first = report.figures["samples"][0]
+    dtype = report.figures["plan"]["dtype"]
+    answer = beichen.load(report.folder, device="cpu", dtype=dtype).chat(first[:-1])
+    assert answer.text == first[-1]["content"], "the samples are what chat says"
+
+
+def test_stock_transformers_reads_the_llama_folder_and_gives_equal_logits(report):
+    from transformers import AutoModelForCausalLM
+
+    ours = beichen.load(report.folder, device="cpu", dtype="float32")
+    theirs = AutoModelForCausalLM.from_pretrained(report.folder / "llama", dtype=torch.float32).eval()
+    assert type(theirs).__name__ == "LlamaForCausalLM"
+    ids = torch.tensor([ours.tokenizer.encode("三加五等于几？ 12 + 30 = 42, the cat sat on the mat.")])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_learnt_stands_in_the_folder(report):
+    settings = yaml.safe_load((report.folder / "pretraining" / "settings.yaml").read_text(encoding="utf-8"))
+    assert settings["data"]["files"] == [str(report.folder / "material" / "corpus.jsonl")]
+    assert settings["dtype"] == report.figures["plan"]["dtype"] and settings["seed"] == 0
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_way_on(report):
+    before = {path: path.stat().st_mtime_ns for path in report.folder.rglob("*")}
+    with pytest.raises(StorageError, match="holds a run") as fault:
+        quickstart(QuickstartSettings(out=str(report.folder), **HERE))
+    assert f"beichen chat {report.folder}" in str(fault.value) and "model.start_from" in str(fault.value)
+    assert {path: path.stat().st_mtime_ns for path in report.folder.rglob("*") if path.name != report.folder.name} == before
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "fine-tuning"])
+def test_a_run_that_was_stopped_is_refused_with_the_command_that_finishes_its_stage(tmp_path, stage):
+    for begun in ("pretraining", stage):
+        (tmp_path / begun).mkdir(exist_ok=True)
+        (tmp_path / begun / "settings.yaml").write_text("out: x\n")
+    with pytest.raises(StorageError, match="holds a run") as fault:
+        quickstart(QuickstartSettings(out=str(tmp_path), **HERE))
+    assert f"`beichen train --config {tmp_path / stage / 'settings.yaml'}`" in str(fault.value) and "chat" not in str(fault.value)
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match="or other files") as fault:
+        quickstart(QuickstartSettings(out=str(tmp_path), **HERE))
+    assert fault.value.remedy == "name a new folder"
+
+
+def test_own_text_alone_ends_after_pretraining(tmp_path, monkeypatch):
+    """Without --out the runs are numbered; accuracy is null, nothing is fine-tuned, and text can be continued."""
+    monkeypatch.chdir(tmp_path)
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=600)
+    folders = []
+    for _ in range(2):
+        report = quickstart(QuickstartSettings(corpus=(str(corpus),), **HERE))
+        folders.append(report.folder)
+        assert report.figures["accuracy"] is None and report.figures["bits_per_byte"] > 0
+        assert not (report.folder / "fine-tuning").exists() and not report.figures["samples"]
+    assert folders == [Path("runs/quickstart-001"), Path("runs/quickstart-002")]
+    assert beichen.load(folders[1], device="cpu", dtype="float32").generate("the cat", max_new_tokens=3).ids
+
+
+def test_own_dialogues_are_what_it_learns_to_say(tmp_path):
+    corpus, dialogues = write_corpus(tmp_path / "corpus.jsonl", documents=600), write_dialogues(tmp_path / "dialogues.jsonl")
+    settings = QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), dialogues=(str(dialogues),), **HERE)
+    report = quickstart(settings)
+    assert report.figures["accuracy"] is None and [stage["finished"] for stage in report.figures["stages"]] == [True, True]
+    assert len(report.figures["samples"]) == 3 and not (report.folder / "material").exists()
+    losses = [record["loss"] for record in read_metrics(report.folder / "fine-tuning" / "metrics.jsonl")]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_file_that_is_missing_leaves_no_half_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
+        quickstart(QuickstartSettings(corpus=("nowhere.jsonl",), **HERE))
+    assert not list(tmp_path.glob("runs/*"))
