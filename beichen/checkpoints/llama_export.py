@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import ConfigError
@@ -22,18 +23,24 @@ from beichen.util.progress import SILENT, Reporter
 TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def llama_config(config: DecoderConfig) -> DecoderConfig:
-    """The Llama decoder that computes the same as ``config`` up to its trained length; an error where none exists."""
-    inexpressible = {
+def beyond_llama(config: DecoderConfig) -> list[str]:
+    """The keys of this decoder that Llama layout cannot say; empty where it can be exported."""
+    differs = {
         "norm": config.norm != "rms",
         "query_key_norm": config.query_key_norm,
+        "query_scaling_length": config.query_scaling_length is not None,
         "embedding_scale": config.embedding_scale != 1.0,
         "embedding_norm": config.embedding_norm,
         "residual_after_norm": config.residual_after_norm,
         "logit_scale": config.logit_scale != 1.0,
         "experts": config.experts is not None,
     }
-    found = [f"{key}={getattr(config, key)!r}" for key, differs in inexpressible.items() if differs]
+    return [key for key in differs if differs[key]]
+
+
+def llama_config(config: DecoderConfig) -> DecoderConfig:
+    """The Llama decoder that computes the same as ``config`` up to its trained length; an error where none exists."""
+    found = [f"{key}={getattr(config, key)!r}" for key in beyond_llama(config)]
     if found:
         raise ConfigError(f"Llama layout cannot say {', '.join(found)}", remedy="serve this model in its own layout")
     attention_bias = config.query_key_value_bias or config.attention_output_bias
@@ -74,6 +81,7 @@ def to_llama(decoder: Decoder) -> Decoder:
 
 def export_llama(folder: Path | str, target: Path | str, *, dtype: torch.dtype | None = None, reporter: Reporter = SILENT) -> None:
     """Write the checkpoint in ``folder`` to ``target`` in Llama layout, with its tokenizer and generation files."""
+    folder = find_folder(folder, reporter=reporter)
     checkpoint = load_checkpoint(folder, reporter=reporter)
     token_ids = {key: checkpoint.published[key] for key in TOKEN_KEYS if checkpoint.published.get(key) is not None}
     save_checkpoint(

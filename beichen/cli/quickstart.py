@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dialogues", nargs="+", default=[], metavar="FILE", help="your own dialogues, with --corpus: jsonl, json or parquet"
     )
     parser.add_argument("--minutes", type=float, metavar="N", help="training time, both stages together")
+    parser.add_argument("--family", default="telechat2", metavar="NAME", help="whose architecture is trained: see `beichen models`")
+    parser.add_argument("--experts", type=int, default=0, metavar="N", help="N routed experts in place of each feed-forward; default: none")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, npu, ...; default: the fastest that this machine has")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="number format; default: the one whose matmul is faster here")
@@ -36,9 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--dialogues: comes without --corpus", remedy="give the text to pretrain on with --corpus")
     if arguments.minutes is not None and arguments.minutes <= 0:
         raise SettingsError(f"--minutes {arguments.minutes:g}: must be above 0")
+    if arguments.experts < 0 or arguments.experts == 1:
+        raise SettingsError(f"--experts {arguments.experts}: must be 0, or at least 2")
     settings = QuickstartSettings(
         out=arguments.out, corpus=tuple(arguments.corpus), dialogues=tuple(arguments.dialogues),
         minutes=BUNDLED_MINUTES if arguments.minutes is None else arguments.minutes,
+        family=arguments.family, experts=arguments.experts,
         seed=arguments.seed, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads,
     )  # fmt: skip
     report = quickstart(settings, make_reporter())

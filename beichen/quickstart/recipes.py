@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from beichen.nn.config import ExpertsConfig
 from beichen.quickstart.material import Material
 from beichen.quickstart.plan import Plan
 from beichen.train.settings import (
@@ -28,6 +29,10 @@ class _Asked(Protocol):
     @property
     def seed(self) -> int: ...
     @property
+    def family(self) -> str: ...
+    @property
+    def experts(self) -> int: ...
+    @property
     def device(self) -> str | None: ...
     @property
     def threads(self) -> int | None: ...
@@ -38,12 +43,22 @@ def _batch(plan: Plan) -> BatchSettings:
     return BatchSettings(rows_per_step=rows, rows_per_micro_batch=rows)
 
 
+def _experts(number: int, intermediate_size: int) -> ExpertsConfig | None:
+    """Mixtures in which each token meets as many channels as in a feed-forward of this size."""
+    if not number:
+        return None
+    return ExpertsConfig(
+        num_experts=number, num_experts_per_token=2, intermediate_size=intermediate_size // 2, normalize_top_k=True, balance_factor=0.01
+    )
+
+
 def pretraining_recipe(asked: _Asked, plan: Plan, material: Material, out: Path) -> TrainRecipe:
-    """From nothing: tokenizer and a fresh TeleChat2 decoder on the corpus."""
+    """From nothing: tokenizer and a fresh decoder on the corpus."""
     size = plan.size
     return TrainRecipe(
         out=str(out), seed=asked.seed, device=asked.device, threads=asked.threads, dtype=plan.dtype,
         model=ModelSettings(
+            family=asked.family, experts=_experts(asked.experts, size.intermediate_size),
             hidden_size=size.hidden_size, num_hidden_layers=size.num_hidden_layers,
             num_attention_heads=size.num_attention_heads, intermediate_size=size.intermediate_size,
         ),
