@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from beichen import errors
 
 if TYPE_CHECKING:
+    from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.inference.language_model import load
-    from beichen.text.tokenizer import load_tokenizer
     from beichen.train.run import train
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "errors", "load", "load_tokenizer", "train"]
 
-_HOMES = {"load": "beichen.inference.language_model", "load_tokenizer": "beichen.text.tokenizer"}
+_HOMES = {"load": "beichen.inference.language_model", "load_tokenizer": "beichen.checkpoints.tokenizers"}
 
 
 def __getattr__(name: str) -> object:

@@ -18,8 +18,8 @@ def test_the_public_names_are_sorted_and_all_exist():
 
 
 def test_the_public_functions_are_those_of_their_modules():
+    from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.inference.language_model import load
-    from beichen.text.tokenizer import load_tokenizer
 
     assert beichen.load is load and beichen.load_tokenizer is load_tokenizer
 

@@ -25,7 +25,7 @@ def plain(name: str) -> str:
 
 
 LOCKED = {plain(name): version for name, version in LOCK.items()}
-ASKED = sorted({plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["parquet"]]})
+ASKED = sorted({plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["parquet"], *EXTRAS["hub"]]})
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -50,13 +50,13 @@ def third_party(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found.add(node.module.partition(".")[0])
     ours = {"beichen", "bench", "tests"} | sys.stdlib_module_names
-    return {IMPORT_NAMES.get(name, name) for name in found - ours}
+    return {plain(IMPORT_NAMES.get(name, name)) for name in found - ours}
 
 
 def test_the_package_imports_what_it_declares_and_declares_what_it_imports():
     core = {plain(name) for name in PROJECT["dependencies"]}
     assert core <= third_party("beichen"), "declared and never imported"
-    assert third_party("beichen") - core <= {plain(name) for name in EXTRAS["parquet"]}
+    assert third_party("beichen") - core <= {plain(name) for name in (*EXTRAS["parquet"], *EXTRAS["hub"])}
 
 
 def test_tests_and_benchmarks_import_what_is_declared():

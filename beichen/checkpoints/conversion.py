@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from beichen.checkpoints.digests import write_digests
+from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import compare_files, load_config, stored_copies, widest
-from beichen.checkpoints.reading import CONFIG, INDEXES, SINGLE, WeightFiles, open_shard
+from beichen.checkpoints.published_files import CONFIG, INDEXES, SINGLE
+from beichen.checkpoints.reading import WeightFiles, open_shard
 from beichen.checkpoints.safetensors_writing import Planned
 from beichen.checkpoints.saving import copy_side_files, name_dtype, plan_constants, write_json, write_weights
 from beichen.errors import CheckpointError, SettingsError, StorageError, nearest
@@ -81,7 +83,7 @@ def convert_folder(
 
     layout: that of ``source``; default: told by its file names. Both: ``published`` or a name out of the family's ``layouts``.
     """
-    source, target = Path(source), Path(target)
+    source, target = find_folder(source, reporter=reporter), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{target} exists and is not an empty folder", remedy="choose another target; nothing is overwritten")
     config, published, name = load_config(source)

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.listing import listed
-from beichen.checkpoints.reading import CONFIG, WeightFiles, open_shard, read_config, read_json
+from beichen.checkpoints.published_files import CONFIG
+from beichen.checkpoints.reading import WeightFiles, open_shard, read_config, read_json
 from beichen.errors import CheckpointError, ConfigError
 from beichen.models.naming import NameTable
 from beichen.models.registry import family_of, load_family
@@ -33,7 +35,7 @@ class Checkpoint(NamedTuple):
 
 def load_config(folder: Path | str) -> tuple[DecoderConfig, dict[str, Any], str]:
     """(decoder config, published config, family) of a folder, or of a config file alone, without weights."""
-    folder = Path(folder)
+    folder = find_folder(folder, weights=False)
     file = folder if folder.is_file() else folder / CONFIG
     published = read_json(file) if folder.is_file() else read_config(folder)
     try:
@@ -49,11 +51,11 @@ def load_checkpoint(
     folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, compatibility: Iterable[str] = (),
     reporter: Reporter = SILENT,
 ) -> Checkpoint:  # fmt: skip
-    """Load a folder in published layout; ``dtype`` None keeps the number format of the files.
+    """Load a folder in published layout, or a model by name; ``dtype`` None keeps the number format of the files.
 
     compatibility: names of the family's ``Compatibility`` entries, faults of the original to be computed with.
     """
-    folder = Path(folder)
+    folder = find_folder(folder, reporter=reporter)
     config, published, family = load_config(folder)
     config = load_family(family).compatible(config, compatibility)
     names = load_family(family).names

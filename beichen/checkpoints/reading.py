@@ -20,12 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from beichen.checkpoints.published_files import CONFIG, INDEXES, SINGLE, SUFFIXES
 from beichen.errors import CheckpointError
 
-CONFIG = "config.json"
-SINGLE = ("model.safetensors", "pytorch_model.bin")
-INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SUFFIXES = (".safetensors", ".bin", ".pth")
 UNFINISHED = (".incomplete", ".aria2", ".part", ".crdownload")  # what downloaders call a file that is not all there
 MAPPED_BYTES = 64 * 2**20
 

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from beichen.checkpoints.digests import DIGESTS, write_digests
 from beichen.checkpoints.loading import check_tokenizer_size, stored_copies, widest
-from beichen.checkpoints.reading import CONFIG, INDEXES, SINGLE, SUFFIXES, WeightFiles, open_shard
+from beichen.checkpoints.published_files import CONFIG, GENERATION_CONFIG, INDEXES, SINGLE, SUFFIXES, is_kept
+from beichen.checkpoints.reading import WeightFiles, open_shard
 from beichen.checkpoints.safetensors_writing import Planned, planned, write_safetensors
 from beichen.errors import ConfigError, StorageError
 from beichen.models.naming import NameTable, PublishedView
@@ -29,12 +29,7 @@ from beichen.nn.decoder import Decoder
 from beichen.util.files import write_folder_atomically
 from beichen.util.progress import SILENT, Reporter
 
-GENERATION_CONFIG = "generation_config.json"
 SHARD_BYTES = 5 * 10**9
-SIDE_FILES = (
-    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.tiktoken", "spiece.model",
-    "chat_template*", GENERATION_CONFIG, "*licen[cs]e*", "*许可*", "*use_policy*", "notice*", "copying*", "readme*", "*.py",
-)  # fmt: skip
 
 
 def save_checkpoint(
@@ -104,7 +99,7 @@ def name_dtype(published: Mapping[str, Any], dtype: torch.dtype) -> dict[str, An
 def copy_side_files(source: Path, target: Path) -> None:
     """Copy what belongs to a model beside its weights, and nothing else that may lie in the folder of a run."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in SIDE_FILES):
+        if path.is_file() and is_kept(path.name):
             shutil.copyfile(path, target / path.name)
 
 

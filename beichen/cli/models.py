@@ -49,12 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(path: str, *, as_json: bool) -> int:
+    from beichen.checkpoints.hubs.folders import hub_name
     from beichen.checkpoints.inspection import describe
+    from beichen.checkpoints.loading import load_config
     from beichen.models.presets import presets
     from beichen.models.registry import load_family
 
     sizes = {preset.name: preset for preset in presets()}
-    if Path(path).exists():
+    if Path(path).exists() or hub_name(path):
+        load_config(path)  # an error for a config that is not understood
         facts = describe(path)
     elif path in sizes:
         facts = {"name": path} | _facts(sizes[path])

@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
@@ -194,14 +195,16 @@ def load(
     folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
     compatibility: str | Iterable[str] = (), template: str | None = None, reporter: Reporter = SILENT,
 ) -> LanguageModel:  # fmt: skip
-    """The model in a folder. device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out.
+    """The model in a folder, or by name: 'hf:org/name@revision' (Hugging Face), 'ms:org/name' (ModelScope).
+
+    device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out.
 
     compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
     template: another chat format than the folder's, by name (docs/tokenizers.md lists them).
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
-    path = Path(folder)
+    path = find_folder(folder, reporter=reporter)
     faults = (compatibility,) if isinstance(compatibility, str) else compatibility
     checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
     usual = load_family(checkpoint.family).chat_template

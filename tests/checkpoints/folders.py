@@ -29,7 +29,7 @@ def random_decoder(family: str = "telechat2", *, seed: int = 0, dtype: torch.dty
     return decoder.to(dtype).eval()
 
 
-def write_checkpoint(folder: Path, family: str = "telechat2", *, replace: bool = False, **keys: Any) -> Decoder:
+def write_checkpoint(folder: Path, family: str = "telechat2", *, replace: Any = False, **keys: Any) -> Decoder:
     """A saved random decoder."""
     decoder = random_decoder(family, **keys)
     save_checkpoint(folder, decoder, family=family, replace=replace)

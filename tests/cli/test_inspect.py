@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from beichen.cli.main import main
-from tests.checkpoints.folders import write_checkpoint
+from tests.checkpoints.folders import edit_config, write_checkpoint
 
 
 def test_a_folder_is_described(tmp_path, capsys):
@@ -39,3 +39,27 @@ def test_a_changed_file_exits_with_one_and_is_named(tmp_path, capsys):
 def test_faults_exit_with_two(tmp_path, capsys):
     assert main(["inspect", str(tmp_path)]) == 2
     assert "no config.json" in capsys.readouterr().err
+
+
+def test_a_config_that_no_family_understands_is_described_with_the_reason(tmp_path, capsys):
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, architectures=["GPTNewForCausalLM"], rope_scaling={"type": "spiral"})
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["family"] is None and "unknown architecture 'GPTNewForCausalLM'" in facts["not_supported"]
+    assert (facts["layers"], facts["hidden_size"], facts["vocabulary"], facts["rope_rule"]) == (2, 24, 40, "spiral")
+    assert facts["parameters"] == facts["stored_numbers"] > 40 * 24
+
+
+def test_a_key_that_is_not_understood_is_named_and_the_rest_described(tmp_path, capsys):
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, text_config=None, sliding_dream=3)
+    assert main(["inspect", str(tmp_path / "config.json")]) == 0
+    assert "sliding_dream" in capsys.readouterr().out
+
+
+def test_of_a_model_with_several_parts_the_text_part_is_described(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"architectures": ["X"], "text_config": {"num_hidden_layers": 7, "hidden_size": 64}}')
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["layers"] == 7 and facts["hidden_size"] == 64 and facts["parameters"] is None

@@ -1,0 +1,5 @@
+"""Models by name: ``hf:org/name@revision`` and ``ms:org/name@revision`` become folders in the caches of the two hubs' own clients."""
+
+from beichen.checkpoints.hubs.folders import find_folder
+
+__all__ = ["find_folder"]
