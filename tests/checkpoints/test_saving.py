@@ -58,7 +58,10 @@ def round_trip(source, target, **keys):
     assert all(torch.equal(tensor, again[name]) for name, tensor in loaded.decoder.state_dict().items())
 
 
-@pytest.mark.parametrize("case", ["telechat2/telechat2-long", "llama/llama2", "llama/llama3"])
+CASES = ("telechat/telechat-7b", "telechat52b/telechat-52b-long", "telechat2/telechat2-long", "llama/llama2", "llama/llama3")
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000])
 def test_a_round_trip_keeps_every_tensor_and_every_key(tmp_path, case, shard_bytes):
     round_trip(GOLDEN / case, tmp_path, shard_bytes=shard_bytes)
