@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "write a checkpoint in another layout",
     "models": "list every published size with its parameters and licence, or show one",
     "convert": "rewrite weights in another framework's layout, and back",
+    "checkpoint": "verify that a checkpoint is what was written, bit for bit",
     "verify": "compare our numbers with those of the original code",
     "env": "print what a bug report needs: versions, machine, devices",
 }
