@@ -39,6 +39,27 @@ class Dialogue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Two answers to one prompt, of which one is better. An answer is one assistant turn or more, with what its calls returned."""
+
+    prompt: Sequence[Message]
+    chosen: Sequence[Message]
+    rejected: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedDialogue:
+    """A dialogue whose last answer is good or not."""
+
+    messages: Sequence[Message]
+    good: bool
+    tools: Sequence[Mapping[str, Any]] = ()
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segment:
     """A run of ids with one meaning. Templates make these; nothing is ever found by searching text again."""
 

@@ -81,7 +81,21 @@ def test_tool_calls_become_structure_in_every_schema():
             {"role": "assistant", "content": "a"},
         ],
     }
-    for record, turns in ((telechat2, [("system", "s", []), *expected]), (sharegpt, expected), (messages, expected)):
+    tutorial = {
+        "tools": json.dumps([tool]),
+        "conversation": [
+            {"role": "user", "content": "q"},
+            {"role": "bot", "content": "", "tool_calls": json.dumps([{"type": "function", "function": call}])},
+            {"role": "tool", "content": "r"},
+            {"role": "bot", "content": "a"},
+        ],
+    }
+    for record, turns in (
+        (telechat2, [("system", "s", []), *expected]),
+        (sharegpt, expected),
+        (messages, expected),
+        (tutorial, expected),
+    ):
         dialogue = read_dialogue(record, "f:1")
         assert tool_turns(dialogue) == turns
         assert list(dialogue.tools) == [tool]
@@ -109,9 +123,15 @@ BAD = [
     (chat(("assistant", "a")), "turn 0 (assistant): the answer comes before any question"),
     (chat(("user", "q"), ("assistant", "a"), ("assistant", "b")), "two answers in a row"),
     (chat(("user", "q"), ("system", "s"), ("assistant", "a")), "a system turn must come first"),
-    (chat(("user", "q"), ("assistant", [{"type": "reasoning", "value": "r"}])), "type 'reasoning'"),
+    (
+        chat(("user", "q"), ("assistant", [{"type": "text", "text": "a"}, {"type": "reasoning", "value": "r"}])),
+        "type 'reasoning' behind the",
+    ),
+    (chat(("user", [{"type": "image_url", "image_url": {}}]), ("assistant", "a")), "multimodal: a content part of type 'image_url'"),
+    ({"messages": [{"role": "user", "content": "q", "reasoning_content": "r"}]}, "only the assistant thinks"),
+    ({"conversation": [{"role": "bot", "content": "", "tool_calls": "["}]}, "'tool_calls' is text, but not JSON"),
     (chat(("usr", "q")), "unknown role 'usr' (did you mean 'user'?)"),
-    ({"messages": [{"role": "assistant", "content": "a", "loss_weight": 0.5}]}, "loss weight 0.5"),
+    ({"messages": [{"role": "assistant", "content": "a", "loss_weight": -0.5}]}, "loss weight -0.5"),
     ({"messages": ["q"]}, "turn 0 of 'messages' is a str"),
     ({"instruction": "I am {{name}}", "output": "{{ author }}"}, "the placeholder {{name}} is not filled in"),
     ({"instruction": "q", "output": "a", "history": ["qa"]}, "'history' must be"),
@@ -137,6 +157,14 @@ def test_a_schema_that_is_named_is_not_guessed():
 def test_placeholders_are_filled_in_where_values_are_given():
     record = {"instruction": "who?", "output": "I am {{name}} by {{ author }}."}
     assert read_dialogue(record, "f:1", placeholders={"name": "N", "author": "A"}).messages[1].content == "I am N by A."
+
+
+def test_thoughts_are_kept_apart_from_answers():
+    parts = [{"type": "reasoning", "value": "hm"}, {"type": "tool_call", "value": '{"name": "f", "arguments": {}}'}]
+    field = {"role": "assistant", "content": "a", "reasoning_content": "so"}
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": parts}, {"role": "tool", "content": "r"}, field]
+    read = read_dialogue({"messages": turns}, "f:1").messages
+    assert [(message.thinking, message.content, len(message.tool_calls)) for message in read[1::2]] == [("hm", "", 1), ("so", "a", 0)]
 
 
 def test_weights_of_turns_are_kept():
@@ -178,6 +206,7 @@ def outcomes(path: str) -> list[str | None]:
         ("llamafactory/alpaca_en_demo.json", 492),
         ("llamafactory/glaive_toolcall_zh_demo.json", 193),
         ("llamafactory/glaive_toolcall_en_demo.json", 171),
+        ("llamafactory/reason_tool_use_demo_50.jsonl", 28),
     ],
 )
 def test_published_files_are_read_whole(path, count):
@@ -194,7 +223,6 @@ def test_published_files_are_read_whole(path, count):
         ("llamafactory/mllm_demo.json", "multimodal"),
         ("llamafactory/c4_demo.jsonl", "plain text"),
         ("telechat1/test_prompts.jsonl", "prompts"),
-        ("llamafactory/reason_tool_use_demo_50.jsonl", "type 'reasoning'"),
         ("telechat2/pretrain_example.jsonl", "plain text"),
     ],
 )
