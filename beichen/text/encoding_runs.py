@@ -24,9 +24,30 @@ class Encoder(Protocol):
     def inline_ids(self) -> Collection[int]:
         """Control tokens that end no run of text, since the published code reads them inside one."""
 
-    def encode(self, text: str, *, continues: bool = False) -> list[int]: ...
+    def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]: ...
 
     def token_bytes(self, token: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Permissive:
+    """An encoder that lets the names of control tokens in texts act."""
+
+    encoder: Encoder
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        return self.encoder.special_ids
+
+    @property
+    def inline_ids(self) -> Collection[int]:
+        return self.encoder.inline_ids
+
+    def encode(self, text: str, *, allow_special: bool = True, continues: bool = False) -> list[int]:
+        return self.encoder.encode(text, allow_special=allow_special, continues=continues)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.encoder.token_bytes(token)
 
 
 @dataclass(frozen=True)

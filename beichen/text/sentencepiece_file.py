@@ -8,7 +8,7 @@ that changes characters) is refused by name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -67,6 +67,7 @@ def read_sentencepiece(data: bytes, origin: str) -> SentencePieceFile:
         (not trainer.get(24, 0), "it writes spaces behind words"),
         (all(piece.kind is not Kind.UNUSED for piece in pieces), "it holds unused pieces"),
         (sum(piece.kind is Kind.BYTE for piece in pieces) == 256, "it lacks the 256 byte pieces"),
+        (_letters(pieces) <= {piece.text for piece in pieces}, "it has pieces of characters that are no pieces themselves"),
     ):
         if not holds:
             raise TokenizerError(
@@ -80,6 +81,10 @@ def _piece(fields: dict[int, bytes | int]) -> Piece:
     if not isinstance(score, bytes) or not isinstance(kind, int):
         raise ValueError("a piece whose score or kind is no number")
     return Piece(_text(fields.get(1, b"")), struct.unpack("<f", score)[0], Kind(kind))
+
+
+def _letters(pieces: Iterable[Piece]) -> set[str]:
+    return set().union(*(piece.text for piece in pieces if piece.kind is Kind.NORMAL))
 
 
 def _text(value: bytes | int) -> str:

@@ -7,9 +7,9 @@ token unless ``allow_special=True``; decoding is exact bytes; a saved folder is 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from beichen.text.chat import message_from_mapping, render, render_text
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate, chat_template, template_names
 from beichen.text.decoding import TextAssembler
+from beichen.text.encoding_runs import Permissive
 from beichen.text.engine import Engine
 from beichen.text.jinja_template import JINJA, JinjaTemplate
 from beichen.text.messages import Message, Rendered
@@ -31,7 +32,6 @@ from beichen.text.vocabulary_folder import (
     Settings,
     make_engine,
     object_file,
-    parse_object,
     read_files,
     vocabulary_name,
 )
@@ -147,7 +147,7 @@ class Tokenizer:
     ) -> Rendered:
         """Messages (ours, or dicts as clients write them) as ids and loss mask. ``thinking=False`` asks for an answer without a thought;
         ``allow_special`` lets names of control tokens inside contents act, as the published programs do: never for text of others."""
-        encoder = _Permissive(self) if allow_special else self
+        encoder = Permissive(self) if allow_special else self
         options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
         template = self._chosen()
         if isinstance(template, JinjaTemplate):
@@ -176,6 +176,23 @@ class Tokenizer:
                 remedy=f"choose one by name when loading: {', '.join(template_names())}",
             )
         return self._template
+
+    def with_template(self, name: str) -> Tokenizer:
+        """The same vocabulary with another chat format, saved with it; ``jinja`` is the folder's own program."""
+        changed = copy.copy(self)
+        files, settings = dict(self._files), dict(self._settings.config)
+        if name == JINJA:
+            if self._settings.jinja(self._files) is None:
+                raise TemplateError(f"{self._origin}: holds no Jinja program", remedy=f"choose one of: {', '.join(template_names())}")
+            changed._default_template = None
+            if settings.pop(TEMPLATE_KEY, None) is not None:
+                files[SETTINGS_FILE] = object_file(settings)
+        else:
+            files[SETTINGS_FILE] = object_file({**settings, **template_settings(name)})
+            files.pop(JINJA_FILE, None)
+        changed._files, changed._settings = files, Settings(files, self._origin)
+        changed._template = changed._find_template()
+        return changed
 
     # -- folders
 
@@ -228,27 +245,6 @@ class Tokenizer:
         return program if name == JINJA or name is None else chat_template(name)
 
 
-@dataclass(frozen=True)
-class _Permissive:
-    """A tokenizer that lets control tokens in texts act."""
-
-    tokenizer: Tokenizer
-
-    @property
-    def special_ids(self) -> Mapping[str, int]:
-        return self.tokenizer.special_ids
-
-    @property
-    def inline_ids(self) -> Collection[int]:
-        return self.tokenizer.inline_ids
-
-    def encode(self, text: str, *, continues: bool = False) -> list[int]:
-        return self.tokenizer.encode(text, allow_special=True, continues=continues)
-
-    def token_bytes(self, token: int) -> bytes:
-        return self.tokenizer.token_bytes(token)
-
-
 def load_tokenizer(folder: str | Path, *, template: str | None = None, default_template: str | None = None) -> Tokenizer:
     """The tokenizer in a folder. ``template`` chooses another chat format than the folder's, and is saved with it; ``jinja`` is the
     folder's own program. ``default_template``: the format of the model's family, for folders that do not name one of ours."""
@@ -257,19 +253,8 @@ def load_tokenizer(folder: str | Path, *, template: str | None = None, default_t
         raise TokenizerError(
             f"{source}: no such folder" if not source.exists() else f"{source}: a file, expected a folder with a tokenizer"
         )
-    files = read_files(source)
-    if template == JINJA:
-        default_template = None
-        if Settings(files, str(source)).jinja(files) is None:
-            raise TemplateError(f"{source}: holds no Jinja program", remedy=f"choose one of: {', '.join(template_names())}")
-        settings = parse_object(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}")
-        if settings.pop(TEMPLATE_KEY, None) is not None:
-            files[SETTINGS_FILE] = object_file(settings)
-    elif template is not None:
-        chosen = template_settings(template)
-        files[SETTINGS_FILE] = object_file({**parse_object(files.get(SETTINGS_FILE), f"{source}/{SETTINGS_FILE}"), **chosen})
-        files.pop(JINJA_FILE, None)
-    return Tokenizer(files, origin=str(source), default_template=default_template)
+    tokenizer = Tokenizer(read_files(source), origin=str(source), default_template=default_template)
+    return tokenizer if template is None else tokenizer.with_template(template)
 
 
 def template_settings(name: str) -> dict[str, str]:

@@ -109,6 +109,7 @@ def test_folders_that_hold_no_tokenizer_are_named(tmp_path):
         (tmp_path / "tokenizer_config.json").write_text(text)
         with pytest.raises(TokenizerError, match=r"tokenizer_config\.json"):
             load_tokenizer(tmp_path)
+    small_tokenizer().save(tmp_path)
     with pytest.raises(TemplateError, match="did you mean 'telechat'"):
         load_tokenizer(tmp_path, template="telechat3")
 
