@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.util.device import set_threads
 
     set_threads(arguments.threads)
-    model = load(arguments.folder, device=arguments.device, dtype=arguments.dtype, reporter=make_reporter())
+    model = load(
+        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility, reporter=make_reporter()
+    )  # fmt: skip
     conversation = Conversation(model, system=arguments.system, **sampling_settings_of(arguments))
     if arguments.message is not None:
         return _one_shot(conversation, arguments.message, as_json=arguments.json)

@@ -45,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     set_threads(arguments.threads)
     records = [] if arguments.input is None else _read(arguments.input)
-    model = load(arguments.folder, device=arguments.device, dtype=arguments.dtype, reporter=make_reporter())
+    model = load(
+        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility, reporter=make_reporter()
+    )  # fmt: skip
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:
         return _one(model, arguments.prompt, settings, as_json=arguments.json)

@@ -50,3 +50,17 @@ def test_faults_name_file_and_line(model_folder, tmp_path, capsys):
         assert said in capsys.readouterr().err
     assert main(["generate", str(model_folder)]) == 2
     assert main(["generate", str(model_folder), "--prompt", "a", "--output", "b"]) == 2
+
+
+def test_a_fault_of_the_original_is_computed_with_on_request_and_is_no_part_of_what_is_saved(model_folder, tmp_path, capsys):
+    exact = beichen.load(model_folder, device="cpu", dtype="float32")
+    faulty = beichen.load(model_folder, device="cpu", dtype="float32", compatibility="original_rope")
+    ids = list(range(12))
+    difference = (exact(ids) - faulty(ids)).abs().max()
+    assert 0 < difference < 0.05
+    faulty.save(tmp_path / "saved")
+    assert (beichen.load(tmp_path / "saved", device="cpu", dtype="float32")(ids) == exact(ids)).all()
+    assert main(["generate", str(model_folder), *FLAGS, "--prompt", "今天", "--compatibility", "original_rope"]) == 0
+    assert capsys.readouterr().out == f"今天{faulty.generate('今天', max_new_tokens=6).text}\n"
+    assert main(["generate", str(model_folder), *FLAGS, "--prompt", "今天", "--compatibility", "original_ropes"]) == 2
+    assert "did you mean 'original_rope'" in capsys.readouterr().err
