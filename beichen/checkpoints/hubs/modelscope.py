@@ -6,8 +6,10 @@ The library resumes at the byte where it stopped and compares the SHA-256 of wha
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ class ModelScope:
             from modelscope_hub.config import HubConfig
         except ImportError as error:
             raise MissingExtraError("modelscope_hub", extra="hub", purpose="a model by name (ms:org/name)") from error
-        logging.getLogger("modelscope_hub").setLevel(logging.ERROR)
+        _keep_quiet()
         self._config = HubConfig()  # reads the environment now
         self._api: Any = HubApi(config=self._config)
 
@@ -92,9 +94,17 @@ class ModelScope:
             raise unreachable(name, first_line(error)) from error
 
 
+def _keep_quiet() -> None:
+    """The library logs each step and draws a bar per file on any stream; our reporter says what there is to say."""
+    logging.getLogger("modelscope_hub").setLevel(logging.ERROR)
+    engine: Any = sys.modules.get("modelscope_hub._download")
+    if hasattr(engine, "tqdm") and not isinstance(engine.tqdm, partial):
+        engine.tqdm = partial(engine.tqdm, disable=True)
+
+
 def _callback(advance: Callable[[int], None]) -> type[Any]:
     """What the library tells of each file, passed on."""
-    from modelscope_hub._download import ProgressCallback
+    from modelscope_hub import ProgressCallback
 
     class Callback(ProgressCallback):
         def update(self, size: int) -> None:

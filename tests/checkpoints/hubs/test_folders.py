@@ -17,7 +17,8 @@ from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import CheckpointError, MissingExtraError
 from beichen.util.progress import SilentReporter
 from tests.checkpoints.folders import random_decoder
-from tests.checkpoints.hubs.hub_server import Hub, running_hub
+from tests.checkpoints.hubs.hub_fixture import hub as hub
+from tests.checkpoints.hubs.hub_fixture import point_at
 
 NAME = "tele-ai/little.model-1"
 FETCHED = {"config.json", "generation_config.json", "LICENSE", "model.safetensors.index.json", "tokenizer_config.json"}
@@ -35,34 +36,6 @@ def model(tmp_path_factory) -> tuple[dict[str, bytes], torch.nn.Module]:
     for name in ("pytorch_model.bin", "model.gguf", "training_args.bin", "modeling_little.py", "README.md", "onnx/model.safetensors"):
         files[name] = b"no" * 1000
     return files, decoder
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A running hub that both libraries believe to be theirs."""
-    import huggingface_hub.constants
-
-    with running_hub() as hub:
-        for name in ("HF_HUB_OFFLINE", "BEICHEN_OFFLINE", "HF_TOKEN", "MODELSCOPE_API_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        point_at(hub, monkeypatch)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "ms"))
-        monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "ms-home"))
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        monkeypatch.setattr("time.sleep", lambda seconds: None)  # both wait before they try again
-        monkeypatch.setattr("modelscope_hub._download.DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0.0)
-        yield hub
-
-
-def point_at(hub: Hub, monkeypatch) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
 
 
 class Said(SilentReporter):
