@@ -1,8 +1,7 @@
 """One new column for every row through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no norm on queries and keys, no experts) it is one call into them;
-elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not
-move meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts) it is one call into them; elsewhere it is the decoder's
+own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move meanwhile.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ class Stepper:
         device = decoder.head_weight.device
         cos, sin, scale = decoder.turns(torch.arange(rope_length, device=device)[None], rope_length)
         self._cos, self._sin = cos[0], sin[0]  # [rope_length, head_dim / 2]
+        self._scale = None if scale is None else scale[0]  # [rope_length]
         self._rope_length = rope_length
-        self._compiled = compiled_step(decoder) if scale is None else None  # the kernel scales no queries
+        self._compiled = compiled_step(decoder)
 
     def __call__(self, ids: Tensor, positions: Tensor, first_visible: Tensor | None, cache: KeyValueCache) -> Tensor:
         """ids, positions [rows]; first_visible [rows] int32, in columns, or None (all from column 0).  -> hidden [rows, hidden], normed"""
@@ -39,8 +39,9 @@ class Stepper:
             return hidden[:, 0]
         cache.layer(0, tokens=1)
         hidden = self._compiled(
-            self.decoder.embed(ids), self._cos[positions], self._sin[positions], first_visible, cache.keys, cache.values, past=cache.length
-        )
+            self.decoder.embed(ids), self._cos[positions], self._sin[positions], first_visible, cache.keys, cache.values,
+            past=cache.length, query_scale=None if self._scale is None else self._scale[positions],
+        )  # fmt: skip
         cache.advance(1)
         return hidden
 
@@ -48,7 +49,7 @@ class Stepper:
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
     """The whole step as one kernel, or None where it does not fit this decoder or this machine."""
     config = decoder.config
-    if config.norm != "rms" or config.query_key_norm or config.experts is not None or not kernels.can_run(*decoder.parameters()):
+    if config.norm != "rms" or config.experts is not None or not kernels.can_run(*decoder.parameters()):
         return None
     return kernels.DecoderStep(
         [_layer_weights(layer) for layer in decoder.layers if isinstance(layer, Layer)], decoder.final_norm.weight,
@@ -64,6 +65,8 @@ def _layer_weights(layer: Layer) -> kernels.LayerWeights:
         attention_norm=layer.attention_norm.weight,
         qkv=attention.qkv.weight,
         qkv_bias=attention.qkv.bias,
+        query_norm=None if attention.query_norm is None else attention.query_norm.weight,
+        key_norm=None if attention.key_norm is None else attention.key_norm.weight,
         output=attention.output.weight,
         output_bias=attention.output.bias,
         feed_forward_norm=layer.feed_forward_norm.weight,

@@ -32,7 +32,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "layer norm": {"norm": "layer"},
     "query and key norm": {"query_key_norm": True},
     "queries scaled": {"query_scaling_length": 8},
-    "queries scaled later": {"query_scaling_length": 40},
+    "all about queries": {"query_scaling_length": 12, "query_key_norm": True, "num_key_value_heads": 2, "query_key_value_bias": True},
 }
 
 
@@ -104,12 +104,3 @@ def test_a_full_cache_is_an_error():
         decoder(torch.tensor([[1, 2, 3]]), cache=cache)
         with pytest.raises(ValueError, match="cache of 3 columns is full"):
             Stepper(decoder, rope_length=10)(torch.tensor([1]), torch.tensor([3]), None, cache)
-
-
-@pytest.mark.parametrize(
-    ("shape", "length", "compiled"), [("queries scaled", 8, True), ("queries scaled", 9, False), ("telechat2", 64, True)]
-)
-def test_the_kernel_runs_wherever_no_query_is_scaled(shape, length, compiled):
-    if not kernels.status().available:
-        pytest.skip("no compiled kernels here")
-    assert (Stepper(decoder_of(shape, torch.bfloat16), rope_length=length)._compiled is not None) == compiled

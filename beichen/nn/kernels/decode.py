@@ -84,6 +84,8 @@ class LayerWeights:
     attention_norm: Tensor  # [hidden]
     qkv: Tensor  # [(n + 2m) * d, hidden]
     qkv_bias: Tensor | None
+    query_norm: Tensor | None  # [d]
+    key_norm: Tensor | None
     output: Tensor  # [hidden, n * d]
     output_bias: Tensor | None
     feed_forward_norm: Tensor  # [hidden]
@@ -114,25 +116,28 @@ class DecoderStep:
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
         self._eps, self._scale, self._residual_after_norm = eps, scale, int(residual_after_norm)
-        self._run = build.function("decode_step", "ppppppppp lllllllll ff ii")
+        self._run = build.function("decode_step", "pppppppppp lllllllll ff ii")
 
     @torch.no_grad()
     def __call__(
-        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, keys: Tensor, values: Tensor, *, past: int
-    ) -> Tensor:
-        """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2] float32; first_visible [rows] int32, in columns;
-        keys, values [layers, rows, m, capacity, d], columns before ``past`` filled.  -> final hidden states [rows, hidden], normed
+        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, keys: Tensor, values: Tensor, *, past: int,
+        query_scale: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2], query_scale [rows] float32; first_visible
+        [rows] int32, in columns; keys, values [layers, rows, m, capacity, d], columns before ``past`` filled.
+        -> final hidden states [rows, hidden], normed
         """
         rows, capacity = x.shape[0], keys.shape[3]
         expected = (self._layers, rows, self._kv_heads, capacity, self._dim)
         if keys.shape != expected or values.shape != expected or past >= capacity:
             raise ValueError(f"a cache {tuple(keys.shape)} with {past} columns filled does not fit a step of {expected}")
         build.require(x, keys, values)
-        build.require(cos, sin, dtype=torch.float32)
+        build.require(cos, sin, query_scale, dtype=torch.float32)
         out = torch.empty_like(x)
         self._run(
             self._pointers, self._final_norm, x.data_ptr(), cos.data_ptr(), sin.data_ptr(),
-            None if first_visible is None else first_visible.data_ptr(), keys.data_ptr(), values.data_ptr(), out.data_ptr(),
+            None if query_scale is None else query_scale.data_ptr(), None if first_visible is None else first_visible.data_ptr(),
+            keys.data_ptr(), values.data_ptr(), out.data_ptr(),
             self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, capacity, past,
             self._eps, self._scale, self._residual_after_norm, torch.get_num_threads(),
         )  # fmt: skip

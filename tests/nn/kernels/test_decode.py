@@ -63,13 +63,14 @@ def test_cached_attention_equals_reference(heads: int, kv_heads: int, dim: int, 
     assert error(torch.cat(outs, 1), wanted.transpose(1, 2).flatten(2)) < 0.006
 
 
-def layer(hidden: int, heads: int, kv_heads: int, dim: int, inner: int, bias: bool) -> LayerWeights:
+def layer(hidden: int, heads: int, kv_heads: int, dim: int, inner: int, bias: bool, normed: bool) -> LayerWeights:
     def weight(*shape: int) -> Tensor:
         return (torch.randn(shape) / shape[-1] ** 0.5).bfloat16()
 
     width = (heads + 2 * kv_heads) * dim
     return LayerWeights(
         attention_norm=1 + weight(hidden), qkv=weight(width, hidden), qkv_bias=weight(width) if bias else None,
+        query_norm=1 + weight(dim) if normed else None, key_norm=1 + weight(dim) if normed else None,
         output=weight(hidden, heads * dim), output_bias=weight(hidden) if bias else None, feed_forward_norm=1 + weight(hidden),
         gate_up=weight(2 * inner, hidden), gate_up_bias=weight(2 * inner) if bias else None,
         down=weight(hidden, inner), down_bias=weight(hidden) if bias else None,
@@ -77,9 +78,10 @@ def layer(hidden: int, heads: int, kv_heads: int, dim: int, inner: int, bias: bo
 
 
 def slow_decoder(
-    layers: list[LayerWeights], final: Tensor, x: Tensor, cos: Tensor, sin: Tensor, first: Tensor, heads: int, dim: int, after: bool
-) -> Tensor:
-    """All columns at once in float64; x [rows, columns, hidden]."""
+    layers: list[LayerWeights], final: Tensor, x: Tensor, cos: Tensor, sin: Tensor, first: Tensor, heads: int, dim: int, after: bool,
+    scale: Tensor,
+) -> Tensor:  # fmt: skip
+    """All columns at once in float64; x [rows, columns, hidden]; scale of queries [rows, columns]."""
 
     def norm(x: Tensor, weight: Tensor) -> Tensor:
         return weight.double() * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
@@ -95,7 +97,10 @@ def slow_decoder(
         normed = norm(total, weights.attention_norm)
         qkv = linear(normed, weights.qkv, weights.qkv_bias).unflatten(-1, (-1, dim)).transpose(1, 2)
         kv_heads = (qkv.shape[1] - heads) // 2
-        query, key = (rotated(t, cos[:, None], sin[:, None]) for t in (qkv[:, :heads], qkv[:, heads : heads + kv_heads]))
+        query, key = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
+        if weights.query_norm is not None and weights.key_norm is not None:
+            query, key = norm(query, weights.query_norm), norm(key, weights.key_norm)
+        query, key = (rotated(t, cos[:, None], sin[:, None]) for t in (query * scale[:, None, :, None], key))
         key, value = (t.repeat_interleave(heads // kv_heads, 1) for t in (key, qkv[:, heads + kv_heads :]))
         scores = (query @ key.mT * dim**-0.5).masked_fill(~seen, -1e30)
         mixed = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows, columns, heads * dim)
@@ -108,14 +113,19 @@ def slow_decoder(
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 19])
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "dim", "hidden", "inner", "bias", "after"),
-    [(2, 2, 64, 128, 176, False, False), (4, 2, 10, 48, 33, True, False), (3, 1, 32, 100, 64, True, True)],
+    ("heads", "kv_heads", "dim", "hidden", "inner", "bias", "after", "about_queries"),
+    [
+        (2, 2, 64, 128, 176, False, False, False),
+        (4, 2, 10, 48, 33, True, False, True),
+        (3, 1, 32, 100, 64, True, True, False),
+        (4, 2, 64, 96, 80, False, False, True),
+    ],
 )
 def test_a_step_equals_the_uncached_decoder(
-    rows: int, heads: int, kv_heads: int, dim: int, hidden: int, inner: int, bias: bool, after: bool
+    rows: int, heads: int, kv_heads: int, dim: int, hidden: int, inner: int, bias: bool, after: bool, about_queries: bool
 ) -> None:
     torch.manual_seed(rows)
-    layers = [layer(hidden, heads, kv_heads, dim, inner, bias) for _ in range(3)]
+    layers = [layer(hidden, heads, kv_heads, dim, inner, bias, normed=about_queries) for _ in range(3)]
     final, columns = torch.rand(hidden).bfloat16(), 6
     step = DecoderStep(
         layers, final, num_heads=heads, num_key_value_heads=kv_heads, head_dim=dim, eps=1e-5, scale=dim**-0.5, residual_after_norm=after
@@ -123,12 +133,14 @@ def test_a_step_equals_the_uncached_decoder(
     x, angle = torch.randn(rows, columns, hidden).bfloat16(), torch.rand(rows, columns, dim // 2) * 6
     keys, values = (torch.full((3, rows, kv_heads, columns, dim), float("nan")).bfloat16() for _ in range(2))
     first = torch.arange(rows, dtype=torch.int32) % 3
+    scale = 1 + torch.rand(rows, columns) if about_queries else torch.ones(rows, columns)
     found = []
     for column in range(columns):
         cos, sin = angle[:, column].cos(), angle[:, column].sin()
         starts = first.clamp(max=column)
-        found.append(step(x[:, column].contiguous(), cos, sin, starts, keys, values, past=column))
-    wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after)
+        sharper = scale[:, column].contiguous() if about_queries else None
+        found.append(step(x[:, column].contiguous(), cos, sin, starts, keys, values, past=column, query_scale=sharper))
+    wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after, scale.double())
     assert error(torch.stack(found, 1)[:, 3:], wanted[:, 3:]) < 0.02
 
 

@@ -62,14 +62,14 @@ KERNEL void attention_cached(const bf16 *qkv, const float *cos, const float *sin
 }
 
 struct LayerPointers {
-    const bf16 *attention_norm, *qkv, *qkv_bias, *output, *output_bias, *feed_forward_norm, *gate_up, *gate_up_bias, *down, *down_bias;
+    const bf16 *attention_norm, *qkv, *qkv_bias, *query_norm, *key_norm, *output, *output_bias, *feed_forward_norm, *gate_up, *gate_up_bias, *down, *down_bias;
 };
 
 // One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
-// keys, values: [layers, rows, kv_heads, capacity, dim]. Five meetings of the threads a layer; what is small, every
+// query_scale [rows] (null: 1). keys, values: [layers, rows, kv_heads, capacity, dim]. Five meetings of the threads a layer; what is small, every
 // thread computes for itself.
-KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const int32_t *first_visible, bf16 *keys,
-                        bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate, long capacity, long past,
+KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *first_visible,
+                        bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate, long capacity, long past,
                         float eps, float scale, int residual_after_norm, int threads) {
     const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
     const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F);
@@ -120,11 +120,20 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 const long row = task / kv_heads, kv = task % kv_heads, from = first_visible ? first_visible[row] : 0;
                 const float *c = cos + row * half, *s = sin + row * half, *heads_of = qkv + row * W, *v = heads_of + (heads + kv_heads + kv) * dim;
                 bf16 *k_rows = cache.keys + cache.at(row, kv), *v_rows = cache.values + cache.at(row, kv);
-                auto turn = [&](const float *head, bf16 *to) { turn_head([&](long p, auto part) { return rounded(load_float(head + p, part)); }, c, s, dim, to); };
-                turn(heads_of + (heads + kv) * dim, k_rows + past * dim);
+                auto turn = [&](const float *head, const bf16 *norm, const float *sharper, bf16 *to) {
+                    vec squares = {};
+                    if (norm) sixteens(dim, [&](long p, auto part) { vec v = rounded(load_float(head + p, part)); squares = fma(v, v, squares); });
+                    const float factor = norm ? 1 / std::sqrt(sum(squares) / dim + eps) : 1;
+                    turn_head([&](long p, auto part) {
+                        vec v = rounded(load_float(head + p, part));
+                        if (norm) v = rounded(load_bf16(norm + p, part) * rounded(v * factor));
+                        return sharper ? rounded(v * sharper[row]) : v;
+                    }, c, s, dim, to);
+                };
+                turn(heads_of + (heads + kv) * dim, layer.key_norm, nullptr, k_rows + past * dim);
                 sixteens(dim, [&](long p, auto part) { store_bf16(v_rows + past * dim + p, load_float(v + p, part), part); });
                 for (long h = kv * group; h < (kv + 1) * group; h++) {
-                    turn(heads_of + h * dim, q);
+                    turn(heads_of + h * dim, layer.query_norm, query_scale, q);
                     attend_one(q, k_rows, v_rows, dim, from, past + 1, scale, scores, mixed + row * as + h * dim);
                 }
             }
