@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beichen.cli.options import add_compute_options, add_json_option
-from beichen.cli.sampling_options import add_sampling_options, sampling_settings_of
+from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, SettingsError
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a checkpoint folder with a tokenizer")
     parser.add_argument("--message", metavar="TEXT", help="answer this one message and end")
     parser.add_argument("--system", metavar="TEXT", help="the system message (default: the chat format's own)")
+    add_chat_options(parser)
     add_sampling_options(parser)
     add_compute_options(parser)
     add_json_option(parser)
@@ -52,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     set_threads(arguments.threads)
     model = load(
-        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility, reporter=make_reporter()
+        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
+        template=arguments.template, reporter=make_reporter(),
     )  # fmt: skip
-    conversation = Conversation(model, system=arguments.system, **sampling_settings_of(arguments))
+    conversation = Conversation(model, system=arguments.system, thinking=arguments.thinking, **sampling_settings_of(arguments))
     if arguments.message is not None:
         return _one_shot(conversation, arguments.message, as_json=arguments.json)
     return Chat(conversation, interactive=sys.stdin.isatty()).run()

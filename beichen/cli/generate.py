@@ -1,4 +1,5 @@
-"""A record of --input holds "prompt" (a text to continue) or "messages" (a dialogue to answer); it comes back with "answer" added.
+"""A record of --input holds "prompt" (a text to continue) or "messages" (a dialogue to answer, perhaps
+with "tools"); it comes back with "answer" added.
 
 beichen generate runs/quickstart-001 --prompt "今天" --max-new-tokens 40
 beichen generate runs/quickstart-001 --input questions.jsonl --output answers.jsonl
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beichen.cli.options import add_compute_options, add_json_option
-from beichen.cli.sampling_options import add_sampling_options, sampling_settings_of
+from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, DataError, SettingsError
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="continue this text")
     parser.add_argument("--input", type=Path, metavar="FILE", help="answer every record of a jsonl, json or parquet file (also .gz, .zst)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the answers go, a JSON line each (default: standard output)")
+    add_chat_options(parser)
     add_sampling_options(parser)
     add_compute_options(parser)
     add_json_option(parser)
@@ -46,12 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
     set_threads(arguments.threads)
     records = [] if arguments.input is None else _read(arguments.input)
     model = load(
-        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility, reporter=make_reporter()
+        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
+        template=arguments.template, reporter=make_reporter(),
     )  # fmt: skip
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:
+        if arguments.template is not None or arguments.thinking is not None:
+            raise SettingsError("--template and --thinking go with messages, not with --prompt", remedy="a prompt is continued as it is")
         return _one(model, arguments.prompt, settings, as_json=arguments.json)
-    return _many(model, records, settings, arguments.output, as_json=arguments.json)
+    return _many(model, records, settings, arguments.output, thinking=arguments.thinking, as_json=arguments.json)
 
 
 def _one(model: LanguageModel, prompt: str, settings: dict[str, Any], *, as_json: bool) -> int:
@@ -68,11 +73,13 @@ def _one(model: LanguageModel, prompt: str, settings: dict[str, Any], *, as_json
     return 0
 
 
-def _many(model: LanguageModel, records: list[Record], settings: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
+def _many(
+    model: LanguageModel, records: list[Record], settings: dict[str, Any], output: Path | None, *, thinking: bool | None, as_json: bool
+) -> int:
     from beichen.util.files import write_atomically
 
     started = time.monotonic()
-    requests = [_request(model, record, settings, number) for number, record in enumerate(records)]
+    requests = [_request(model, record, settings, number, thinking) for number, record in enumerate(records)]
     answers = model.generator.generate(requests, reporter=make_reporter())
     lines = [_line(record, answer) for record, answer in zip(records, answers, strict=True)]
     if output is None:
@@ -93,13 +100,15 @@ def _read(path: Path) -> list[Record]:
     from beichen.data.records import read_records
 
     columns = ("prompt", "messages")
-    records = [record for file in expand_paths([path]) for record in read_records(file, BadInput(), columns=columns)]
+    records = [
+        record for file in expand_paths([path]) for record in read_records(file, BadInput(), columns=columns, optional_columns=("tools",))
+    ]
     if not records:
         raise DataError(f"{path}: holds no records", remedy='a line looks like {"prompt": "..."} or {"messages": [...]}')
     return records
 
 
-def _request(model: LanguageModel, record: Record, settings: dict[str, Any], number: int) -> Request:
+def _request(model: LanguageModel, record: Record, settings: dict[str, Any], number: int, thinking: bool | None) -> Request:
     from beichen.inference.language_model import numbered
 
     own = numbered(settings, number)
@@ -108,7 +117,7 @@ def _request(model: LanguageModel, record: Record, settings: dict[str, Any], num
         if isinstance(prompt, str) and messages is None:
             return model.request(prompt, **own)
         if isinstance(messages, list) and prompt is None and all(isinstance(message, dict) for message in messages):
-            return model.chat_request(messages, **own)
+            return model.chat_request(messages, tools=record.value.get("tools") or (), thinking=thinking, **own)
     except BeichenError as fault:
         raise type(fault)(f"{record.origin}: {fault.args[0]}", remedy=fault.remedy) from fault
     found = ", ".join(map(repr, record.value)) or "nothing"

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "pretrain or fine-tune as a recipe says",
     "chat": "talk with a model",
     "generate": "continue a text",
+    "tokenizer": "show what a tokenizer makes of a text or of ids",
     "inspect": "describe a checkpoint folder without loading its weights",
     "export": "write a checkpoint in another layout",
     "models": "list every published size with its parameters and licence, or show one",

@@ -6,12 +6,20 @@ import argparse
 from typing import Any
 
 _FLAGS: dict[str, tuple[type, str, str]] = {
-    "max_new_tokens": (int, "N", "longest answer, in tokens (default: 256, or what the trained length leaves)"),
-    "temperature": (float, "T", "0 takes the likeliest token; 1 draws as the model's probabilities say (default: 0)"),
+    "max_new_tokens": (int, "N", "longest answer, in tokens (default: the model's generation_config.json, else 256)"),
+    "temperature": (
+        float,
+        "T",
+        "0 takes the likeliest token; 1 draws as the model's probabilities say (default: the model's, else 0)",
+    ),
     "top_k": (int, "K", "draw among the K likeliest only"),
     "top_p": (float, "P", "draw among the likeliest that together hold this probability"),
     "min_p": (float, "P", "draw among those at least P times as likely as the likeliest"),
-    "repetition_penalty": (float, "R", "above 1, tokens that were already there become less likely (default: 1)"),
+    "repetition_penalty": (
+        float,
+        "R",
+        "above 1, tokens that were already there become less likely (default: the model's, else 1)",
+    ),
     "seed": (int, "N", "the same seed gives the same answer"),
 }
 
@@ -21,6 +29,14 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     for name, (kind, metavar, text) in _FLAGS.items():
         parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before this text; may be given several times")
+
+
+def add_chat_options(parser: argparse.ArgumentParser) -> None:
+    """``--template`` and ``--thinking``, each ``None`` when not given."""
+    parser.add_argument("--template", metavar="NAME", help="another chat format than the folder's: docs/tokenizers.md lists them; or jinja")
+    parser.add_argument(
+        "--thinking", action=argparse.BooleanOptionalAction, default=None, help="whether to think before answering, in formats that have it"
+    )
 
 
 def sampling_settings_of(arguments: argparse.Namespace) -> dict[str, Any]:

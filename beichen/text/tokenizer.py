@@ -189,7 +189,8 @@ class Tokenizer:
                 files[SETTINGS_FILE] = object_file(settings)
         else:
             files[SETTINGS_FILE] = object_file({**settings, **template_settings(name)})
-            files.pop(JINJA_FILE, None)
+            if JINJA_FILE in files:  # others read it before the settings
+                files[JINJA_FILE] = to_jinja(chat_template(name)).encode()
         changed._files, changed._settings = files, Settings(files, self._origin)
         changed._template = changed._find_template()
         return changed

@@ -64,3 +64,16 @@ def test_a_fault_of_the_original_is_computed_with_on_request_and_is_no_part_of_w
     assert capsys.readouterr().out == f"今天{faulty.generate('今天', max_new_tokens=6).text}\n"
     assert main(["generate", str(model_folder), *FLAGS, "--prompt", "今天", "--compatibility", "original_ropes"]) == 2
     assert "did you mean 'original_rope'" in capsys.readouterr().err
+
+
+def test_template_and_thinking_go_with_messages(model_folder, tmp_path, capsys):
+    line = {"messages": [{"role": "user", "content": "今天"}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
+    given = ["generate", str(model_folder), "--input", str(tmp_path / "in.jsonl"), "--max-new-tokens", "2"]
+    assert main([*given, "--template", "telechat"]) == 0
+    assert main([*given, "--template", "telechat99"]) == 2
+    assert "no chat template is called 'telechat99' (did you mean" in capsys.readouterr().err
+    assert main([*given, "--no-thinking"]) == 2
+    assert "chat template 'telechat2' has no thinking to switch" in capsys.readouterr().err
+    assert main(["generate", str(model_folder), "--prompt", "今天", "--template", "telechat"]) == 2
+    assert "go with messages" in capsys.readouterr().err
