@@ -1,4 +1,5 @@
 """python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
+python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
 Records go to bench/results.jsonl, the page to bench/RESULTS.md.
@@ -15,12 +16,13 @@ from beichen.errors import BeichenError
 from bench import records, report
 
 SPEED_PARTS = ("train", "table", "decode")
+PARTS = (*SPEED_PARTS, "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for, store it, print it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="train, table, decode; or: race FILE...")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="train, table, decode, memory; or: race FILE...")
     parser.add_argument("--rounds", type=int, default=5, help="repeats of every contender (default %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="also transformers under torch.compile (minutes of compiling)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
@@ -32,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     options, overrides = parser.parse_args(given[:end]), given[end + 1 :]  # behind --: settings of the recipe
     race = options.parts[:1] == ["race"]
-    unknown = [] if race else [part for part in options.parts if part not in SPEED_PARTS]
+    unknown = [] if race else [part for part in options.parts if part not in PARTS]
     if unknown or (overrides and not race) or (race and len(options.parts) < 2):
-        parser.error(f"not understood: {' '.join(unknown or given)}; expected {', '.join(SPEED_PARTS)}, or race FILE... [-- --key value]")
+        parser.error(f"not understood: {' '.join(unknown or given)}; expected {', '.join(PARTS)}, or race FILE... [-- --key value]")
     try:
         found = _race(options, overrides) if race else _speed(options)
     except BeichenError as fault:
@@ -53,7 +55,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import decoding, time_table, training_step
+    from bench import decoding, memory, time_table, training_step
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
@@ -69,6 +71,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "decode" in parts:
         print("decoding", file=sys.stderr, flush=True)
         found += decoding.measure(run, rounds=options.rounds, compiled=options.compiled)
+    if "memory" in parts:
+        print("loading and saving", file=sys.stderr, flush=True)
+        found += memory.measure(run, rounds=options.rounds)
     return found
 
 

@@ -33,7 +33,7 @@ class BenchResult:
     machine: str
     torch: str
     run: str  # rows of one run were measured side by side; only those may be compared
-    section: str  # "training", "time table", "decoding", "learning race": what one subcommand measures
+    section: str  # "training", "time table", "decoding", "learning race", "memory": what one subcommand measures
     settings: str = ""  # how the contender was set up
     details: dict[str, float] = field(default_factory=dict)  # further figures of the same measurement, names with units
 

@@ -16,6 +16,7 @@ TITLES = {
     "time table": "Time of a step by operation",
     "decoding": "Decoding",
     "learning race": "Learning race",
+    "memory": "Memory of loading and saving",
 }
 
 

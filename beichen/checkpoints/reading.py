@@ -24,7 +24,7 @@ from beichen.checkpoints.published_files import CONFIG, INDEXES, SINGLE, SUFFIXE
 from beichen.errors import CheckpointError
 
 UNFINISHED = (".incomplete", ".aria2", ".part", ".crdownload")  # what downloaders call a file that is not all there
-MAPPED_BYTES = 64 * 2**20
+MAPPED_BYTES = 16 * 2**20
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _ONE_OF_MANY = re.compile(r"[-_](\d+)-of-(\d+)\.\w+$")
