@@ -7,7 +7,7 @@ so names, shards, number formats and tied weights are exercised too. A key that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Comparison:
     difference: float | None = None
     tolerance: float | None = None
     note: str = ""
+    compatibility: str | None = None  # the fault of the original that was on
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class _Case:
             elif (pair := parity_positions.pair(self.decoder, self.expected, key)) is not None:
                 yield self._close(key, pair.ours, pair.expected, tolerance=self._named(pair.tolerance))
             elif (name := self._compatibility_of(key)) is not None:
-                yield self._compatible(key, name, expected)
+                yield replace(self._compatible(key, name, expected), compatibility=name)
             else:
                 yield Comparison(key, "skipped", note="unknown key")
 

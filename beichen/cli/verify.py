@@ -82,6 +82,8 @@ def _line(result: CaseResult) -> str:
         return f"skip  {result.skipped}"
     parts = [f"{title} {_worst(result.comparisons, starts)}" for title, starts in COLUMNS.items()]
     parts.insert(3, f"greedy {_tokens(result.comparisons)}")
+    for name in dict.fromkeys(one.compatibility for one in result.comparisons if one.compatibility):
+        parts.append(f"{name} {_worst([one for one in result.comparisons if one.compatibility == name], ('logits_', 'loss_'))}")
     converted = [one for one in result.comparisons if one.key.startswith("convert ")]
     if converted:
         exact = sum(one.verdict == "pass" for one in converted)
@@ -103,7 +105,7 @@ def _worst(comparisons: Iterable[Comparison], starts: tuple[str, ...]) -> str:
 
 
 def _belongs(key: str, start: str) -> bool:
-    return key.startswith(start) if start.endswith(".") or start == "logits_long" else key == start
+    return key.startswith(start) if start.endswith((".", "_")) or start == "logits_long" else key == start
 
 
 def _tokens(comparisons: Iterable[Comparison]) -> str:

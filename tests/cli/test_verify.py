@@ -17,6 +17,7 @@ def test_the_goldens_of_this_repository_pass(capsys):
     cases = len(list(GOLDEN.rglob("golden.json")))
     assert len(out) == cases + 1 and out[-1] == f"{cases} cases: {cases} passed, 0 failed, 0 skipped"
     assert all("logits" in line and "greedy equal" in line for line in out[:-1])
+    assert "original_rope" in next(line for line in out if line.startswith("telechat2/telechat2-long"))
 
 
 def test_a_difference_beyond_tolerance_is_shown_and_exits_with_one(tmp_path, capsys):
