@@ -98,7 +98,9 @@ def _decoder(
     recipe: TrainRecipe, tokenizer: Tokenizer, *, device: torch.device, dtype: torch.dtype, reporter: Reporter
 ) -> tuple[str, Decoder]:  # fmt: skip
     if recipe.model.start_from is not None:
-        checkpoint = load_checkpoint(recipe.model.start_from, device=device, dtype=dtype, reporter=reporter)
+        checkpoint = load_checkpoint(
+            recipe.model.start_from, device=device, dtype=dtype, compatibility=recipe.model.compatibility, reporter=reporter
+        )  # fmt: skip
         return checkpoint.family, checkpoint.decoder
     decoder = Decoder(fresh_config(recipe, tokenizer.vocab_size))
     initialize(decoder, recipe.seed)
@@ -107,8 +109,8 @@ def _decoder(
 
 def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
     """The decoder of a fresh model, with the facts that its family fixes (biases, rope rule) from the family's tables."""
-    model = recipe.model
-    return load_family(model.family).new_config(
+    model, family = recipe.model, load_family(recipe.model.family)
+    config = family.new_config(
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,
         num_hidden_layers=model.num_hidden_layers,
@@ -118,6 +120,7 @@ def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
         max_position_embeddings=recipe.data.sequence_length,
         tie_word_embeddings=model.tie_word_embeddings,
     )
+    return family.compatible(config, model.compatibility)
 
 
 def _dialogue_rows(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> tuple[DialogueRows, Account]:

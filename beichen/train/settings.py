@@ -13,9 +13,11 @@ class ModelSettings:
     """What is trained: a checkpoint folder, or a fresh decoder of these sizes.
 
     start_from: folder of a checkpoint to go on from; the sizes below then come from it and its tokenizer is used.
+    compatibility: faults of the family's original code to compute with, by name (docs/models.md).
     """
 
     start_from: str | None = None
+    compatibility: tuple[str, ...] = ()
     family: str = "telechat2"
     hidden_size: int = 256
     num_hidden_layers: int = 6

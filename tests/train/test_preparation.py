@@ -50,6 +50,19 @@ def test_a_fresh_run_makes_all_its_parts(tmp_path, corpus):
     assert not any(text[:40] in learnt for text in held_out)
 
 
+def test_a_fresh_mixture_is_published_by_the_families_that_have_one_and_refused_by_others_at_once(tmp_path, corpus):
+    experts = {"num_experts": 4, "num_experts_per_token": 2, "intermediate_size": 8, "balance_factor": 0.01}
+    for family, missing in (("ndl", {"down_bias": False}), ("telechat2", {"down_bias": True, "normalize_top_k": True})):
+        recipe = tiny_recipe(tmp_path / family, corpus)
+        parts = parts_of(recipe | {"model": recipe["model"] | {"family": family, "intermediate_size": 8, "experts": experts}})
+        config = parts.decoder.config.experts
+        assert config is not None and (config.num_experts, config.balance_factor) == (4, 0.01)
+        assert all(getattr(config, key) == value for key, value in missing.items())
+    recipe = tiny_recipe(tmp_path / "llama", corpus)
+    with pytest.raises(ConfigError, match="family 'llama' has no published keys for experts"):
+        parts_of(recipe | {"model": recipe["model"] | {"family": "llama", "experts": experts}})
+
+
 def test_a_tokenizer_sees_no_held_out_text(tmp_path):
     """A word that stands in held-out documents alone gets no piece of its own; in training text it does."""
     number, texts = 0, {True: [], False: []}  # type: ignore[var-annotated]
@@ -124,7 +137,7 @@ def test_another_family(tmp_path, corpus):
         ({"tokenizer": {"path": "nowhere"}}, BeichenError, "nowhere"),
         ({"tokenizer": {"vocab_size": 100}}, BeichenError, "vocab_size=100"),
         ({"tokenizer": {"pattern": "hann"}}, BeichenError, "han"),
-        ({"tokenizer": {"template": "telechat"}}, BeichenError, "telechat2"),
+        ({"tokenizer": {"template": "telechat22"}}, BeichenError, "telechat2"),
     ],
 )
 def test_a_users_fault_is_said_as_one(tmp_path, corpus, changes, kind, message):
@@ -158,3 +171,13 @@ def test_a_checkpoint_without_a_tokenizer_says_so(tmp_path, corpus, trained):
         (bare / name).write_bytes((trained / name).read_bytes())
     with pytest.raises(TokenizerError, match="bare"):
         parts_of(tiny_recipe(tmp_path / "run", corpus, model={"start_from": str(bare)}))
+
+
+def test_a_run_computes_with_a_fault_of_the_original_on_request(tmp_path, corpus, trained):
+    fresh = tiny_recipe(tmp_path / "run", corpus)
+    for model in (fresh["model"], {"start_from": str(trained)}):
+        plain = parts_of(fresh | {"model": model}).decoder.config
+        faulty = parts_of(fresh | {"model": model | {"compatibility": ["original_rope"]}}).decoder.config
+        assert (plain.rope.rounding, faulty.rope.rounding) == ("none", "float16_tables") and plain == faulty
+        with pytest.raises(ConfigError, match="did you mean 'original_rope'"):
+            parts_of(fresh | {"model": model | {"compatibility": ["orignal_rope"]}})
