@@ -1,6 +1,6 @@
 """The mismatches K1 to K13 of the pipeline reference, one by one: what is done about each.
 
-K2 (class defaults instead of stated values) is held by ``tests/models/test_config.py``, K4 and K5 (roles as text, and as
+K2 (class defaults instead of stated values) is held by ``tests/models``, K4 and K5 (roles as text, and as
 reserved tokens) by ``test_golden_templates.py``, K7, K9 and K10 also by ``test_sentencepiece_engine.py``, K8 by
 ``test_golden_tokenizers.py``, K12 by ``tests/inference/test_generation.py``, K13 by ``tests/inference/test_generation_defaults.py``.
 """
