@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig, ExpertsConfig
 from beichen.nn.feed_forward import FeedForward, swiglu
 from beichen.nn.grouped import grouped_linear
@@ -34,20 +35,28 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """x [tokens, hidden]; chosen, weights [tokens, choices].  -> sum over choices of weight x expert(x), [tokens, hidden]"""
-        tokens, choices = chosen.shape
-        experts = self.down.weight.shape[0]
-        flat = chosen.flatten()
-        order = flat.argsort(stable=True)  # choice t * choices + c, by expert
-        ends = torch.bincount(flat, minlength=experts).cumsum(0).int()
-        inner = swiglu(grouped_linear(x.index_select(0, order // choices), self.gate_up.weight, ends))
-        sorted_out = grouped_linear(inner, self.down.weight, ends)
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        out = sorted_out.index_select(0, place).view(tokens, choices, -1)
-        mixed = torch.bmm(weights[:, None].to(out.dtype), out)[:, 0]
-        if self.down.bias is not None:
-            shares = weights.new_zeros(tokens, experts).scatter_add(1, chosen, weights)
-            mixed = mixed + shares.to(out.dtype) @ self.down.bias
-        return mixed
+        gate_up, down = self.gate_up.weight, self.down.weight
+        if kernels.can_run_experts(x, gate_up, down):
+            mixed = kernels.experts(x, gate_up, down, chosen, weights)
+        else:
+            mixed = mix(x, gate_up, down, chosen, weights)
+        if self.down.bias is None:
+            return mixed
+        shares = weights.new_zeros(len(weights), len(down)).scatter_add(1, chosen, weights)
+        return mixed + shares.to(mixed.dtype) @ self.down.bias
+
+
+def mix(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """The same in torch's operations, without the bias; gate_up, down: the stacked matrices."""
+    tokens, choices = chosen.shape
+    flat = chosen.flatten()
+    order = flat.argsort(stable=True)  # choice t * choices + c, by expert
+    ends = torch.bincount(flat, minlength=len(down)).cumsum(0).int()
+    inner = swiglu(grouped_linear(x.index_select(0, order // choices), gate_up, ends))
+    sorted_out = grouped_linear(inner, down, ends)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    out = sorted_out.index_select(0, place).view(tokens, choices, -1)
+    return torch.bmm(weights[:, None].to(out.dtype), out)[:, 0]
 
 
 class Mixture(nn.Module):

@@ -45,5 +45,5 @@ def _padded_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     group = torch.bucketize(row, ends, right=True, out_int32=True)
     slot = group * longest + row - starts[group]
     padded = x.new_zeros(groups * longest, x.shape[1]).index_copy(0, slot, x)
-    out = torch.bmm(padded.view(groups, longest, -1), weight.transpose(1, 2))
+    out = torch.bmm(padded.view(groups, longest, x.shape[1]), weight.transpose(1, 2))
     return out.flatten(0, 1).index_select(0, slot)

@@ -28,11 +28,16 @@ class Scored(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSum:
-    """A float32 scalar to be divided by a target count; further figures are sums over the same targets."""
+    """A float32 scalar to be divided by a target count; so are further losses that are minimised with it, by name."""
 
     loss_sum: Tensor
     target_count: int
-    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def minimised(self) -> Tensor:
+        """The sum of all of them."""
+        return sum(self.auxiliary.values(), self.loss_sum)
 
 
 class Objective(Protocol):

@@ -12,10 +12,15 @@ from beichen.nn.decoder import Decoder
 
 
 def training_flops_per_token(config: DecoderConfig, sequence_length: int) -> float:
-    """6 x (non-embedding + head parameters) + 12 x layers x hidden x sequence; the second term counts unmasked attention."""
+    """6 x (non-embedding + head parameters) + 12 x layers x hidden x sequence; the second term counts unmasked attention.
+
+    Of routed experts, those that a token chooses count.
+    """
     with torch.device("meta"):
         decoder = Decoder(config)
-    parameters = sum(parameter.numel() for parameter in decoder.parameters())
+    share = 1.0 if config.experts is None else config.experts.num_experts_per_token / config.experts.num_experts
+    sizes = {name: parameter.numel() for name, parameter in decoder.named_parameters()}
+    parameters = sum(size * share if ".experts." in name else size for name, size in sizes.items())
     embedding = config.vocab_size * config.hidden_size
     multiplied = parameters if config.tie_word_embeddings else parameters - embedding
     return 6.0 * multiplied + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length

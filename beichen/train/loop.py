@@ -7,6 +7,7 @@ neither files nor formats: what to do with its state is the caller's.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from beichen.data.batch import Batch
 from beichen.nn.decoder import Decoder
@@ -92,7 +94,7 @@ def run_loop(
             batches = coming.result()
             coming = reader.submit(source.micro_batches, state.step + 1)
             factor = rate_factor(schedule, progress)
-            loss, norm = _step(decoder, [batch.to(device) for batch in batches], objective, optimizer, factor)
+            loss, auxiliary, norm = _step(decoder, [batch.to(device) for batch in batches], objective, optimizer, factor)
             seconds = time.perf_counter() - begin
             tokens, targets = sum(batch.token_count for batch in batches), sum(batch.target_count for batch in batches)
             state.step, state.tokens, state.targets = state.step + 1, state.tokens + tokens, state.targets + targets
@@ -101,7 +103,7 @@ def run_loop(
             speed = state.tokens / state.seconds
             metrics.add(
                 step=state.step, loss=loss, rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
-                seconds=round(state.seconds, 3), tokens_per_second=round(tokens / seconds, 1),
+                seconds=round(state.seconds, 3), tokens_per_second=round(tokens / seconds, 1), **auxiliary,
             )  # fmt: skip
             task.set(
                 scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}", speed=f"{speed:,.0f} tok/s"
@@ -126,13 +128,15 @@ def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epo
 
 def _step(
     decoder: Decoder, batches: Sequence[Batch], objective: Objective, optimizer: Optimizer, factor: float
-) -> tuple[float, float]:  # fmt: skip
-    """Gradients of all micro-batches, then one update.  -> (mean loss in nats per target, gradient norm)"""
-    total = torch.zeros((), dtype=torch.float32)
-    count = sum(batch.target_count for batch in batches)
+) -> tuple[float, dict[str, float], float]:  # fmt: skip
+    """Gradients of all micro-batches, then one update.  -> (mean loss in nats per target, auxiliary losses alike, gradient norm)"""
+    totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float32))
+    count = max(sum(batch.target_count for batch in batches), 1)
     for batch in batches:
         scored = objective(decoder, batch)
-        scored.loss_sum.backward()
-        total += scored.loss_sum.detach().cpu()
-    norm = optimizer.step(factor, max(count, 1))
-    return float(total) / max(count, 1), norm
+        scored.minimised.backward()
+        for name, value in {"": scored.loss_sum, **scored.auxiliary}.items():
+            totals[name] += value.detach().cpu()
+    norm = optimizer.step(factor, count)
+    means = {name: float(total) / count for name, total in totals.items()}
+    return means.pop("", 0.0), means, norm

@@ -64,7 +64,7 @@ class Optimizer:
 
     def _add(self, decoder: Decoder, name: str, parameter: Tensor) -> None:
         settings = self.settings
-        is_matrix = parameter.ndim == 2
+        is_matrix = parameter.ndim >= 2 and not name.endswith("bias")
         use_muon = settings.name == "muon" and name.startswith("layers.") and is_matrix
         rates = {"embedding.weight": settings.embedding_learning_rate, "head.weight": settings.head_learning_rate}
         rate = settings.matrix_learning_rate if use_muon else settings.learning_rate
@@ -118,8 +118,8 @@ class Optimizer:
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor | None, _Slot]]] = {}
         for slot in slots:
             direction = _look_ahead(slot.gradient, slot.moments[0], self.settings.momentum, scale)
-            rounded = [None] * len(slot.parts) if slot.rounded is None else slot.rounded.split(slot.parts)
-            for part, master, copy in zip(direction.split(slot.parts), slot.master.split(slot.parts), rounded, strict=True):
+            rounded = [None] * len(slot.parts) if slot.rounded is None else _split(slot.rounded, slot.parts)
+            for part, master, copy in zip(_split(direction, slot.parts), _split(slot.master, slot.parts), rounded, strict=True):
                 by_shape.setdefault(part.shape, []).append((part, master, copy, slot))
         for shape, matrices in by_shape.items():
             updates = orthogonalize(torch.stack([part for part, _, _, _ in matrices])).contiguous()
@@ -178,10 +178,16 @@ def _apply(update: Tensor, master: Tensor, rounded: Tensor | None, *, rate: floa
 
 
 def _fused_parts(decoder: Decoder, name: str, parameter: Tensor) -> list[int]:
-    """Rows of the matrices that one parameter holds: Muon orthogonalises each of them alone."""
-    config = decoder.config
+    """Rows of the matrices that one parameter holds, fused or stacked by expert: Muon orthogonalises each of them alone."""
+    config, rows = decoder.config, parameter.shape[-2]
+    parts = [rows]
     if name.endswith("attention.qkv.weight"):
-        return [config.query_size, config.key_value_size, config.key_value_size]
-    if name.endswith("gate_up.weight"):
-        return [parameter.shape[0] // 2] * 2
-    return [parameter.shape[0]]
+        parts = [config.query_size, config.key_value_size, config.key_value_size]
+    elif name.endswith("gate_up.weight"):
+        parts = [rows // 2] * 2
+    return parts * parameter.shape[:-2].numel()
+
+
+def _split(tensor: Tensor, parts: list[int]) -> tuple[Tensor, ...]:
+    """Views of the matrices in a contiguous [..., rows, columns]."""
+    return tensor.view(-1, tensor.shape[-1]).split(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from beichen.checkpoints.loading import load_checkpoint
+from beichen.checkpoints.tokenizers import load_tokenizer
 from beichen.data.account import Account
 from beichen.data.dialogue_files import read_dialogues
 from beichen.data.dialogue_tokens import collect_dialogues
@@ -28,7 +29,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.messages import Rendered
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import Reporter
 
@@ -102,9 +103,11 @@ def _decoder(
             recipe.model.start_from, device=device, dtype=dtype, compatibility=recipe.model.compatibility, reporter=reporter
         )  # fmt: skip
         return checkpoint.family, checkpoint.decoder
-    decoder = Decoder(fresh_config(recipe, tokenizer.vocab_size))
+    with torch.device("meta"):
+        decoder = Decoder(fresh_config(recipe, tokenizer.vocab_size))
+    decoder = decoder.to(dtype).to_empty(device=device)  # its memory is touched once: when it is filled
     initialize(decoder, recipe.seed)
-    return recipe.model.family, decoder.to(device=device, dtype=dtype)
+    return recipe.model.family, decoder
 
 
 def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
@@ -119,7 +122,9 @@ def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
         intermediate_size=model.intermediate_size,
         max_position_embeddings=recipe.data.sequence_length,
         tie_word_embeddings=model.tie_word_embeddings,
+        experts=model.experts,
     )
+    family.from_decoder_config(config)  # what the family has no keys for is an error now, not when the run is saved
     return family.compatible(config, model.compatibility)
 
 

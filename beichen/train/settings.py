@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from beichen.errors import SettingsError
+from beichen.nn.config import ExpertsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class ModelSettings:
     num_key_value_heads: int | None = None
     intermediate_size: int = 704
     tie_word_embeddings: bool = False
+    experts: ExpertsConfig | None = None  # a mixture in place of (most) feed-forwards; families without one refuse it
 
     def __post_init__(self) -> None:
         for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"):

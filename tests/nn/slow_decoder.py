@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from beichen.nn.config import DecoderConfig, RopeConfig
+from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 
 
@@ -151,10 +151,37 @@ def slow_hidden(decoder: Decoder, ids: Tensor, positions: Tensor, first_visible:
         mixed = slow_attention(sharpened(turned(query)), turned(key), value, first_visible)
         x = (normed if config.residual_after_norm else x) + linear(f"{here}.attention.output", mixed)
         normed = norm(f"{here}.feed_forward_norm", x)
-        gate, up = linear(f"{here}.feed_forward.gate_up", normed).chunk(2, dim=-1)
-        update = linear(f"{here}.feed_forward.down", gate / (1 + torch.exp(-gate)) * up)
+        experts = config.experts_of(layer)
+        if experts is None:
+            gate, up = linear(f"{here}.feed_forward.gate_up", normed).chunk(2, dim=-1)
+            update = linear(f"{here}.feed_forward.down", gate / (1 + torch.exp(-gate)) * up)
+        else:
+            update = slow_mixture({name.removeprefix(f"{here}.feed_forward."): one for name, one in state.items()}, experts, normed)
         x = (normed if config.residual_after_norm else x) + update
     return norm("final_norm", x)
+
+
+def slow_mixture(state: dict[str, Tensor], config: ExpertsConfig, x: Tensor) -> Tensor:
+    """Every token through every expert, then the best ones' weighted sum."""
+    scores = (x @ state["router.weight"].T).softmax(-1)
+
+    def through(prefix: str, expert: int | None = None) -> Tensor:
+        gate_up, down = (state[f"{prefix}.{part}.weight"] if expert is None else state[f"{prefix}.{part}.weight"][expert]
+                         for part in ("gate_up", "down"))  # fmt: skip
+        gate, up = (x @ gate_up.T).chunk(2, dim=-1)
+        return gate / (1 + torch.exp(-gate)) * up @ down.T
+
+    out = through("shared") if config.shared_intermediate_size else torch.zeros_like(x)
+    ranks = scores.argsort(dim=-1, descending=True).argsort(dim=-1)
+    chosen = scores * (ranks < config.num_experts_per_token)
+    if config.normalize_top_k:
+        chosen = chosen / chosen.sum(-1, keepdim=True)
+    for expert in range(config.num_experts):
+        answer = through("experts", expert)
+        if config.down_bias:
+            answer = answer + state["experts.down.bias"][expert]
+        out = out + chosen[..., expert, None] * answer
+    return out
 
 
 def slow_logits(decoder: Decoder, hidden: Tensor) -> Tensor:

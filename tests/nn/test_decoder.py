@@ -11,7 +11,7 @@ from torch import Tensor
 
 from beichen.nn import kernels
 from beichen.nn.cache import KeyValueCache
-from beichen.nn.config import DecoderConfig, RopeConfig
+from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from tests.nn.slow_decoder import packed_row, slow_hidden, slow_logits
 
@@ -29,6 +29,12 @@ FACTS: list[dict[str, Any]] = [
     {"rope": RopeConfig(rule="yarn", factor=4.0, original_length=16, attention_scale=1.3)},
     {"rope": RopeConfig(rule="stepped_ntk", original_length=8), "query_scaling_length": 8, "query_key_value_bias": True},
     {"query_scaling_length": 4, "query_key_norm": True},
+    {
+        "experts": ExpertsConfig(
+            num_experts=5, num_experts_per_token=2, intermediate_size=6, shared_intermediate_size=7, first_dense_layers=1
+        )
+    },
+    {"experts": ExpertsConfig(num_experts=4, num_experts_per_token=3, intermediate_size=8, down_bias=True, normalize_top_k=True)},
 ]
 
 

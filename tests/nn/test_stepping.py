@@ -9,7 +9,7 @@ import torch
 
 from beichen.nn import kernels
 from beichen.nn.cache import KeyValueCache
-from beichen.nn.config import DecoderConfig, RopeConfig
+from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.stepping import Stepper
 
@@ -33,6 +33,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "query and key norm": {"query_key_norm": True},
     "queries scaled": {"query_scaling_length": 8},
     "all about queries": {"query_scaling_length": 12, "query_key_norm": True, "num_key_value_heads": 2, "query_key_value_bias": True},
+    "experts": {
+        "experts": ExpertsConfig(num_experts=4, num_experts_per_token=4, intermediate_size=24, shared_intermediate_size=40, down_bias=True)
+    },
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from beichen.data.batch import Batch
 from beichen.errors import DataError
+from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.objectives.next_token import next_token
 from beichen.objectives.types import LossSum, Scored
@@ -122,6 +123,20 @@ def test_micro_batches_are_one_batch(tmp_path):
     for left, right in zip(many.records(), one.records(), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-5)
     torch.testing.assert_close(many.weights(), one.weights(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["sequence", "batch"])
+def test_experts_learn_to_share_the_work(tmp_path, form):
+    """The balance loss is minimised with the main one and logged beside it as a mean, which is 1 a layer where all are used alike."""
+    uneven = {}
+    for factor in (1e-6, 1.0):
+        experts = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8, balance_factor=factor, balance_form=form)
+        run = Run(tmp_path / f"{factor}", "adamw", experts=experts)
+        run.go(RandomBatches(micro_batches=2, tokens=32), steps=40)
+        records = run.records()
+        uneven[factor] = sum(record["balance_loss"] / factor / 2 - 1.0 for record in records[-10:]) / 10
+        assert records[-1]["loss"] < records[0]["loss"] - 1.0
+    assert 0.03 < uneven[1e-6] < 1.0 and uneven[1.0] < 0.3 * uneven[1e-6]
 
 
 def test_every_step_takes_its_own_batches_once(tmp_path):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from beichen.errors import CheckpointError
 from beichen.nn import kernels
+from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.train.optimizers import Optimizer
 from beichen.train.orthogonal import orthogonalize
@@ -153,6 +154,26 @@ def test_muon_moves_each_fused_matrix_by_an_orthogonal_one(name):
                 assert float((moved - alone).norm() / alone.norm()) < 0.01
 
 
+def test_muon_moves_each_stacked_expert_by_itself():
+    """As if every expert's matrices were parameters of their own; biases, though stacked too, are no matrices."""
+    experts = ExpertsConfig(num_experts=3, num_experts_per_token=2, intermediate_size=8, down_bias=True)
+    decoder = tiny_decoder(experts=experts)
+    before, given = values(decoder), set_gradients(decoder, 1)
+    optimizer = Optimizer(decoder, OptimizerSettings(name="muon", matrix_learning_rate=0.5, clip_norm=0.0, momentum=0.0))
+    assert "moment1.layers.0.feed_forward.experts.down.bias" in optimizer.state()  # AdamW's second
+    optimizer.step(0.1, 4)
+    for suffix, height in (("gate_up.weight", 8), ("down.weight", 16)):
+        key = f"layers.1.feed_forward.experts.{suffix}"
+        for expert in range(3):
+            parts = zip(
+                *(tensor[expert].split(height) for tensor in (before[key], decoder.get_parameter(key).detach(), given[key])), strict=True
+            )
+            for old, new, gradient in parts:
+                alone = orthogonalize((gradient / 4).bfloat16()[None])[0].float()
+                moved = (old - new) / (0.5 * 0.1 * math.sqrt(max(1.0, old.shape[0] / old.shape[1])))
+                assert float((moved - alone).norm() / alone.norm()) < 0.01
+
+
 def test_muon_takes_the_layers_matrices_and_adamw_the_rest():
     decoder, rates = tiny_decoder(), {"embedding_learning_rate": 0.4, "head_learning_rate": 0.2, "learning_rate": 0.1}
     optimizer = Optimizer(decoder, OptimizerSettings(name="muon", clip_norm=0.0, **rates))
@@ -174,14 +195,15 @@ def test_muon_takes_the_layers_matrices_and_adamw_the_rest():
 def test_weight_decay_acts_on_matrices_alone(kind, name):
     """Without gradients worth mentioning, matrices shrink by rate * decay and vectors stay."""
     rates = dict.fromkeys(RATES, 0.1)
-    decoder = tiny_decoder()
+    experts = ExpertsConfig(num_experts=3, num_experts_per_token=2, intermediate_size=8, first_dense_layers=1, down_bias=True)
+    decoder = tiny_decoder(experts=experts)
     for parameter in decoder.parameters():
         parameter.data.fill_(1.0)
         parameter.grad = torch.zeros_like(parameter)
     with backend(name):
         Optimizer(decoder, OptimizerSettings(name=kind, weight_decay=0.5, **rates)).step(1.0, 1)
-    for parameter in decoder.parameters():
-        expected = 1.0 - 0.1 * 0.5 if parameter.ndim == 2 else 1.0
+    for key, parameter in decoder.named_parameters():
+        expected = 1.0 - 0.1 * 0.5 if parameter.ndim >= 2 and "bias" not in key else 1.0
         torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, expected))
 
 

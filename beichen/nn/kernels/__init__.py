@@ -5,6 +5,7 @@ from beichen.nn.kernels.build import Status, can_run, library, status, switched_
 from beichen.nn.kernels.cross_entropy import linear_cross_entropy, position_losses
 from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, can_run_few_rows, few_row_linear
 from beichen.nn.kernels.embedding import embedding
+from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, sum_of_squares
@@ -17,9 +18,11 @@ __all__ = [
     "add_rms_norm",
     "cached_attention",
     "can_run",
+    "can_run_experts",
     "can_run_few_rows",
     "can_step",
     "embedding",
+    "experts",
     "few_row_linear",
     "library",
     "linear_cross_entropy",
