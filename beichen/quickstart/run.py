@@ -13,10 +13,11 @@ from typing import Literal
 
 import torch
 
-from beichen.checkpoints.llama_export import export_llama
+from beichen.checkpoints.llama_export import beyond_llama, export_llama
 from beichen.checkpoints.reading import CONFIG
 from beichen.errors import StorageError
 from beichen.inference.language_model import LanguageModel, load
+from beichen.models.registry import load_family
 from beichen.quickstart.examination import examine, sample_dialogues
 from beichen.quickstart.material import bundled_material, users_material
 from beichen.quickstart.plan import BUNDLED_MINUTES, Plan, make_plan
@@ -41,6 +42,8 @@ class QuickstartSettings:
     corpus: tuple[str, ...] = ()  # default: text that the package generates
     dialogues: tuple[str, ...] = ()
     minutes: float = BUNDLED_MINUTES  # of training, both stages together
+    family: str = "telechat2"  # whose architecture is trained
+    experts: int = 0  # routed experts of each mixture layer; 0 = ordinary feed-forwards
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16"] | None = None  # default: by the measured matmul
@@ -50,6 +53,7 @@ class QuickstartSettings:
 def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Report:
     """Run everything. Raises StorageError when ``out`` holds a run already, and the errors of the stages."""
     began = time.monotonic()
+    load_family(settings.family)  # a name that does not exist is said before anything is made
     given = users_material(settings.corpus, settings.dialogues, reporter) if settings.corpus else None
     folder = _run_folder(settings.out)
     set_threads(settings.threads)
@@ -113,6 +117,11 @@ def _stage(reporter: Reporter, recipe: TrainRecipe) -> TrainResult:
 
 def _publish(trained: Path, folder: Path, settings: QuickstartSettings, plan: Plan, reporter: Reporter) -> LanguageModel:
     """The trained model into the run's own folder, and beside it in Llama layout; read back as any user would."""
-    load(trained, device="cpu", dtype=plan.dtype).save(folder)
-    export_llama(folder, folder / LLAMA, reporter=reporter)
+    trained_model = load(trained, device="cpu", dtype=plan.dtype)
+    trained_model.save(folder)
+    beyond = beyond_llama(trained_model.decoder.config)
+    if beyond:
+        reporter.line(f"no {LLAMA}/ beside it: Llama layout cannot say {', '.join(beyond)}")
+    else:
+        export_llama(folder, folder / LLAMA, reporter=reporter)
     return load(folder, device=settings.device, dtype=plan.dtype, reporter=reporter)
