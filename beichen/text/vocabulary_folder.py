@@ -81,9 +81,15 @@ class Settings:
 
     def added(self) -> dict[str, int]:
         """Tokens beside the vocabulary, by name."""
-        found = {str(name): int(token) for name, token in self._added.items()}
-        for token, value in (self.config.get("added_tokens_decoder") or {}).items():
-            found[str(value["content"])] = int(token)
+        try:
+            found = {str(name): int(token) for name, token in self._added.items()}
+            for token, value in (self.config.get("added_tokens_decoder") or {}).items():
+                found[str(value["content"])] = int(token)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise TokenizerError(
+                f"{self.origin}: {_ADDED_FILE} or added_tokens_decoder of {SETTINGS_FILE} is not what it should be ({error!r})",
+                remedy='expected {"<name>": id} there and {"id": {"content": "<name>"}} here',
+            ) from error
         return found
 
     def role_names(self) -> list[str]:
@@ -114,7 +120,14 @@ def make_engine(files: Mapping[str, bytes], settings: Settings) -> Engine:
         )
     origin = f"{settings.origin}/{name}"
     if name == JSON_FILE:
-        return TokenizerJson(files[name], origin=origin)
+        engine = TokenizerJson(files[name], origin=origin)
+        for added, token in settings.added().items():
+            if engine.token_of(added) not in (None, token):
+                raise TokenizerError(
+                    f"{origin}: '{added}' has the id {engine.token_of(added)}, the settings beside it give it {token}",
+                    remedy="the two files belong to different tokenizers",
+                )
+        return engine
     if name == SENTENCEPIECE_FILE:
         return SentencePieceEngine(files[name], origin=origin, added=settings.added(), roles=settings.role_names())
     return TokenizerJson(tiktoken_as_json(files[name], origin), origin=origin)

@@ -7,6 +7,7 @@ import pytest
 
 from beichen.errors import TemplateError
 from beichen.text.chat import message_from_mapping
+from beichen.text.chat_template import chat_template
 from beichen.text.prompts import last_turns
 from tests.shared_data import SHARED, shared
 from tests.text.agreement import golden_tokenizer, rows
@@ -76,7 +77,6 @@ def test_telechat_7b_by_structure():
             return chr(token - 300000).encode()
 
     from beichen.text.chat import render
-    from beichen.text.chat_template import chat_template
 
     equal = 0
     for row in chat_rows("telechat-7b.chat"):
@@ -179,3 +179,30 @@ def test_the_prompt_that_a_served_telechat2_got():
     ours = golden("telechat2-7b", "telechat2")
     assert ours.render([{"role": "user", "content": "你好"}], add_generation_prompt=True).ids == told["ids"]
     assert ours.decode(told["completion_ids"]) == told["completion_text"].removeprefix(" ")
+
+
+TYPED_IN = [("ndl", "ndl"), ("telechat-12b", "telechat"), ("telechat-12b", "telechat-engine"), ("telechat-52b", "telechat52b"),
+            ("telechat-52b", "telechat52b-mindformers"), ("telechat2-115b", "telechat2-115b"), ("telechat2-7b", "telechat2")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "template"), TYPED_IN, ids=[template for _, template in TYPED_IN])
+def test_no_control_token_of_a_published_vocabulary_can_be_typed(name, template):
+    """Each of them, and all at once, in every role, in a call's name and arguments, in results and in schemas of tools."""
+    ours, form = golden(name, template), chat_template(template)
+    control = set(ours.special_ids.values())
+
+    def ids(text: str) -> list[int]:
+        call = {"name": text, "arguments": {text: [text]}}
+        turns = [
+            *([{"role": "system", "content": text}] if form.takes_system else []),
+            {"role": "user", "content": text},
+            *([{"role": "assistant", "content": text, "tool_calls": [call]}, {"role": "tool", "content": text}] if form.call else []),
+            {"role": "assistant", "content": text},
+            {"role": "user", "content": text},
+        ]
+        tools = ({"type": "function", "function": {"name": text, "parameters": {text: text}}},) if form.system_with_tools else ()
+        return [token for token in ours.render(turns, tools, True).ids if token in control]
+
+    harmless = ids("x")
+    for text in (*ours.special_ids, "".join(ours.special_ids)):
+        assert ids(text) == harmless, text

@@ -124,3 +124,21 @@ def test_half_a_surrogate_pair_is_no_text():
     for encode in (small_tokenizer().encode, lambda text: small_tokenizer().encode_batch([text])):
         with pytest.raises(TokenizerError, match="surrogate pair at character 1"):
             encode("a\ud800")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"added_tokens_decoder": {"5": {"content": "<_user>"}}}, "'<_user>' has the id 4, the settings beside it give it 5"),
+        ({"added_tokens_decoder": {"five": {"content": "<_user>"}}}, "added_tokens_decoder of tokenizer_config.json is not what it should"),
+        ({"added_tokens_decoder": ["<_user>"]}, "added_tokens_decoder of tokenizer_config.json is not what it should"),
+        ({"added_tokens_decoder": {"4": {}}}, "added_tokens_decoder of tokenizer_config.json is not what it should"),
+        ({"eos_token": 5}, "eos_token is '5', which tokenizer.json does not have"),
+    ],
+)
+def test_settings_of_another_tokenizer_are_named(tmp_path, settings, words):
+    small_tokenizer().save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(TokenizerError) as caught:
+        load_tokenizer(tmp_path)
+    assert words in str(caught.value)
