@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from beichen.checkpoints.hubs import find_folder
+from beichen.checkpoints.hubs import find_folder, shown_name
 from beichen.checkpoints.listing import listed
 from beichen.checkpoints.published_files import CONFIG
 from beichen.checkpoints.reading import WeightFiles, open_shard, read_config, read_json
@@ -62,7 +62,7 @@ def load_checkpoint(
     check_tokenizer_size(folder, config.vocab_size)
     if config.attention_dropout or config.hidden_dropout:
         reporter.warn(
-            f"{folder.name}: its config trains with dropout (attention {config.attention_dropout}, hidden {config.hidden_dropout})"
+            f"{shown_name(folder)}: its config trains with dropout (attention {config.attention_dropout}, hidden {config.hidden_dropout})"
         )
     files = WeightFiles(folder)
     with torch.device("meta"):
@@ -73,7 +73,7 @@ def load_checkpoint(
     dtype = dtype or widest(stored)
     ours = {name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in decoder.state_dict().items()}
     layout = names.views(ours, config, bare=names.omits_prefix(files.where))
-    with reporter.track(f"loading {folder.name}", total=len(layout), unit="tensors") as task:
+    with reporter.track(f"loading {shown_name(folder)}", total=len(layout), unit="tensors") as task:
         for path, held in files.shards():
             with open_shard(path) as shard:
                 for name in held:

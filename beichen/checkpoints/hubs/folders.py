@@ -62,6 +62,13 @@ def hub_name(place: Path | str) -> HubName | None:
     return HubName(match["hub"], parts["repository"], parts["revision"])
 
 
+def shown_name(folder: Path) -> str:
+    """What a person calls the model in a folder; in the caches of the hubs, folders are called by commits."""
+    if folder.parent.name == "snapshots":
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def is_offline() -> bool:
     """Whether the user has switched the network off."""
     return any(os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on") for name in OFFLINE)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from beichen.checkpoints.hubs import find_folder
+from beichen.checkpoints.hubs import find_folder, shown_name
 from beichen.checkpoints.hubs.client import HubFile, HubName, UnreachableError
 from beichen.checkpoints.hubs.folders import hub_name, needed
 from beichen.checkpoints.loading import load_checkpoint
@@ -63,7 +63,7 @@ def test_a_name_becomes_a_folder_with_what_is_needed_and_nothing_else(hub, model
     assert set(hub.fetched) == FETCHED | shards
     assert torch.equal(load_checkpoint(f"{scheme}:{NAME}").decoder.head_weight, decoder.head_weight)
     assert dict.fromkeys(hub.fetched, 1) == hub.fetched, "the second time everything was in the cache"
-    assert find_folder(folder) == folder
+    assert find_folder(folder) == folder and shown_name(folder) == NAME and shown_name(Path("runs/mine")) == "mine"
 
 
 @both
