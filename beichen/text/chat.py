@@ -9,6 +9,7 @@ cannot say is an error naming the message, never left out.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,19 +32,24 @@ def render(
     thinking: bool | None = None,
 ) -> Rendered:
     """The dialogue as ids. ``thinking=False`` asks for an answer without a thought, ``None`` leaves it to the model."""
+    check_vocabulary(template, encoder)
+    blocks = dialogue_blocks(template, messages, tools, add_generation_prompt, thinking)
+    runs = encode_blocks(blocks, encoder, joined=template.joined)
+    return Rendered(
+        segments=tuple(
+            Segment(ids=tuple(ids), weight=block.weight, role=block.role) for block, ids in zip(blocks, runs, strict=True) if ids
+        )
+    )
+
+
+def check_vocabulary(template: ChatTemplate, encoder: Encoder) -> None:
+    """Raises TemplateError when the vocabulary lacks a control token of the format."""
     missing = [name for name in template.specials if name not in encoder.special_ids]
     if missing:
         raise TemplateError(
             f"chat template '{template.name}' needs the control token(s) {', '.join(missing)}, which this tokenizer does not have",
             remedy="choose the template that belongs to the model",
         )
-    blocks = _merged(_blocks(template, messages, tools, add_generation_prompt, thinking))
-    runs = encode_blocks(blocks, encoder, joined=template.joined)
-    return Rendered(
-        segments=tuple(
-            Segment(ids=tuple(ids), trained=block.trained, role=block.role) for block, ids in zip(blocks, runs, strict=True) if ids
-        )
-    )
 
 
 def render_text(
@@ -59,13 +65,20 @@ def render_text(
     return "".join(part.name if isinstance(part, Special) else part for block in blocks for part in block.parts)
 
 
-def _merged(blocks: Iterator[Block]) -> list[Block]:
+def dialogue_blocks(
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] = (),
+    add_generation_prompt: bool = False,
+    thinking: bool | None = None,
+) -> list[Block]:
+    """The dialogue before encoding; neighbours of one role are one block, but for answers."""
     merged: list[Block] = []
-    for block in blocks:
+    for block in _blocks(template, messages, tools, add_generation_prompt, thinking):
         if not block.parts:
             continue
-        if merged and (merged[-1].trained, merged[-1].role) == (block.trained, block.role):
-            merged[-1] = Block((*merged[-1].parts, *block.parts), block.trained, block.role)
+        if merged and merged[-1].role == block.role and not (merged[-1].answer or block.answer):
+            merged[-1] = Block((*merged[-1].parts, *block.parts), 0.0, block.role)
         else:
             merged.append(block)
     return merged
@@ -80,35 +93,34 @@ def _blocks(
 ) -> Iterator[Block]:
     _check(template, messages, tools, thinking)
     fill = _Filler(template)
-    yield Block(fill(template.start), False, "system")
+    yield Block(fill(template.start), 0.0, "system")
     given = messages[0].content if messages[0].role == "system" else template.default_system
-    yield Block(_opening(fill, given, tools), False, "system")
+    yield Block(_opening(fill, given, tools), 0.0, "system")
     questions = [index for index, message in enumerate(messages) if message.role == "user"]
     for index, message in enumerate(messages):
         if message.role == "user":
             inside = index == questions[0] and given is not None and template.user_with_system is not None
             yield Block(
-                fill(template.user_with_system if inside else template.user, content=message.content, system=given or ""), False, "user"
+                fill(template.user_with_system if inside else template.user, content=message.content, system=given or ""), 0.0, "user"
             )
         elif message.role == "assistant":
             last = index == len(messages) - 1
-            yield Block(fill(template.answer_prompt), False, "assistant")
+            yield Block(fill(template.answer_prompt), 0.0, "assistant")
             if template.earlier_answer is not None and not (last and not add_generation_prompt):
-                yield Block(fill(template.earlier_answer, content=message.content), False, "assistant")
+                yield Block(fill(template.earlier_answer, content=message.content), 0.0, "assistant", answer=True)
                 continue
-            trained = message.weight is None or message.weight == 1
             answer = _answer(fill, message, since_question=index > max(questions, default=-1), last=last)
-            yield Block(answer, trained, "assistant")
-            yield Block(fill(template.answer_after), False, "assistant")
+            yield Block(answer, 1.0 if message.weight is None else float(message.weight), "assistant", answer=True)
+            yield Block(fill(template.answer_after), 0.0, "assistant")
         elif message.role == "tool":
             before = index > 0 and messages[index - 1].role == "tool"
             after = index + 1 < len(messages) and messages[index + 1].role == "tool"
             lead = fill(template.tool_separator if before else template.tool_first)
             tail = () if after else fill(template.tool_last)
-            yield Block((*lead, *fill(template.tool, content=message.content), *tail), False, "tool")
+            yield Block((*lead, *fill(template.tool, content=message.content), *tail), 0.0, "tool")
     if add_generation_prompt:
-        yield Block(fill(template.answer_prompt), False, "assistant")
-        yield Block(fill(template.no_thought if thinking is False else ""), False, "assistant")
+        yield Block(fill(template.answer_prompt), 0.0, "assistant")
+        yield Block(fill(template.no_thought if thinking is False else ""), 0.0, "assistant")
 
 
 def _opening(fill: _Filler, given: str | None, tools: Sequence[Mapping[str, Any]]) -> tuple[str | Special, ...]:
@@ -209,8 +221,8 @@ def _fault(template: ChatTemplate, messages: Sequence[Message], index: int, mess
         return f"chat template '{template.name}' has no tool results"
     if message.role == "tool" and not (index and (messages[index - 1].role == "tool" or messages[index - 1].tool_calls)):
         return "a tool result must follow the assistant's call"
-    if message.weight is not None and (message.weight not in (0, 1) or (message.weight and message.role != "assistant")):
-        return f"weight {message.weight}: an answer is trained (1) or not (0), all other turns are never trained"
+    if message.weight is not None and not (0 <= message.weight < math.inf and (message.role == "assistant" or not message.weight)):
+        return f"weight {message.weight}: expected 0 or above for an answer; all other turns are never trained"
     return None
 
 

@@ -6,9 +6,9 @@ a control token ends a run of text, and only the first text of a run gets the sp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from beichen.text.chat_template import Special
 from beichen.text.messages import Role
@@ -50,69 +50,95 @@ class Permissive:
         return self.encoder.token_bytes(token)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A run of a rendered dialogue before encoding: text and control tokens with one meaning."""
 
     parts: tuple[str | Special, ...]
-    trained: bool
+    weight: float  # in the loss; 0: context
     role: Role
+    answer: bool = False  # what the model has to emit, whether it is trained or not: weights never change ids
+
+
+class Run(NamedTuple):
+    """Text to be encoded in one go, and how much of it is whose."""
+
+    pieces: tuple[tuple[int, str], ...]  # (block, text)
+    continues: bool  # other text stands before it, so that no space is put there
+
+    @property
+    def text(self) -> str:
+        return self.pieces[0][1] if len(self.pieces) == 1 else "".join(text for _, text in self.pieces)
+
+
+Control = tuple[int, int]  # (block, id)
 
 
 def encode_blocks(blocks: Sequence[Block], encoder: Encoder, *, joined: bool) -> list[list[int]]:
     """Ids of each block. ``joined``: neighbouring texts of several blocks are encoded in one go and cut afterwards."""
-    writer = _Writer(encoder, [[] for _ in blocks], joined)
+    ids: list[list[int]] = [[] for _ in blocks]
+    for step in plan_runs(blocks, encoder, joined=joined):
+        if isinstance(step, Run):
+            for block, own in cut_run(step, encoder.encode(step.text, continues=step.continues), encoder):
+                ids[block] += own
+        else:
+            ids[step[0]].append(step[1])
+    return ids
+
+
+def plan_runs(blocks: Sequence[Block], encoder: Encoder, *, joined: bool) -> list[Run | Control]:
+    """The control tokens and the runs of text of some blocks, in order."""
+    special_ids, inline_ids = encoder.special_ids, encoder.inline_ids if joined else ()
+    steps: list[Run | Control] = []
+    texts: list[tuple[int, str]] = []  # (block, text) of the run that is being collected
+    inside = False  # whether a run of text has begun, so that no space comes before what follows
     for number, block in enumerate(blocks):
         for part in block.parts:
-            if isinstance(part, Special) and part.name in encoder.special_ids:
-                writer.control(number, encoder.special_ids[part.name])
+            if isinstance(part, str):
+                if part:
+                    texts.append((number, part))
+                continue
+            token = special_ids.get(part.name)
+            if token is None:  # a control token that this vocabulary does not have is ordinary text
+                texts.append((number, part.name))
+                continue
+            if texts:
+                steps.append(Run(tuple(texts), inside))
+                texts, inside = [], True
+            if token in inline_ids:
+                if not inside:
+                    steps += [(number, opening) for opening in _opening(encoder)]
+                inside = True
             else:
-                writer.text(number, part.name if isinstance(part, Special) else part)
-        if not joined:
-            writer.flush()
-    writer.flush()
-    return writer.ids
+                inside = False
+            steps.append((number, token))
+        if texts and not joined:
+            steps.append(Run(tuple(texts), inside))
+            texts, inside = [], True
+    if texts:
+        steps.append(Run(tuple(texts), inside))
+    return steps
 
 
-class _Writer:
-    """Collects texts until something ends them."""
+def cut_run(run: Run, ids: list[int], encoder: Encoder) -> Iterator[tuple[int, list[int]]]:
+    """(block, its ids) of an encoded run; a token that reaches into the next block belongs to the one where it begins."""
+    first, last = run.pieces[0][0], run.pieces[-1][0]
+    if first == last:
+        yield first, ids
+        return
+    sizes = [len(encoder.token_bytes(token)) for token in ids]
+    place = sum(len(text.encode()) for _, text in run.pieces) - sum(sizes)  # negative by the space that nobody wrote
+    ends, end = [], 0
+    for block, text in run.pieces:
+        end += len(text.encode())
+        ends.append((block, end))
+    for token, size in zip(ids, sizes, strict=True):
+        while len(ends) > 1 and max(place, 0) >= ends[0][1]:
+            ends.pop(0)
+        yield ends[0][0], [token]
+        place += size
 
-    def __init__(self, encoder: Encoder, ids: list[list[int]], joined: bool) -> None:
-        self.encoder, self.ids, self.joined = encoder, ids, joined
-        self._texts: list[tuple[int, str]] = []  # (block, text) not yet encoded
-        self._inside = False  # whether the run of text has begun, so that no space comes before what follows
 
-    def text(self, block: int, text: str) -> None:
-        if text:
-            self._texts.append((block, text))
-
-    def control(self, block: int, token: int) -> None:
-        inline = self.joined and token in self.encoder.inline_ids
-        if inline and not self._inside and not self._texts:
-            self.ids[block] += self._opening()
-        self.flush()
-        self.ids[block].append(token)
-        self._inside = inline
-
-    def flush(self) -> None:
-        """Encode what has been collected; a token that reaches into the next block belongs to the one where it begins."""
-        if not self._texts:
-            return
-        ids = self.encoder.encode("".join(text for _, text in self._texts), continues=self._inside)
-        sizes = [len(self.encoder.token_bytes(token)) for token in ids]
-        place = sum(len(text.encode()) for _, text in self._texts) - sum(sizes)  # negative by the space that nobody wrote
-        ends, end = [], 0
-        for block, text in self._texts:
-            end += len(text.encode())
-            ends.append((block, end))
-        for token, size in zip(ids, sizes, strict=True):
-            while len(ends) > 1 and max(place, 0) >= ends[0][1]:
-                ends.pop(0)
-            self.ids[ends[0][0]].append(token)
-            place += size
-        self._texts, self._inside = [], True
-
-    def _opening(self) -> list[int]:
-        """What a run that begins with a control token begins with: the space before it, in vocabularies that put one."""
-        probe = self.encoder.encode("\n")
-        return probe[: len(probe) - len(self.encoder.encode("\n", continues=True))]
+def _opening(encoder: Encoder) -> list[int]:
+    """What a run that begins with a control token begins with: the space before it, in vocabularies that put one."""
+    probe = encoder.encode("\n")
+    return probe[: len(probe) - len(encoder.encode("\n", continues=True))]

@@ -25,6 +25,9 @@ from beichen.text.messages import Message, Rendered, Segment
 JINJA = "jinja"  # the name that chooses a folder's own program
 
 
+Span = tuple[int, int, float]  # where an answer stands, and its weight in the loss
+
+
 class Marks:
     """Letters of control tokens respelled in letters (of the private planes) that stand nowhere in ``taken``."""
 
@@ -116,14 +119,14 @@ class JinjaTemplate:
 
         text = run(len(messages), add_generation_prompt)
         if self._program.has_answers:
-            text, spans = _tagged(text, marks)
+            text, spans = _tagged(text, marks, messages, self.origin)
         else:
-            text, spans = text, [] if add_generation_prompt else list(self._answers(text, messages, marks, run))
+            spans = [] if add_generation_prompt else list(self._answers(text, messages, marks, run))
         blocks = list(self._blocks(text, spans, marks, values))
         ids = encode_blocks(blocks, encoder, joined=False)
         return Rendered(
             segments=tuple(
-                Segment(ids=tuple(one), trained=block.trained, role=block.role) for block, one in zip(blocks, ids, strict=True) if one
+                Segment(ids=tuple(one), weight=block.weight, role=block.role) for block, one in zip(blocks, ids, strict=True) if one
             )
         )
 
@@ -161,28 +164,30 @@ class JinjaTemplate:
     def _naming_faults(self) -> _FaultNames:
         return _FaultNames(self.origin)
 
-    def _answers(self, text: str, messages: Sequence[Message], marks: Marks, run: Any) -> Iterator[tuple[int, int]]:
+    def _answers(self, text: str, messages: Sequence[Message], marks: Marks, run: Any) -> Iterator[Span]:
         """Where the answers stand: what a dialogue up to an answer adds to the prompt for it."""
         for place, message in enumerate(messages):
-            if message.role != "assistant" or message.weight == 0:
+            if message.role != "assistant":
                 continue
             prompt, answered = run(place, True) if place else "", run(place + 1, False)
             if not (text.startswith(prompt) and answered.startswith(prompt) and text.startswith(answered.rstrip())):
+                if message.weight == 0:
+                    continue  # nothing has to be known of an answer that is not learnt
                 raise TemplateError(
                     f"{self.origin}: message {place}: the template writes this answer otherwise than it asks for it, "
                     "so that nothing says which tokens to learn",
                     remedy="train with one of our own chat formats, by name",
                 )
             ends = [match.end() for match in marks.marked.finditer(answered, len(prompt))]
-            yield len(prompt), ends[-1] if ends else len(answered.rstrip())
+            yield len(prompt), ends[-1] if ends else len(answered.rstrip()), _weight(message)
 
-    def _blocks(self, text: str, spans: Sequence[tuple[int, int]], marks: Marks, values: Sequence[str]) -> Iterator[Block]:
+    def _blocks(self, text: str, spans: Sequence[Span], marks: Marks, values: Sequence[str]) -> Iterator[Block]:
         place = 0
-        for begin, end in spans:
-            yield Block(self._parts(text[place:begin], marks, values), False, "user")
-            yield Block(self._parts(text[begin:end], marks, values), True, "assistant")
+        for begin, end, weight in spans:
+            yield Block(self._parts(text[place:begin], marks, values), 0.0, "user")
+            yield Block(self._parts(text[begin:end], marks, values), weight, "assistant")
             place = end
-        yield Block(self._parts(text[place:], marks, values), False, "user")
+        yield Block(self._parts(text[place:], marks, values), 0.0, "user")
 
     def _parts(self, text: str, marks: Marks, values: Sequence[str]) -> tuple[str | Special, ...]:
         parts: list[str | Special] = []
@@ -239,15 +244,27 @@ def _now(form: str) -> str:
     return datetime.now().strftime(str.__str__(form))
 
 
-def _tagged(text: str, marks: Marks) -> tuple[str, list[tuple[int, int]]]:
+def _weight(message: Message) -> float:
+    return 1.0 if message.weight is None else float(message.weight)
+
+
+def _tagged(text: str, marks: Marks, messages: Sequence[Message], origin: str) -> tuple[str, list[Span]]:
     """The text without the marks of answers, and where they stood."""
-    spans: list[tuple[int, int]] = []
+    places: list[tuple[int, int]] = []
     clean = ""
     for number, part in enumerate(re.split(f"[{marks.begin}{marks.end}]", text)):
         if number % 2:
-            spans.append((len(clean), len(clean) + len(part)))
+            places.append((len(clean), len(clean) + len(part)))
         clean += part
-    return clean, spans
+    weights = [_weight(message) for message in messages if message.role == "assistant"]
+    if set(weights) <= {1.0}:
+        weights = [1.0] * len(places)
+    if len(weights) != len(places):
+        raise TemplateError(
+            f"{origin}: the template marks {len(places)} answers, the dialogue has {len(weights)} with weights of their own",
+            remedy="train with one of our own chat formats, by name",
+        )
+    return clean, [(begin, end, weight) for (begin, end), weight in zip(places, weights, strict=True)]
 
 
 def _values(message: Message) -> dict[str, Any]:
@@ -263,7 +280,7 @@ def _values(message: Message) -> dict[str, Any]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every text inside, keys too, and as JSON would spell it."""
+    """Every text inside, keys too, also as JSON spells it."""
     if isinstance(value, str):
         yield value
         yield json.dumps(value, ensure_ascii=False)

@@ -64,8 +64,12 @@ class Segment:
     """A run of ids with one meaning. Templates make these; nothing is ever found by searching text again."""
 
     ids: tuple[int, ...]
-    trained: bool
+    weight: float  # of each of its ids in the loss; 0: context only
     role: Role
+
+    @property
+    def trained(self) -> bool:
+        return self.weight > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,3 +85,8 @@ class Rendered:
     @property
     def loss_mask(self) -> list[int]:
         return [int(segment.trained) for segment in self.segments for _ in segment.ids]
+
+    @property
+    def weights(self) -> list[float]:
+        """What each id's loss counts as a target; 0 where it is context."""
+        return [segment.weight for segment in self.segments for _ in segment.ids]

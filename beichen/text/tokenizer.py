@@ -149,7 +149,7 @@ class Tokenizer:
         ``allow_special`` lets names of control tokens inside contents act, as the published programs do: never for text of others."""
         encoder = Permissive(self) if allow_special else self
         options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
-        template = self._chosen()
+        template = self.chat_format
         if isinstance(template, JinjaTemplate):
             return template.render(encoder, _messages(messages), **options)
         return render(template, encoder, _messages(messages), **options)
@@ -164,12 +164,14 @@ class Tokenizer:
     ) -> str:
         """The same as text, for people to read."""
         options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
-        template = self._chosen()
+        template = self.chat_format
         if isinstance(template, JinjaTemplate):
             return template.render_text(self.special_ids, _messages(messages), **options)
         return render_text(template, _messages(messages), **options)
 
-    def _chosen(self) -> ChatTemplate | JinjaTemplate:
+    @property
+    def chat_format(self) -> ChatTemplate | JinjaTemplate:
+        """The chat format; a folder without any is an error that lists the known."""
         if self._template is None:
             raise TemplateError(
                 f"{self._origin}: {SETTINGS_FILE} names no chat format that is known here",

@@ -20,7 +20,7 @@ def dialogue(*turns: tuple[int, bool], first: int = 10) -> Rendered:
     """Segments of (length, trained); ids count upwards from ``first``."""
     segments, at = [], first
     for length, trained in turns:
-        segments.append(Segment(ids=tuple(range(at, at + length)), trained=trained, role="assistant" if trained else "user"))
+        segments.append(Segment(ids=tuple(range(at, at + length)), weight=float(trained), role="assistant" if trained else "user"))
         at += length
     return Rendered(segments=tuple(segments))
 

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,26 @@ def test_golden_telechat2_texts_and_masks():
     assert equal == 25
 
 
+@pytest.mark.parametrize("name", template_names())
+@settings(max_examples=10)
+@given(data=st.data())
+def test_weights_change_no_ids_and_stand_where_answers_stand(name, data):
+    """Law: what a turn counts in the loss is never seen by the model."""
+    tokenizer = small_tokenizer(name)
+    messages, tools = data.draw(dialogues(name))
+    plain = tokenizer.render(messages, tools)
+    drawn = [data.draw(st.sampled_from([0.0, 0.25, 1.0])) for _ in messages]
+    weighted = [replace(turn, weight=drawn[place] if turn.role == "assistant" else None) for place, turn in enumerate(messages)]
+    rendered = tokenizer.render(weighted, tools)
+    assert rendered.ids == plain.ids
+    wanted = [weight for weight, turn in zip(drawn, messages, strict=True) if turn.role == "assistant"]
+    if chat_template(name).earlier_answer is not None:
+        wanted = wanted[-1:]
+    by_answer = [weight for segment, weight in zip(plain.segments, rendered.segments, strict=True) if segment.trained]
+    assert [segment.weight for segment in by_answer] == wanted
+    assert sum(rendered.weights) == sum(len(part.ids) * weight for part, weight in zip(by_answer, wanted, strict=True))
+
+
 def test_a_turn_of_weight_zero_is_not_trained():
     tokenizer = small_tokenizer()
     turns = [Message(role="user", content="q"), Message(role="assistant", content="a", weight=0)] * 2
@@ -193,7 +214,7 @@ CALL = (ToolCall(name="f", arguments={}),)
         ("telechat2", [Q, {"role": "narrator", "content": ""}], (), "message 1 (role 'narrator'): unknown role"),
         ("telechat2", [{"role": "user", "content": 5}], (), "message 0: content is a int"),
         ("telechat2", [Message(role="user", content="q", tool_calls=CALL)], (), "message 0 (role 'user'): only the assistant"),
-        ("telechat2", [Q, Message(role="assistant", content="a", weight=0.5)], (), "message 1 (role 'assistant'): weight 0.5"),
+        ("telechat2", [Q, Message(role="assistant", content="a", weight=-0.5)], (), "message 1 (role 'assistant'): weight -0.5"),
         ("telechat2", [Message(role="user", content="q", weight=1)], (), "message 0 (role 'user'): weight 1"),
         (
             "telechat2",
