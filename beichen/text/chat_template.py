@@ -131,4 +131,7 @@ def template_from_dict(name: str, data: Mapping[str, Any]) -> ChatTemplate:
 def _read(name: str) -> dict[str, Any]:
     data = yaml.safe_load(files(__package__).joinpath("templates", f"{name}.yaml").read_text(encoding="utf-8"))
     base = data.pop("extends", None)
-    return data if base is None else {**_read(base), **data}
+    if base is None:
+        return data
+    inherited = {key: value for key, value in _read(base).items() if key not in ("recognised_by", "special_cases")}
+    return {**inherited, **data}

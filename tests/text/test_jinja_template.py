@@ -234,7 +234,8 @@ def test_programs_that_mean_harm_are_refused_by_name_and_soon(program):
 def test_what_a_folder_says_comes_first_and_a_name_before_all(tmp_path):
     VOCABULARY.save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<_end>"}')
-    assert load_tokenizer(tmp_path, default_template="telechat2").template == "telechat2"
+    assert load_tokenizer(tmp_path, default_template="ndl").template == "ndl"
+    assert load_tokenizer(tmp_path, default_template="telechat2").template == "telechat2-115b"  # as the vocabulary says
     (tmp_path / JINJA_FILE).write_text(PROGRAMS["sums"])
     assert load_tokenizer(tmp_path).template == "jinja"
     assert load_tokenizer(tmp_path, default_template="telechat2").template == "jinja"  # its publisher meant another prompt
