@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from beichen.models.registry import FAMILIES, load_family
 from beichen.nn.config import ExpertsConfig, RopeConfig
 from beichen.nn.rope import RopeTables
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 40,
     "max_position_embeddings": 128,
 }  # fmt: skip

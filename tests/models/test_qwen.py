@@ -98,7 +98,7 @@ def test_what_changes_the_network_is_refused_by_name(size, keys, message):
 def test_windows_that_no_layer_has_are_accepted(size):
     family, keys = load_family("qwen"), PUBLISHED[size]
     layers = keys["num_hidden_layers"]
-    inert = [
+    inert: list[dict[str, Any]] = [
         {"use_sliding_window": False, "sliding_window": 512},
         {"use_sliding_window": True, "sliding_window": None},
         {"use_sliding_window": True, "sliding_window": 512, "max_window_layers": layers},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
 
 FAMILY = load_family("telechat52b")
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20,
     "max_position_embeddings": 32,
 }  # fmt: skip

@@ -231,7 +231,11 @@ def test_each_row_may_have_its_own_rope_length():
 
 @pytest.mark.parametrize("stretches", [True, False])
 def test_training_beyond_the_trained_length_stretches_only_where_the_config_says_so(stretches):
-    facts = {"rope": RopeConfig(rule="stepped_ntk", original_length=8), "query_scaling_length": 8, "max_position_embeddings": 8}
+    facts: dict[str, Any] = {
+        "rope": RopeConfig(rule="stepped_ntk", original_length=8),
+        "query_scaling_length": 8,
+        "max_position_embeddings": 8,
+    }
     decoder, plain, ids = small_decoder(stretch_in_training=stretches, **facts), small_decoder(), random_ids(1, 20)
     with torch.no_grad():
         stretched = decoder.eval()(ids)

@@ -1,6 +1,7 @@
 """Chat templates that come with checkpoints: the library's text, ids that nobody can type, and programs that mean harm."""
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -86,7 +87,7 @@ def schema(text: str) -> tuple[dict, ...]:
 def test_text_is_the_library_s(name, text):
     utils = pytest.importorskip("transformers.utils.chat_template_utils")
     messages = dialogue(text, calls=name == "plain text and tests")
-    told = [{"role": turn.role, "content": turn.content} for turn in messages]
+    told: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in messages]
     for value, turn in zip(told, messages, strict=True):
         if turn.tool_calls:
             call = turn.tool_calls[0]
