@@ -11,7 +11,7 @@ from beichen.checkpoints.llama_export import export_llama, llama_config
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import ConfigError
-from beichen.nn.config import RopeConfig
+from beichen.nn.config import ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from tests.checkpoints.folders import random_decoder
 
@@ -40,7 +40,14 @@ def test_stock_transformers_gives_equal_logits(tmp_path, base_length, trained_le
     assert (tmp_path / "llama" / "tokenizer_config.json").exists()
 
 
-@pytest.mark.parametrize("change", [{"residual_after_norm": True}, {"embedding_norm": True}, {"logit_scale": 0.5}, {"norm": "layer"}])
+EXPERTS = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"residual_after_norm": True}, {"embedding_norm": True}, {"logit_scale": 0.5}, {"norm": "layer"}, {"experts": EXPERTS}],
+    ids=lambda change: next(iter(change)),
+)
 def test_what_llama_cannot_say_is_refused_by_name(change):
     with pytest.raises(ConfigError, match=next(iter(change))):
         llama_config(replace(random_decoder().config, **change))

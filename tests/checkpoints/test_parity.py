@@ -85,6 +85,34 @@ def test_a_wrong_number_about_positions_fails_its_key_and_no_other(tmp_path, key
     assert failed == ({key, "greedy_long_cached"} if key == "greedy_long" else {key})
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("router_logits.1", lambda x: x + 3e-4),
+        ("router_topk_ids.0", lambda x: (x + 1) % 6),
+        ("router_topk_weights.1", lambda x: x + 3e-5),
+        ("router_kept.0", lambda x: 1 - x),
+        ("aux_loss.1", lambda x: x + 2e-6),
+        ("aux_loss", lambda x: x + 2e-6),
+        ("loss_total", lambda x: x + 2e-5),
+        ("logits_capacity", lambda x: x + 3e-4),
+        ("loss_capacity", lambda x: x + 3e-5),
+        ("grad.transformer.h.0.mlp.router.weight", lambda x: x * 1.01),
+    ],
+)
+def test_a_wrong_number_about_experts_fails_its_key_and_no_other(tmp_path, key, change):
+    result = altered(tmp_path, key, change, case="telechat2/telechat2-experts")
+    assert {one.key for one in result.comparisons if one.verdict == "fail"} == {key}
+
+
+def test_without_the_balance_loss_the_router_would_have_another_gradient():
+    """Its part is small, but far above the tolerance: the published case states both."""
+    tensors = load_file(GOLDEN / "ndl" / "moe_batch_aux_norm" / "golden.safetensors")
+    name = "model.layers.2.mlp.gate.weight"
+    whole, alone = tensors[f"grad.{name}"], tensors[f"grad_main_only.{name}"]
+    assert (whole - alone).norm() / whole.norm() > 10 * 1e-3
+
+
 def test_every_key_of_qwen_1_is_compared():
     verdicts = {one.verdict for one in verify_folder(GOLDEN / "qwen1" / "ntk_logn").comparisons}
     assert verdicts == {"pass"}

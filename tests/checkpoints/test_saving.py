@@ -58,7 +58,10 @@ def round_trip(source, target, **keys):
     assert all(torch.equal(tensor, again[name]) for name, tensor in loaded.decoder.state_dict().items())
 
 
-CASES = ("telechat/telechat-7b", "telechat52b/telechat-52b-long", "telechat2/telechat2-long", "llama/llama2", "llama/llama3")
+CASES = (
+    "telechat/telechat-7b", "telechat52b/telechat-52b-long", "telechat2/telechat2-long", "telechat2/telechat2-experts", "llama/llama2",
+    "llama/llama3", "ndl/ndl-dense", "ndl/moe_batch_aux_norm",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,20 +1,22 @@
-"""Makes ``tests/golden/llama/*`` and ``tests/golden/qwen/*``: tiny random checkpoints with the numbers of stock ``transformers``.
+"""Makes ``tests/golden/{llama,qwen}/*`` and ``ndl/ndl-*``: tiny random checkpoints with the numbers of stock ``transformers``.
 
-Run once, from the repository root: ``python tests/golden/make_transformers_goldens.py``. The layout of the files is that of the
-published goldens: config and weights under original names, ``golden.safetensors`` with inputs and expected tensors, ``golden.json``.
+A dense NDL is a Llama under other names. Run once, from the repository root: ``python tests/golden/make_transformers_goldens.py``. The
+layout of the files is that of the published goldens: config and weights under original names, ``golden.safetensors`` with inputs and
+expected tensors, ``golden.json``.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -28,6 +30,8 @@ MSCALE = {"mscale": 0.7, "mscale_all_dim": 1.0, "beta_fast": 16, "truncate": Fal
 TOKENS, PADS, NEW_TOKENS = 20, 4, 12
 STORAGE = torch.bfloat16  # the numbers are those of the rounded weights, computed in float32
 
+SHAPE = ("embed_tokens.weight", "layers.0.self_attn.q_proj.weight", "layers.1.self_attn.k_proj.weight", "layers.1.mlp.up_proj.weight")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -39,14 +43,8 @@ class Case:
     keys: dict[str, Any]
     side: str = "left"
     shard_size: str = "1GB"
-    gradients: tuple[str, ...] = field(
-        default=(
-            "embed_tokens.weight",
-            "layers.0.self_attn.q_proj.weight",
-            "layers.1.self_attn.k_proj.weight",
-            "layers.1.mlp.up_proj.weight",
-        )
-    )
+    publish: Callable[[Path], None] = lambda folder: None  # rewrites what transformers saved, where the family publishes otherwise
+    gradients: tuple[str, ...] = SHAPE
 
 
 def heads(query: int, key_value: int, width: int | None = None) -> dict[str, Any]:
@@ -54,9 +52,25 @@ def heads(query: int, key_value: int, width: int | None = None) -> dict[str, Any
     return {"num_attention_heads": query, "num_key_value_heads": key_value} | ({} if width is None else {"head_dim": width})
 
 
+def as_ndl(folder: Path) -> None:
+    """NDL's tensor names, and its keys for what the Llama config says; rope grows with the length beyond ``max_position_embeddings``."""
+    names = {"mlp.down_proj": "mlp.o_proj", "mlp.gate_proj": "mlp.ffn2_proj", "mlp.up_proj": "mlp.ffn1_proj"}
+    names |= {f"self_attn.{part}_proj": f"self_attn.{part}" for part in "qkvo"}
+
+    def renamed(name: str) -> str:
+        return next((name.replace(old, new) for old, new in names.items() if old in name), name)
+
+    weights = folder / "model.safetensors"
+    save_file({renamed(name): tensor for name, tensor in load_file(weights).items()}, weights)
+    keys = json.loads((folder / "config.json").read_text())
+    same = (*SIZES, "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "attention_bias")
+    base = keys["rope_parameters"]["rope_theta"]
+    ndl = {"architectures": ["NDLForCausalLM"], "model_type": "Ndl", "rope_scaling": "NTK", "rope_theta": base}
+    (folder / "config.json").write_text(json.dumps(ndl | {key: keys[key] for key in same}, indent=1) + "\n")
+
+
 BIASES = ("layers.0.self_attn.v_proj.bias",)
 NORMS = ("layers.0.self_attn.q_norm.weight", "layers.1.self_attn.k_norm.weight")
-SHAPE = Case.__dataclass_fields__["gradients"].default
 LLAMA, QWEN2, QWEN3 = (
     ("llama", LlamaConfig, LlamaForCausalLM),
     ("qwen", Qwen2Config, Qwen2ForCausalLM),
@@ -84,13 +98,24 @@ CASES: dict[str, Case] = {
         side="right",
         gradients=(*SHAPE, *NORMS, *BIASES, "layers.0.self_attn.o_proj.bias"),
     ),
+    "ndl-dense": Case(
+        "ndl",
+        LlamaConfig,
+        LlamaForCausalLM,
+        heads(4, 1)
+        | {"attention_bias": True, "tie_word_embeddings": True, "max_position_embeddings": 40}
+        | {"rope_parameters": {"rope_theta": 5000.0, "rope_type": "dynamic", "factor": 1.0}},
+        side="right",
+        publish=as_ndl,
+        gradients=("embed_tokens.weight", "layers.0.input_layernorm.weight", "norm.weight"),  # names that both have
+    ),
 }
 
 
 def make(name: str, case: Case, seed: int) -> None:
     """Write one case."""
     torch.manual_seed(seed)
-    model = case.model(case.config(**SIZES, **case.keys, attn_implementation="eager")).eval()
+    model = case.model(case.config(**(SIZES | case.keys), attn_implementation="eager")).eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             parameter.normal_(1.0, 0.2) if parameter_name.endswith("norm.weight") else parameter.normal_(0.0, 0.15)
@@ -111,13 +136,14 @@ def make(name: str, case: Case, seed: int) -> None:
     with torch.no_grad():
         tensors["logits_long"] = model(tensors["input_ids_long"]).logits
     rotation = model.model.rotary_emb
-    tensors["rope.lengths"] = torch.tensor([SIZES["max_position_embeddings"]])
+    tensors["rope.lengths"] = torch.tensor([tensors["input_ids_long"].shape[1]])  # the last forward's
     tensors["rope.inv_freq"], tensors["rope.mscale"] = rotation.inv_freq[None], torch.tensor([float(rotation.attention_scaling)])
     folder = HERE / case.family / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     model.to(STORAGE).save_pretrained(folder, max_shard_size=case.shard_size)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    case.publish(folder)
     save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, folder / "golden.safetensors")
     golden = {
         "kind": "forward",
