@@ -1,65 +1,72 @@
-"""``Mixture``: several token stores with weights; which documents an epoch holds, and in which order.
+"""``Mixture``: several token stores with weights; which documents a pass holds, and in which order (see ``pool``).
 
 A weight counts epochs, as in TeleChat's weight files: 2.0 takes every document twice in one epoch of the mixture, 0.5 a
-random half. Halves are taken without replacement: the next epoch takes the other half, then the pool is shuffled anew.
-Rule: what an epoch holds follows from (seed, epoch) alone.
+random half, and the next epoch the other half. ``epochs_of_shares`` turns shares of the tokens into such weights.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from beichen.data.order import permutation
+from beichen.data.pool import Part, Pass, Pool
 from beichen.data.store import TokenStore
 from beichen.errors import DataError, SettingsError
 
 
 class Mixture:
-    """Stores of one tokenizer and their weights."""
+    """Stores of one tokenizer, and the pool of their documents."""
 
-    def __init__(self, stores: Sequence[TokenStore], weights: Sequence[float] | None = None) -> None:
-        self.stores = list(stores)
-        self.weights = [1.0] * len(self.stores) if weights is None else list(weights)
-        if not self.stores or len(self.weights) != len(self.stores):
-            raise SettingsError(f"a mixture of {len(self.stores)} sources got {len(self.weights)} weights: give one weight for each source")
-        for store, weight in zip(self.stores, self.weights, strict=True):
-            if not (math.isfinite(weight) and weight > 0):
-                raise SettingsError(f"{store.directory}: weight {weight}: must be above 0", remedy="leave the source out instead")
-            if store.metadata["tokenizer"] != self.stores[0].metadata["tokenizer"]:
-                raise DataError(
-                    f"{store.directory} and {self.stores[0].directory} were encoded by different tokenizers",
-                    remedy="encode both with the same tokenizer",
-                )
-            if not store.num_documents:
-                raise DataError(f"{store.directory}: holds no documents", remedy="leave the source out")
+    def __init__(self, stores: Sequence[TokenStore], weights: Sequence[float] | None = None, *, seed: int = 0) -> None:
+        weights = [1.0] * len(stores) if weights is None else weights
+        if not stores or len(weights) != len(stores):
+            raise SettingsError(f"a mixture of {len(stores)} sources got {len(weights)} weights: give one weight for each source")
+        check_stores(stores)
+        parts = [part_of(store, number) for number, store in enumerate(stores)]
+        self.stores, self.pool = list(stores), Pool(parts=parts, weights=weights, seed=seed)
+
+    @classmethod
+    def of_pool(cls, stores: Sequence[TokenStore], pool: Pool) -> Mixture:
+        """The stores with a pool of some of their documents."""
+        mixture = cls.__new__(cls)
+        mixture.stores, mixture.pool = list(stores), pool
+        return mixture
 
     @property
     def is_steady(self) -> bool:
-        """Whether every epoch holds the same documents (all weights whole)."""
-        return all(float(weight).is_integer() for weight in self.weights)
+        """Whether every epoch holds the same documents."""
+        return self.pool.is_steady
 
     @property
     def tokens_per_epoch(self) -> float:
         """Expected tokens of one epoch of the mixture."""
-        return sum(store.num_tokens * weight for store, weight in zip(self.stores, self.weights, strict=True))
+        return self.pool.tokens_per_pass
 
-    def epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """(store number, document number) of each document of an epoch, shuffled. [documents] int32, int64"""
-        parts = [self._documents(number, seed, epoch) for number in range(len(self.stores))]
-        owner = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
-        order = permutation(seed, "documents", epoch, len(owner))
-        return owner[order], np.concatenate(parts)[order]
+    def epoch(self, number: int) -> Pass:
+        """The documents of an epoch, in order."""
+        return self.pool.draw(number)
 
-    def _documents(self, number: int, seed: int, epoch: int) -> np.ndarray:
-        count, weight = self.stores[number].num_documents, self.weights[number]
-        whole = math.floor(weight)
-        first, last = math.floor(epoch * (weight - whole) * count), math.floor((epoch + 1) * (weight - whole) * count)
-        slots = np.arange(first, last)
-        drawn = np.empty(len(slots), np.int64)
-        for lap in np.unique(slots // count):
-            here = slots // count == lap
-            drawn[here] = permutation(seed, f"share of source {number}", int(lap), count)[slots[here] % count]
-        return np.concatenate((np.tile(np.arange(count, dtype=np.int64), whole), drawn))
+
+def check_stores(stores: Sequence[TokenStore]) -> None:
+    """Refuses stores that cannot stand in one mixture."""
+    for store in stores:
+        if store.metadata["tokenizer"] != stores[0].metadata["tokenizer"]:
+            raise DataError(
+                f"{store.directory} and {stores[0].directory} were encoded by different tokenizers",
+                remedy="encode both with the same tokenizer",
+            )
+        if not store.num_documents:
+            raise DataError(f"{store.directory}: holds no documents", remedy="leave the source out")
+
+
+def part_of(store: TokenStore, source: int, *, chosen: np.ndarray | None = None, name: str | None = None) -> Part:
+    """All documents of a store, or those chosen by number."""
+    items = np.arange(store.num_documents) if chosen is None else chosen
+    return Part(name=name or f"source {source}", source=source, items=items, lengths=store.lengths[items])
+
+
+def epochs_of_shares(tokens: Sequence[int], shares: Sequence[float]) -> list[float]:
+    """Weights in epochs with which each source gives its share of all tokens; one epoch of the mixture is as long as all sources."""
+    whole, total = sum(tokens), sum(shares)
+    return [share / total * whole / count for share, count in zip(shares, tokens, strict=True)]

@@ -67,7 +67,7 @@ def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, re
     )  # fmt: skip
     length = recipe.data.sequence_length
     pretraining_rows = PretrainingRows(
-        Mixture([corpus.train]), sequence_length=length, seed=recipe.seed, isolate=recipe.data.isolate_documents
+        Mixture([corpus.train], seed=recipe.seed), sequence_length=length, seed=recipe.seed, isolate=recipe.data.isolate_documents
     )
     held_out = None if corpus.held_out is None else ScoringRows(corpus.held_out, sequence_length=length)
     return Parts(

@@ -12,7 +12,7 @@ from beichen.data.batch import IGNORED
 from beichen.data.encoding import encode_documents
 from beichen.data.loader import Loader
 from beichen.data.mixture import Mixture
-from beichen.data.rows import CurriculumRows, Phase, PretrainingRows
+from beichen.data.rows import PretrainingRows
 from beichen.errors import DataError, SettingsError
 from tests.data.byte_tokenizer import ByteTokenizer, CharacterTokenizer, documents_of, make_store
 from tests.data.slow_rows import Position, assert_same_row, document_positions, slow_row, split_row
@@ -102,15 +102,16 @@ def test_weights_count_epochs(tmp_path: Path) -> None:
     mixture = Mixture(stores, [2.0, 0.5, 1.25])
     epochs = []
     for epoch in range(4):
-        owner, document = mixture.epoch(0, epoch)
-        epochs.append([Counter(document[owner == number].tolist()) for number in range(3)])
+        drawn = mixture.epoch(epoch)
+        epochs.append([Counter(drawn.item[drawn.source == number].tolist()) for number in range(3)])
         assert epochs[-1][0] == Counter(dict.fromkeys(range(20), 2))
-        assert [sum(part.values()) for part in epochs[-1]] == [40, 10, 25]
+        assert [part.total() for part in epochs[-1]] == [40, 10, 25]
     assert epochs[0][1] + epochs[1][1] == epochs[2][1] + epochs[3][1] == Counter(range(20))
     assert sum((epoch[2] for epoch in epochs), Counter()) == Counter(dict.fromkeys(range(20), 5))
     third = Mixture([stores[0]], [1 / 3])
-    drawn = [third.epoch(0, epoch)[1].tolist() for epoch in range(3)]
-    assert [len(part) for part in drawn] == [6, 7, 7] and sorted(number for part in drawn for number in part) == list(range(20))
+    drawn_thirds = [third.epoch(epoch).item.tolist() for epoch in range(3)]
+    assert [len(part) for part in drawn_thirds] == [6, 7, 7]
+    assert sorted(number for part in drawn_thirds for number in part) == list(range(20))
     rows = PretrainingRows(mixture, sequence_length=16, seed=0)
     last = PretrainingRows(mixture, sequence_length=16, seed=0).row(60)
     for index in range(61):
@@ -130,21 +131,6 @@ def test_mixtures_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             Mixture([store], [weight])
     with pytest.raises(SettingsError, match="one weight for each"):
         Mixture([store], [1.0, 2.0])
-
-
-def test_curriculum_interleaves_by_share_and_sources_go_on(tmp_path: Path) -> None:
-    sources = [PretrainingRows(Mixture([make_store(tmp_path / name, [name * 300])]), sequence_length=10, seed=0) for name in "ab"]
-    rows = CurriculumRows(sources, [Phase(rows=40, shares=(3, 1)), Phase(rows=20, shares=(0, 1)), Phase(rows=1, shares=(1, 1))])
-    late = CurriculumRows(sources, [Phase(rows=40, shares=(3, 1)), Phase(rows=20, shares=(0, 1)), Phase(rows=1, shares=(1, 1))])
-    assert_same_row(rows.row(90), late.row(90))
-    owner = [int(97 in rows.row(index).input_ids) for index in range(100)]
-    assert sum(owner[:40]) == 30 and all(sum(owner[start : start + 4]) == 3 for start in range(0, 40, 4))
-    assert sum(owner[40:60]) == 0 and sum(owner[60:]) == 20
-    seen = 0
-    for index in range(40):
-        if owner[index]:
-            assert_same_row(rows.row(index), sources[0].row(seen))
-            seen += 1
 
 
 @pytest.mark.parametrize(("rank_count", "micro"), [(1, 8), (2, 8), (4, 4), (1, 1)])
