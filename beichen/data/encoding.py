@@ -121,8 +121,9 @@ def encode_documents(
                 nearest.see(position, writers[TRAIN].num_documents + len(parts[TRAIN]) - 1)
             for name, part in parts.items():
                 sizes = [document.num_bytes for document in part]
-                writers[name].add(tokenizer.encode_batch([document.text for document in part]), sizes)
-                account.used.add(sum(sizes), len(part))
+                tokens = writers[name].add(tokenizer.encode_batch([document.text for document in part]), sizes)
+                account.used.add(sum(sizes), len(part), tokens)
+                account.read.tokens += tokens
         account.check()
         if held_out_fraction > 0:
             train, held_out = writers[TRAIN].num_documents, writers[HELD_OUT].num_documents

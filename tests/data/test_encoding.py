@@ -79,7 +79,7 @@ def test_used_again_only_while_nothing_changed(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "held_out").exists()
     corpus_file(tmp_path, TEXTS[:-1])
     assert not encode().reused and encode().reused
-    tokens = tmp_path / "out" / "train" / "tokens.bin"
+    tokens = tmp_path / "out" / "train" / "shard-00000.bin"
     tokens.write_bytes(tokens.read_bytes()[:-2])
     assert not encode().reused and encode().reused
 
@@ -89,22 +89,28 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "train"
     with pytest.raises(DataError, match="was encoded by tokenizer bytes, not by another"):
         TokenStore(folder, tokenizer_fingerprint="another")
-    whole = {file: file.read_bytes() for file in folder.iterdir()}
+    shard = folder / "shard-00000.bin"
+    whole = shard.read_bytes()
     chooser = random.Random(0)
-    for name in ("tokens.bin", "offsets.bin", "document_bytes.bin"):
-        data = whole[folder / name]
-        bit = chooser.randrange(8 * len(data))
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        for damaged, message in ((data[:-1], "asks for"), (data + b"\0", "asks for"), (bytes(flipped), "the file is damaged")):
-            (folder / name).write_bytes(damaged)
-            with pytest.raises(DataError, match=f"{name}.*{message}"):
+    damages = {"asks for": [whole[:-1], whole + b"\0"], "no shard": [b"", b"x" + whole[1:]], "the file is damaged": []}
+    for first, last in ((12, 4096), (4096, len(whole))):  # the header behind its version, the content
+        for _ in range(20):
+            flipped = bytearray(whole)
+            flipped[chooser.randrange(first, last)] ^= 1 << chooser.randrange(8)
+            damages["the file is damaged"].append(bytes(flipped))
+    for message, contents in damages.items():
+        for content in contents:
+            shard.write_bytes(content)
+            with pytest.raises(DataError, match=f"shard-00000.bin: .*{message}"):
                 TokenStore(folder)
-        (folder / name).write_bytes(data)
+    shard.unlink()
+    with pytest.raises(DataError, match=r"shard-00000.bin: missing"):
+        TokenStore(folder)
+    shard.write_bytes(whole)
     TokenStore(folder)
-    metadata = json.loads(whole[folder / "store.json"])
+    metadata = json.loads((folder / "store.json").read_text())
     (folder / "store.json").write_text(json.dumps({**metadata, "version": 99}))
-    with pytest.raises(DataError, match=r"version 99, expected .* version 1"):
+    with pytest.raises(DataError, match=r"version 99, expected .* version 2"):
         TokenStore(folder)
 
 
