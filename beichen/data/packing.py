@@ -36,10 +36,12 @@ def lay_row(
     pad_id: int,
     isolate: bool = True,
     scored: Sequence[np.ndarray] | None = None,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> Row:
     """The pieces in one row of ``sequence_length`` columns, the rest padded at its end.
 
-    ``scored``: for each stream, whether an id may be a target. A padded column sees only itself and scores nothing.
+    ``scored``: for each stream, whether an id may be a target; ``weights``: what it then counts. A padded column sees only itself and
+    scores nothing.
     """
     length = pieces.length
     used = int(length.sum())
@@ -53,21 +55,11 @@ def lay_row(
     targets = np.full(sequence_length, IGNORED, np.int32)
     positions = np.zeros(sequence_length, np.int32)
     first_visible = columns.copy()
-    if len(streams) == 1:
-        input_ids[:used] = streams[0][index]
-        targets[:used] = streams[0][index + 1]
-        keep = None if scored is None else scored[0][index + 1]
-    else:
-        owner = np.repeat(pieces.stream, length)
-        keep = None if scored is None else np.empty(used, bool)
-        for number in np.unique(pieces.stream):
-            here = np.flatnonzero(owner == number)
-            input_ids[here] = streams[number][index[here]]
-            targets[here] = streams[number][index[here] + 1]
-            if keep is not None and scored is not None:
-                keep[here] = scored[number][index[here] + 1]
-    if keep is not None:
-        targets[:used][~keep] = IGNORED
+    owner = None if len(streams) == 1 else np.repeat(pieces.stream, length)
+    input_ids[:used] = _gather(streams, owner, index)
+    targets[:used] = _gather(streams, owner, index + 1)
+    if scored is not None:
+        targets[:used][~_gather(scored, owner, index + 1)] = IGNORED
     if pieces.unscored is not None:
         targets[:used][within < np.repeat(pieces.unscored, length)] = IGNORED
     if isolate:
@@ -76,7 +68,23 @@ def lay_row(
     else:
         positions[:used] = columns[:used]
         first_visible[:used] = 0
-    return Row(input_ids=input_ids, targets=targets, positions=positions, first_visible=first_visible, token_count=used)
+    counts = None if weights is None else np.zeros(sequence_length, np.float32)
+    if counts is not None and weights is not None:
+        counts[:used] = _gather(weights, owner, index + 1)
+    return Row(
+        input_ids=input_ids, targets=targets, positions=positions, first_visible=first_visible, token_count=used, weights=counts
+    )  # fmt: skip
+
+
+def _gather(streams: Sequence[np.ndarray], owner: np.ndarray | None, index: np.ndarray) -> np.ndarray:
+    """``streams[owner[i]][index[i]]`` for each i; ``owner`` None: there is but one."""
+    if owner is None:
+        return streams[0][index]
+    found = np.empty(len(index), streams[int(owner[0])].dtype if len(owner) else np.int32)
+    for number in np.unique(owner):
+        here = np.flatnonzero(owner == number)
+        found[here] = streams[number][index[here]]
+    return found
 
 
 def best_fit(lengths: np.ndarray, capacity: int, order: np.ndarray) -> list[np.ndarray]:

@@ -128,6 +128,7 @@ class DialogueRows:
             pad_id=self._dialogues.pad_id,
             isolate=self._isolate,
             scored=[self._dialogues.scored],
+            weights=None if self._dialogues.weights is None else [self._dialogues.weights],
         )
 
     def locate(self, index: int) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from beichen.objectives.types import Scored
 def balance_sum(routings: Sequence[Routing], config: ExpertsConfig, batch: Scored) -> Tensor:
     """Sum over mixture layers and targets.  -> float32 scalar"""
     counted = holds_token(batch)
-    targets = (batch.targets != IGNORED).sum(1)  # [rows]
+    scored = batch.targets != IGNORED
+    targets = (scored if batch.weights is None else scored * batch.weights).sum(1)  # [rows]
     return torch.stack([(balance_loss(routing, config, counted) * targets).sum() for routing in routings]).sum()
 
 

@@ -6,7 +6,9 @@ count is written in the batch's targets by ``data.packing``, so both are this on
 
 from __future__ import annotations
 
-from beichen.nn.cross_entropy import linear_cross_entropy
+from torch import Tensor
+
+from beichen.nn.cross_entropy import IGNORED, linear_cross_entropy
 from beichen.nn.decoder import Decoder
 from beichen.nn.routing import Routing
 from beichen.objectives.balance import balance_sum
@@ -14,17 +16,30 @@ from beichen.objectives.types import LossSum, Scored
 
 
 def next_token(decoder: Decoder, batch: Scored) -> LossSum:
-    """Sum of -log p(target) over the positions whose target is not ignored.
+    """Sum of -log p(target), times what the target counts, over the positions whose target is not ignored.
 
     Positions that nobody scores still run through the layers (later ones see them), but never through the head. A mixture of experts
     adds its balance loss while it is trained.
     """
     routings: list[Routing] = []
     hidden = decoder(batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, routings=routings)
-    loss = linear_cross_entropy(
-        hidden.flatten(0, 1), decoder.head_weight, batch.targets.flatten(), logit_scale=decoder.config.logit_scale
-    )  # fmt: skip
+    loss = _weighted_sum(decoder, hidden.flatten(0, 1), batch.targets.flatten(), None if batch.weights is None else batch.weights.flatten())
     experts = decoder.config.experts
     balanced = experts is not None and experts.balance_factor > 0 and decoder.training
     auxiliary = {"balance_loss": balance_sum(routings, experts, batch)} if balanced and experts is not None else {}
     return LossSum(loss_sum=loss, target_count=batch.target_count, auxiliary=auxiliary)
+
+
+def _weighted_sum(decoder: Decoder, hidden: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """hidden [positions, hidden]; targets, weights [positions].  -> float32 scalar
+
+    Targets that count alike are summed in one go by the fused loss; there are as many weights as a data set has words for them.
+    """
+    scale = decoder.config.logit_scale
+    if weights is None:
+        return linear_cross_entropy(hidden, decoder.head_weight, targets, logit_scale=scale)
+    total = linear_cross_entropy(hidden[:0], decoder.head_weight, targets[:0])  # a loss with a gradient even where nothing is scored
+    for weight in weights[targets != IGNORED].unique():
+        alike = (weights == weight) & (targets != IGNORED)
+        total = total + weight * linear_cross_entropy(hidden[alike], decoder.head_weight, targets[alike], logit_scale=scale)
+    return total

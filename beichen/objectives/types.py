@@ -24,11 +24,13 @@ class Scored(Protocol):
     def first_visible(self) -> Tensor: ...
     @property
     def target_count(self) -> int: ...
+    @property
+    def weights(self) -> Tensor | None: ...  # float32, what each target counts; None: all alike
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSum:
-    """A float32 scalar to be divided by a target count; so are further losses that are minimised with it, by name."""
+    """A float32 scalar to be divided by what all targets count together; so are further losses that are minimised with it, by name."""
 
     loss_sum: Tensor
     target_count: int

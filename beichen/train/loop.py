@@ -131,7 +131,7 @@ def _step(
 ) -> tuple[float, dict[str, float], float]:  # fmt: skip
     """Gradients of all micro-batches, then one update.  -> (mean loss in nats per target, auxiliary losses alike, gradient norm)"""
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float32))
-    count = max(sum(batch.target_count for batch in batches), 1)
+    count = sum(batch.target_weight for batch in batches) or 1.0
     for batch in batches:
         scored = objective(decoder, batch)
         scored.minimised.backward()

@@ -80,13 +80,13 @@ class Optimizer:
         (self._muon if use_muon else self._adamw).append(slot)
 
     @torch.no_grad()
-    def step(self, rate_factor: float, target_count: int) -> float:
-        """Divide summed gradients by ``target_count``, clip, update, and clear them.  -> gradient norm before clipping"""
+    def step(self, rate_factor: float, target_weight: float) -> float:
+        """Divide summed gradients by ``target_weight``, clip, update, and clear them.  -> gradient norm before clipping"""
         self.steps += 1
         adamw = [slot for slot in self._adamw if slot.parameter.grad is not None]
         muon = [slot for slot in self._muon if slot.parameter.grad is not None]
-        norm = math.sqrt(_sum_of_squares([slot.gradient for slot in (*adamw, *muon)])) / target_count
-        scale = 1.0 / target_count
+        norm = math.sqrt(_sum_of_squares([slot.gradient for slot in (*adamw, *muon)])) / target_weight
+        scale = 1.0 / target_weight
         if self.settings.clip_norm and norm > self.settings.clip_norm:
             scale *= self.settings.clip_norm / norm
         for slot in adamw:

@@ -15,7 +15,7 @@ from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
 from beichen.data.account import Account
 from beichen.data.dialogue_files import read_dialogues
-from beichen.data.dialogue_tokens import collect_dialogues
+from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
 from beichen.data.encoding import encode_corpus
 from beichen.data.mixture import Mixture
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
@@ -27,8 +27,8 @@ from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
+from beichen.text.bulk_rendering import RenderedDialogues
 from beichen.text.byte_pair_training import train_tokenizer
-from beichen.text.messages import Rendered
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import Reporter
@@ -129,15 +129,18 @@ def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
 
 
 def _dialogue_rows(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> tuple[DialogueRows, Account]:
-    account = Account(item="dialogues", unit="tokens")
+    account, settings = Account(item="dialogues", unit="tokens"), recipe.data.dialogues
 
-    def rendered() -> Iterator[Rendered]:
+    def rendered() -> Iterator[RenderedDialogues]:
         with reporter.track("rendering dialogues", total=None, unit="dialogues") as task:
-            for dialogue in read_dialogues(recipe.data.files, on_bad=recipe.data.on_bad, reporter=reporter):
-                yield tokenizer.render(dialogue.messages, dialogue.tools)
-                task.advance()
+            dialogues = read_dialogues(recipe.data.files, settings=settings, on_bad=recipe.data.on_bad, reporter=reporter)
+            for chunk in rendered_for_training(dialogues, tokenizer, settings):
+                yield chunk
+                task.advance(len(chunk))
 
-    collected = collect_dialogues(rendered(), sequence_length=recipe.data.sequence_length, pad_id=tokenizer.pad_id, account=account)
+    collected = collect_dialogues(
+        rendered(), sequence_length=recipe.data.sequence_length, pad_id=tokenizer.pad_id, too_long=settings.too_long, account=account
+    )
     rows = DialogueRows(
         collected, sequence_length=recipe.data.sequence_length, seed=recipe.seed, isolate=recipe.data.isolate_documents
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
 
@@ -55,7 +56,8 @@ class DataSettings:
 
     kind: ``documents`` (language modelling) or ``dialogues`` (supervised fine-tuning).
     held_out_fraction: share of documents, chosen by the hash of their text, that is only evaluated.
-    isolate_documents: tokens see their own document only.
+    isolate_documents: tokens see their own document (or dialogue) only, and positions begin anew with each.
+    dialogues: which answers are learnt, and what happens to records and lengths that do not fit.
     """
 
     files: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class DataSettings:
     held_out_fraction: float = 0.05
     on_bad: Literal["raise", "count"] = "raise"  # records that cannot be read: stop, or leave them out and count them
     isolate_documents: bool = True
+    dialogues: DialogueSettings = field(default_factory=DialogueSettings)
 
     def __post_init__(self) -> None:
         if self.sequence_length < 2:

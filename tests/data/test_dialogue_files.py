@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from beichen.data.account import Account
-from beichen.data.dialogue_files import read_dialogues
+from beichen.data.dialogue_files import read_dialogues, read_preferences, read_samples
+from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import DataError
+from beichen.text.messages import Dialogue, Preference, RatedDialogue
 from tests.shared_data import shared
 
 
@@ -48,7 +51,7 @@ def test_no_dialogue_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no dialogues"):
         list(read_dialogues([tmp_path / "a.jsonl"]))
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(DataError, match="does not say which format"):
+    with pytest.raises(DataError, match="plain text for pretraining, not dialogues"):
         read_dialogues([tmp_path / "a.txt"])
 
 
@@ -64,3 +67,63 @@ def test_no_dialogue_at_all_is_an_error(tmp_path: Path) -> None:
 )
 def test_published_files_are_read_whole(name: str, count: int) -> None:
     assert sum(1 for _ in read_dialogues([shared(f"data/sft/{name}")])) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("llamafactory/mllm_demo.json", "a multimodal record (key images)"),
+        ("llamafactory/dataset_info.json", "an index of data sets"),
+        ("llamafactory/c4_demo.jsonl", "plain text for pretraining"),
+        ("llamafactory/wiki_demo.txt", "plain text for pretraining"),
+        ("telechat2/pretrain_example.jsonl", "plain text for pretraining"),
+        ("telechat1/test_prompts.jsonl", "these are prompts"),
+        ("telechat1/data.json", "a mixture"),
+        ("telechat2/sft_data_config.json", "a mixture"),
+        ("broken/broken_weights.json", "a mixture"),
+        ("broken/broken_json_array.json", "not a JSON array"),
+        ("broken/broken_mixed_schemas.jsonl", "jsonl:2: schema 'telechat1', but"),
+        ("llamafactory/dpo_zh_demo.json", "preference data (keys chosen, rejected)"),
+        ("llamafactory/identity.json", "the placeholder {{name}} is not filled in"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(name: str, reason: str) -> None:
+    path = shared(f"data/sft/{name}")
+    with pytest.raises(DataError, match=re.escape(reason)) as caught:
+        list(read_dialogues([path]))
+    assert str(path) in str(caught.value)
+
+
+def test_settings_admit_what_is_else_refused() -> None:
+    folder = shared("data/sft")
+    named = DialogueSettings(placeholders=("name=N", "author=A"))
+    assert len(list(read_dialogues([folder / "llamafactory/identity.json"], settings=named))) == 91
+    assert len(list(read_dialogues([folder / "llamafactory/v1_sft_demo.jsonl"], settings=named))) == 166
+    chosen = DialogueSettings(preferences="chosen")
+    found = list(read_dialogues([folder / "llamafactory/dpo_zh_demo.json"], settings=chosen))
+    assert len(found) == 149 and found[0].messages[-1].role == "assistant"
+    account = Account(item="dialogues")
+    assert len(list(read_dialogues([folder / "llamafactory/kto_en_demo.json"], settings=chosen, on_bad="count", account=account))) == 72
+    assert account.dropped["not a usable dialogue"].items == 63
+    mixed = DialogueSettings(mixed_schemas=True)
+    account = Account(item="dialogues")
+    path = folder / "broken/broken_mixed_schemas.jsonl"
+    assert len(list(read_dialogues([path], settings=mixed, on_bad="count", account=account))) == 4  # the fifth is plain text
+    account.check()
+
+
+def test_preferences_and_samples_are_read_beside_dialogues() -> None:
+    folder = shared("data/sft/llamafactory")
+    assert len(list(read_preferences([folder / "dpo_en_demo.json", folder / "kto_en_demo.json"]))) == 81 + 135
+    kinds = {type(one) for one in read_samples([folder / "dpo_en_demo.json", folder / "kto_en_demo.json", folder / "alpaca_en_demo.json"])}
+    assert kinds == {Preference, RatedDialogue, Dialogue}
+    with pytest.raises(DataError, match="no preference data"):
+        list(read_preferences([folder / "alpaca_en_demo.json"]))
+
+
+def test_a_single_object_over_several_lines_is_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(record(0), indent=1))
+    assert len(list(read_dialogues([tmp_path / "a.json"]))) == 1
+    (tmp_path / "b.json").write_text("{\n 1")
+    with pytest.raises(DataError, match=r"b\.json:1: not JSON"):
+        list(read_dialogues([tmp_path / "b.json"]))

@@ -7,9 +7,11 @@ from collections import Counter
 
 import pytest
 
+from beichen.data.batch import collate
 from beichen.data.dialogue_tokens import DialogueTokens, collect_dialogues
 from beichen.data.rows import DialogueRows
 from beichen.errors import DataError
+from beichen.text.bulk_rendering import flat
 from beichen.text.messages import Rendered, Segment
 from tests.data.slow_rows import assert_same_row, dialogue_positions, slow_row, split_row
 
@@ -34,7 +36,8 @@ def random_dialogues(count: int, longest: int, seed: int = 0) -> list[Rendered]:
 
 
 def collect(dialogues: list[Rendered], sequence_length: int, too_long: str = "truncate") -> DialogueTokens:
-    return collect_dialogues(dialogues, sequence_length=sequence_length, pad_id=PAD, too_long=too_long)  # type: ignore[arg-type]
+    parts = [flat(dialogues[:3]), flat(dialogues[3:])]  # as bulk rendering gives them
+    return collect_dialogues(parts, sequence_length=sequence_length, pad_id=PAD, too_long=too_long)  # type: ignore[arg-type]
 
 
 def test_each_dialogue_is_whole_and_once_an_epoch() -> None:
@@ -86,12 +89,47 @@ def test_too_long_is_shortened_at_an_answer_and_counted() -> None:
     }
     assert {name: (tally.items, tally.size) for name, tally in account.noted.items()} == {
         "shortened after an answer": (1, 8),
-        "shortened inside an answer": (1, 21),
+        "cut at the end of the row": (1, 21),
     }
     account.check()
+    assert tokens.numbers.tolist() == [0, 1, 2]
     strict = collect(dialogues, 10, "drop")
     assert strict.lengths.tolist() == [11]
     assert strict.account.dropped["longer than a row"].items == 4
+    kept = collect(dialogues, 10, "keep")
+    assert kept.lengths.tolist() == [11, 11, 11] and kept.account.noted["cut at the end of the row"].items == 2
+    assert kept.ids[11:22].tolist() == dialogues[1].ids[:11]
+    assert len(DialogueRows(kept, sequence_length=10, seed=0).row(0).input_ids) == 10
+
+
+def test_short_ends_are_found_by_the_slow_rule() -> None:
+    """``truncate`` against a walk over segments."""
+    for number, one in enumerate(random_dialogues(300, 9, seed=5)):
+        room, end, stays = 12, 0, 0
+        for segment in one.segments:
+            end += len(segment.ids)
+            if segment.trained and 1 < end <= room:
+                stays = end
+        length = len(one.ids)
+        wanted = length if length <= room else (stays or room)
+        found = collect([one], room - 1)
+        expected = [wanted] if any(one.loss_mask[1:wanted]) else []
+        assert found.lengths.tolist() == expected, number
+
+
+def test_what_answers_count_is_laid_beside_their_targets() -> None:
+    weighted = Rendered(segments=(
+        Segment(ids=(1, 2), weight=0.0, role="user"), Segment(ids=(3, 4), weight=0.5, role="assistant"),
+        Segment(ids=(5,), weight=0.0, role="user"), Segment(ids=(6,), weight=2.0, role="assistant"),
+    ))  # fmt: skip
+    row = DialogueRows(collect([weighted], 8), sequence_length=8, seed=0).row(0)
+    assert row.targets.tolist() == [-100, 3, 4, -100, 6, -100, -100, -100]
+    assert row.weights is not None and row.weights.tolist() == [0, 0.5, 0.5, 0, 2, 0, 0, 0]
+    plain = DialogueRows(collect([dialogue((2, False), (3, True))], 8), sequence_length=8, seed=0).row(0)
+    assert plain.weights is None
+    batch = collate([row, plain])
+    assert batch.weights is not None and batch.target_weight == 3.0 + 3.0 and batch.target_count == 6
+    assert collate([plain]).weights is None and collate([plain]).target_weight == 3.0
 
 
 def test_nothing_left_is_an_error() -> None:

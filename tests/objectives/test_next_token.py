@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def gradients(decoder: Decoder, batches: list[Batch]) -> torch.Tensor:
     decoder.zero_grad()
     for batch in batches:
         next_token(decoder, batch).loss_sum.backward()
-    count = sum(batch.target_count for batch in batches)
+    count = sum(batch.target_weight for batch in batches)
     return torch.cat([parameter.grad.flatten() for parameter in decoder.parameters() if parameter.grad is not None]) / count
 
 
@@ -47,6 +48,21 @@ def test_equals_the_definition(changes):
                 total -= float(logits[row, column].log_softmax(-1)[target])
     assert found.target_count == batch.target_count == int((batch.targets != IGNORED).sum())
     assert float(found.loss_sum.detach()) == pytest.approx(total, rel=1e-6)
+
+
+def test_what_targets_count_multiplies_their_loss():
+    decoder, batch = tiny_decoder(), random_batch(rows=2, tokens=9, seed=3, scored=0.7)
+    weights = torch.randint(1, 4, (2, 9), generator=torch.Generator().manual_seed(0)).float() / 2
+    found = next_token(decoder, replace(batch, weights=weights))
+    one_by_one = 0.0
+    for row, column in (batch.targets != IGNORED).nonzero().tolist():
+        only = torch.full_like(batch.targets, IGNORED)
+        only[row, column] = batch.targets[row, column]
+        one_by_one += float(weights[row, column] * next_token(decoder, replace(batch, targets=only, target_count=1)).loss_sum.detach())
+    assert float(found.loss_sum.detach()) == pytest.approx(one_by_one, rel=1e-6)
+    halves = replace(batch, weights=torch.full((2, 9), 0.5))
+    assert halves.target_weight == batch.target_count / 2
+    torch.testing.assert_close(gradients(decoder, [halves]), gradients(decoder, [batch]))
 
 
 @pytest.mark.parametrize("seed", range(4))
