@@ -48,6 +48,11 @@ class Part:
             met[here] = permutation(seed, f"walk of {self.name}", int(lap), self.count)[places[here]]
         return met
 
+    def tokens_until(self, seed: int, step: int) -> int:
+        """Tokens of the walk's first ``step`` steps."""
+        laps, rest = divmod(step, self.count)
+        return laps * self.tokens + int(self.lengths[self.walk(seed, step - rest, step)].sum())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pass:
