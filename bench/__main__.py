@@ -1,4 +1,5 @@
 """python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
+python -m bench experts: a training step with experts beside a python loop over them (two minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
@@ -16,7 +17,7 @@ from beichen.errors import BeichenError
 from bench import records, report
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "memory")
+PARTS = (*SPEED_PARTS, "experts", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import decoding, memory, time_table, training_step
+    from bench import decoding, experts_step, memory, time_table, training_step
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
@@ -71,6 +72,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "decode" in parts:
         print("decoding", file=sys.stderr, flush=True)
         found += decoding.measure(run, rounds=options.rounds, compiled=options.compiled)
+    if "experts" in parts:
+        print("steps with experts", file=sys.stderr, flush=True)
+        found += experts_step.measure(run, rounds=options.rounds)
     if "memory" in parts:
         print("loading and saving", file=sys.stderr, flush=True)
         found += memory.measure(run, rounds=options.rounds)

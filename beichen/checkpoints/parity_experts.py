@@ -51,11 +51,11 @@ class Forward(Protocol):
     def __call__(self, decoder: Decoder, routings: list[Routing]) -> tuple[Tensor, Tensor]: ...
 
 
-def balance(config: DecoderConfig, routings: list[Routing], **changes: Any) -> list[Tensor]:
-    """The balance loss of every mixture layer, padding counted and rows weighing alike, as the originals do."""
+def balance(config: DecoderConfig, routings: list[Routing], **changes: Any) -> Tensor:
+    """The balance loss of every mixture layer, padding counted and rows weighing alike, as the originals do.  -> [layers]"""
     assert config.experts is not None
     experts = replace(config.experts, **changes)
-    return [balance_loss(routing, experts).mean() for routing in routings]
+    return balance_loss(routings, experts).mean(1)
 
 
 def mixture_values(
@@ -68,10 +68,10 @@ def mixture_values(
     layers = [layer for layer in range(config.num_hidden_layers) if config.experts_of(layer) is not None]
     losses = balance(config, routings)
     values = {
-        "aux_loss": torch.stack(losses).sum(),
-        "loss_total": loss + torch.stack(losses).sum(),
-        "aux_loss_seq": torch.stack(balance(config, routings, balance_form="sequence")),
-        "aux_loss_batch": torch.stack(balance(config, routings, balance_form="batch")),
+        "aux_loss": losses.sum(),
+        "loss_total": loss + losses.sum(),
+        "aux_loss_seq": balance(config, routings, balance_form="sequence"),
+        "aux_loss_batch": balance(config, routings, balance_form="batch"),
     }
     for layer, routing, own in zip(layers, routings, losses, strict=True):
         values |= {

@@ -7,6 +7,7 @@ collect: balance losses are functions of it, so they never hide in a module. Sco
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,21 +70,23 @@ def places(asked: Tensor, num_experts: int) -> Tensor:
     return torch.empty_like(within).scatter_(0, order, within)
 
 
-def balance_loss(routing: Routing, config: ExpertsConfig, counted: Tensor | None = None) -> Tensor:
+def balance_loss(routings: Sequence[Routing], config: ExpertsConfig, counted: Tensor | None = None) -> Tensor:
     """factor x experts x sum over experts of (its share of all choices) x (its mean score): ``factor`` when all are used alike.
 
     Form ``sequence``: shares and means within each row; ``batch``: over all rows together, every row getting the same value. Choices
     count before any capacity, and give no gradient; scores do. counted [rows, tokens] bool: leave out the others (padding).
-    -> [rows] float32
+    -> [layers, rows] float32, a line for each routing
     """
-    num_experts = routing.scores.shape[-1]
-    counts = torch.ones_like(routing.scores[..., 0]) if counted is None else counted.to(routing.scores.dtype)
-    shares = routing.scores / (routing.scores.sum(-1, keepdim=True) + TINY) if config.scoring == "sigmoid" else routing.scores
-    scored = (shares * counts[..., None]).sum(1)  # [rows, experts]
-    choices = torch.zeros_like(scored).scatter_add_(1, routing.chosen.flatten(1), counts[..., None].expand(routing.chosen.shape).flatten(1))
-    total = counts.sum(1, keepdim=True)  # [rows, 1]
+    scores, chosen = (torch.stack([getattr(routing, name) for routing in routings]) for name in ("scores", "chosen"))
+    if config.scoring == "sigmoid":
+        scores = scores / (scores.sum(-1, keepdim=True) + TINY)
+    counts = torch.ones_like(scores[0, :, :, 0]) if counted is None else counted.to(scores.dtype)  # [rows, tokens]
+    scored = (scores * counts[..., None]).sum(-2)  # [layers, rows, experts]
+    each = counts[..., None].expand(chosen.shape).flatten(-2)
+    choices = torch.zeros_like(scored).scatter_add_(-1, chosen.flatten(-2), each)
+    total = counts.sum(-1, keepdim=True)  # [rows, 1]
     if config.balance_form == "batch":
-        scored, choices, total = (part.sum(0, keepdim=True) for part in (scored, choices, total))
+        scored, choices, total = (part.sum(-2, keepdim=True) for part in (scored, choices, total))
     total = total.clamp_min(1.0)
-    uneven = num_experts * (choices / (total * routing.chosen.shape[-1]) * (scored / total)).sum(-1)
-    return (config.balance_factor * uneven).expand(len(routing.scores))
+    uneven = config.num_experts * (choices / (total * chosen.shape[-1]) * (scored / total)).sum(-1)
+    return (config.balance_factor * uneven).expand(scores.shape[:2])

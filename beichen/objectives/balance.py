@@ -22,7 +22,7 @@ def balance_sum(routings: Sequence[Routing], config: ExpertsConfig, batch: Score
     counted = holds_token(batch)
     scored = batch.targets != IGNORED
     targets = (scored if batch.weights is None else scored * batch.weights).sum(1)  # [rows]
-    return torch.stack([(balance_loss(routing, config, counted) * targets).sum() for routing in routings]).sum()
+    return (balance_loss(routings, config, counted) * targets).sum()
 
 
 def holds_token(batch: Scored) -> Tensor:

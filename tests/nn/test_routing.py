@@ -94,6 +94,11 @@ def routing_of(scores: Tensor, chosen: Tensor) -> Routing:
     return Routing(logits=scores.log(), scores=scores, chosen=chosen, weights=scores.gather(-1, chosen))
 
 
+def balance(routing: Routing, config: ExpertsConfig, counted: Tensor | None = None) -> Tensor:
+    """Of one layer.  -> [rows]"""
+    return balance_loss([routing], config, counted)[0]
+
+
 # The expert (batch) form by hand: 2 rows of 2 tokens, one choice of 2 experts; expert 0 has 3 of 4 choices.
 # Its mean score is (0.9 + 0.6 + 0.8 + 0.3) / 4 = 0.65: 2 x (0.75 x 0.65 + 0.25 x 0.35) = 1.15.
 # By rows: row 0: 2 x (1 x 0.75 + 0 x 0.25) = 1.5; row 1: 2 x (0.5 x 0.55 + 0.5 x 0.45) = 1.
@@ -104,8 +109,8 @@ CHOSEN = torch.tensor([[[0], [0]], [[0], [1]]])
 def test_balance_by_hand():
     config = experts(num_experts=2, num_experts_per_token=1, balance_factor=0.1)
     routing = routing_of(SCORES, CHOSEN)
-    torch.testing.assert_close(balance_loss(routing, config), torch.tensor([0.115, 0.115]))
-    torch.testing.assert_close(balance_loss(routing, replace(config, balance_form="sequence")), torch.tensor([0.15, 0.1]))
+    torch.testing.assert_close(balance(routing, config), torch.tensor([0.115, 0.115]))
+    torch.testing.assert_close(balance(routing, replace(config, balance_form="sequence")), torch.tensor([0.15, 0.1]))
 
 
 def test_balance_leaves_out_what_is_not_counted():
@@ -113,9 +118,9 @@ def test_balance_leaves_out_what_is_not_counted():
     config = experts(num_experts=2, num_experts_per_token=1, balance_factor=1.0)
     counted = torch.tensor([[True, False], [True, True]])
     routing = routing_of(SCORES, CHOSEN)
-    torch.testing.assert_close(balance_loss(routing, replace(config, balance_form="sequence"), counted), torch.tensor([1.8, 1.0]))
-    torch.testing.assert_close(balance_loss(routing, config, counted), torch.full((2,), 2 * (4 / 9 + 1 / 9)))
-    nothing = balance_loss(routing, replace(config, balance_form="sequence"), torch.zeros(2, 2, dtype=torch.bool))
+    torch.testing.assert_close(balance(routing, replace(config, balance_form="sequence"), counted), torch.tensor([1.8, 1.0]))
+    torch.testing.assert_close(balance(routing, config, counted), torch.full((2,), 2 * (4 / 9 + 1 / 9)))
+    nothing = balance(routing, replace(config, balance_form="sequence"), torch.zeros(2, 2, dtype=torch.bool))
     assert nothing.tolist() == [0.0, 0.0]
 
 
@@ -125,10 +130,10 @@ def test_perfect_balance_costs_the_factor_and_anything_else_more(form, scoring):
     config = experts(balance_factor=0.01, balance_form=form, scoring=scoring)
     scores = torch.full((2, 4, 4), 0.25)
     even = torch.tensor([[[0, 1], [2, 3], [0, 1], [2, 3]]] * 2)
-    torch.testing.assert_close(balance_loss(routing_of(scores, even), config), torch.full((2,), 0.01))
+    torch.testing.assert_close(balance(routing_of(scores, even), config), torch.full((2,), 0.01))
     biased = scores + torch.tensor([0.2, 0.0, 0.0, -0.2])
     uneven = torch.tensor([[[0, 1], [0, 2], [0, 1], [0, 2]]] * 2)
-    assert bool((balance_loss(routing_of(biased, uneven), config) > 0.01).all())
+    assert bool((balance(routing_of(biased, uneven), config) > 0.01).all())
 
 
 @pytest.mark.parametrize("form", ["sequence", "batch"])
@@ -136,8 +141,15 @@ def test_balance_gives_its_gradient_through_scores_alone(form):
     """Choices are counts: moving a score without changing them moves the loss by the share of that expert."""
     config = experts(num_experts=2, num_experts_per_token=1, balance_factor=1.0, balance_form=form)
     scores = SCORES.double().requires_grad_()
-    balance_loss(routing_of(scores, CHOSEN), config).sum().backward()
+    balance(routing_of(scores, CHOSEN), config).sum().backward()
     shares = torch.tensor([[1.0, 0.0], [0.5, 0.5]]) if form == "sequence" else torch.tensor([[0.75, 0.25]] * 2)
     per_token = 2.0 / 2 if form == "sequence" else 2.0 * 2 / 4  # experts x rows that pay / tokens of the mean
     assert scores.grad is not None
     torch.testing.assert_close(scores.grad, (per_token * shares[:, None]).expand(2, 2, 2).double())
+
+
+@pytest.mark.parametrize("form", ["sequence", "batch"])
+def test_layers_do_not_mix(form):
+    config = experts(num_experts=2, num_experts_per_token=1, balance_factor=1.0, balance_form=form)
+    routings = [routing_of(SCORES, CHOSEN), routing_of(1 - SCORES, CHOSEN), routing_of(SCORES, 1 - CHOSEN)]
+    torch.testing.assert_close(balance_loss(routings, config), torch.stack([balance(routing, config) for routing in routings]))

@@ -60,7 +60,7 @@ def test_in_the_batch_form_too_its_weight_does_not_grow_with_the_number_of_micro
 def test_it_is_the_mean_over_layers_summed_times_the_targets():
     decoder, batch, routings = tiny_decoder(experts=EXPERTS).train(), random_batch(rows=2, tokens=10, seed=3), list[Routing]()
     decoder(batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, routings=routings)
-    expected = sum(balance_loss(routing, EXPERTS).sum() * 10 for routing in routings)
+    expected = balance_loss(routings, EXPERTS).sum() * 10
     found = next_token(decoder, batch)
     assert len(routings) == 2
     torch.testing.assert_close(found.auxiliary["balance_loss"], expected)

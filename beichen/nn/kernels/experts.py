@@ -22,14 +22,13 @@ class _Experts(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         experts, hidden, width = down.shape
         tokens, choices = chosen.shape
-        flat = chosen.flatten()
-        order = flat.argsort(stable=True)  # choice t * choices + c, by expert
-        ends = torch.bincount(flat, minlength=experts).cumsum(0).int()
+        order = torch.empty_like(chosen).flatten()  # choice t * choices + c, by expert
+        ends = chosen.new_empty(experts, dtype=torch.int32)
         sizes = (tokens, choices, hidden, width, experts, torch.get_num_threads())
-        rows, out = x.new_empty(len(flat), hidden, dtype=torch.float32), torch.empty_like(x)
-        inner, sorted_x, active = (x.new_empty(len(flat), size) for size in (2 * width, _stride(hidden), _stride(width)))
-        run = build.function(f"experts_forward_{NAMES[x.dtype]}", "ppppppppppp llllli")
-        run(*_addresses(x, gate_up, down, weights, order, ends, sorted_x, inner, active, rows, out), *sizes)
+        rows, out = x.new_empty(len(order), hidden, dtype=torch.float32), torch.empty_like(x)
+        inner, sorted_x, active = (x.new_empty(len(order), size) for size in (2 * width, _stride(hidden), _stride(width)))
+        run = build.function(f"experts_forward_{NAMES[x.dtype]}", "p" * 12 + " llllli")
+        run(*_addresses(x, gate_up, down, weights, chosen, order, ends, sorted_x, inner, active, rows, out), *sizes)
         ctx.save_for_backward(x, gate_up, down, weights, order, ends, inner)
         ctx.sizes = sizes
         return out
@@ -55,7 +54,8 @@ class _Experts(torch.autograd.Function):
 def experts(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Sum over a token's choices of weight x down(silu(gate x) * (up x)).  -> [tokens, hidden]
 
-    x [tokens, hidden]; gate_up [experts, 2 F, hidden]; down [experts, hidden, F]; chosen [tokens, choices] int64; weights alike, float32.
+    x [tokens, hidden]; gate_up [experts, 2 F, hidden]; down [experts, hidden, F]; chosen [tokens, choices] int64, each below experts;
+    weights alike, float32.
     """
     build.require(x, gate_up, down, dtype=x.dtype)
     build.require(weights, dtype=torch.float32)

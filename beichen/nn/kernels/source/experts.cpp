@@ -105,6 +105,16 @@ template <typename T> struct Groups {
     }
 };
 
+// order: the choices sorted by expert, those of one expert in their own order; ends: the place behind each expert's last.
+static void sort_choices(const int64_t *chosen, long choices, long experts, int64_t *order, int32_t *ends) {
+    memset(ends, 0, experts * sizeof(int32_t));
+    for (long i = 0; i < choices; i++) ends[chosen[i]]++;
+    for (long e = 1; e < experts; e++) ends[e] += ends[e - 1];
+    std::vector<int32_t> next(experts);
+    for (long e = 1; e < experts; e++) next[e] = ends[e - 1];
+    for (long i = 0; i < choices; i++) order[next[chosen[i]]++] = i;
+}
+
 // out[t] = sum of its choices' rows.
 template <typename T> static void combine(const float *rows, T *out, const Sizes &s) {
 #pragma omp for schedule(static)
@@ -126,8 +136,9 @@ static void each_row(long from, long to, long columns, long length, const T *A, 
 }
 
 template <typename T>
-void forward(const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *order, const int32_t *ends, T *sorted, T *inner, T *active,
-             float *rows, T *out, Sizes s, int threads) {
+void forward(const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *chosen, int64_t *order, int32_t *ends, T *sorted, T *inner,
+             T *active, float *rows, T *out, Sizes s, int threads) {
+    sort_choices(chosen, s.tokens * s.choices, s.experts, order, ends);
     const long H = s.hidden, F = s.width, choices = s.tokens * s.choices, hs = stride_of(H), fs = stride_of(F);
     const long panels_f = (F + PANEL - 1) / PANEL, panels_h = (H + PANEL - 1) / PANEL;
     const Groups<T> groups(ends, s.experts);
@@ -267,18 +278,20 @@ void backward(const T *d_out, const T *x, const T *gate_up, const T *down, const
 }
 }  // namespace
 
-#define EXPERTS_KERNELS(NAME, T)                                                                                                                                   \
-    KERNEL void experts_forward_##NAME(const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *order, const int32_t *ends, T *sorted,     \
-                                       T *inner, T *active, float *rows, T *out, long tokens, long choices, long hidden, long width, long experts, int threads) {   \
-        forward<T>(x, gate_up, down, weights, order, ends, sorted, inner, active, rows, out, {tokens, choices, hidden, width, experts}, threads);                   \
-    }                                                                                                                                                              \
-    KERNEL void experts_backward_##NAME(const T *d_out, const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *order,                    \
-                                        const int32_t *ends, const T *inner, T *d_sorted, T *d_inner, T *active, uint32_t *d_sorted_lines, uint32_t *sorted_lines,  \
-                                        uint32_t *d_inner_lines, uint32_t *active_lines, float *d_rows, float *d_weight_parts, T *d_x, T *d_gate_up, T *d_down,     \
-                                        float *d_weights, long tokens, long choices, long hidden, long width, long experts, int threads) {                         \
-        backward<T>(d_out, x, gate_up, down, weights, order, ends, inner,                                                                                           \
-                    {d_sorted, d_inner, active, d_sorted_lines, sorted_lines, d_inner_lines, active_lines, d_rows, d_weight_parts}, d_x, d_gate_up, d_down,          \
-                    d_weights, {tokens, choices, hidden, width, experts}, threads);                                                                                 \
+#define EXPERTS_KERNELS(NAME, T)                                                                                                                                \
+    KERNEL void experts_forward_##NAME(const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *chosen, int64_t *order, int32_t *ends, \
+                                       T *sorted, T *inner, T *active, float *rows, T *out, long tokens, long choices, long hidden, long width, long experts,   \
+                                       int threads) {                                                                                                           \
+        forward<T>(x, gate_up, down, weights, chosen, order, ends, sorted, inner, active, rows, out, {tokens, choices, hidden, width, experts}, threads);       \
+    }                                                                                                                                                           \
+    KERNEL void experts_backward_##NAME(const T *d_out, const T *x, const T *gate_up, const T *down, const float *weights, const int64_t *order,                \
+                                        const int32_t *ends, const T *inner, T *d_sorted, T *d_inner, T *active, uint32_t *d_sorted_lines,                      \
+                                        uint32_t *sorted_lines, uint32_t *d_inner_lines, uint32_t *active_lines, float *d_rows, float *d_weight_parts,          \
+                                        T *d_x, T *d_gate_up, T *d_down, float *d_weights, long tokens, long choices, long hidden, long width, long experts,    \
+                                        int threads) {                                                                                                          \
+        backward<T>(d_out, x, gate_up, down, weights, order, ends, inner,                                                                                       \
+                    {d_sorted, d_inner, active, d_sorted_lines, sorted_lines, d_inner_lines, active_lines, d_rows, d_weight_parts}, d_x, d_gate_up,             \
+                    d_down, d_weights, {tokens, choices, hidden, width, experts}, threads);                                                                     \
     }
 EXPERTS_KERNELS(float32, float)
 EXPERTS_KERNELS(bfloat16, bf16)
