@@ -89,9 +89,8 @@ def test_packed_and_alone_agree(dtype: torch.dtype, with_kernels: bool, toleranc
         together, each = packed(given), alone(given)
         assert len(together.input_ids) < len(given) / 2 and together.weights is not None
         assert together.target_count == sum(batch.target_count for batch in each)
-        found, wanted = samples(decoder, together), {}
-        for batch in each:
-            wanted |= samples(decoder, batch)
+        found = samples(decoder, together)
+        wanted = {sample: loss for batch in each for sample, loss in samples(decoder, batch).items()}
         assert found.keys() == wanted.keys()
         for sample, loss in wanted.items():
             assert found[sample] == pytest.approx(loss, rel=tolerance, abs=tolerance)
