@@ -110,5 +110,6 @@ def adapt(config: DecoderConfig) -> DecoderConfig:
     length, experts = config.max_position_embeddings, config.experts
     if experts is not None:
         experts = replace(experts, down_bias=True, normalize_top_k=True)
+        config = replace(config, intermediate_size=experts.intermediate_size)  # every layer is a mixture: one key states the width
     rope = RopeConfig(rule="scaled_stepped_ntk", original_length=length, trained_length=length)
     return replace(config, rope=rope, attention_output_bias=True, down_bias=True, experts=experts)
