@@ -138,7 +138,7 @@ RULES: dict[RopeRuleName, Callable[[RopeConfig, int, int], RopeRule]] = {
 def rope_rule(config: RopeConfig, head_dim: int, length: int) -> RopeRule:
     """The rule in force when the longest sequence of a pass, or of a whole request, has ``length`` tokens."""
     rule = RULES[config.rule](config, head_dim, length)
-    if config.rounding == "bfloat16_frequencies":
+    if config.rounding == "bfloat16_frequencies" and rule.stretch == 1.0:  # stretched ones are computed anew, in float32
         return replace(rule, inverse_frequencies=rule.inverse_frequencies.bfloat16().float())
     return rule
 

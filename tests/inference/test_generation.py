@@ -12,6 +12,7 @@ from beichen.errors import SettingsError
 from beichen.inference.api import Completion, Request, SamplingSettings, join
 from beichen.inference.decoding import DecodingBatch
 from beichen.inference.generation import DecoderGenerator
+from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from tests.inference.small_models import small_decoder, small_tokenizer
 
@@ -35,7 +36,10 @@ def reference(decoder: Decoder, request: Request) -> Completion:
     return Completion(text="", ids=tuple(ids), finish_reason="length")
 
 
-SHAPES: list[dict[str, object]] = [{}, {"query_key_norm": True, "num_key_value_heads": 4}, {"num_key_value_heads": 1}]
+EXPERTS = ExpertsConfig(num_experts=6, num_experts_per_token=2, intermediate_size=16, shared_intermediate_size=16, down_bias=True)
+SHAPES: list[dict[str, object]] = [
+    {}, {"query_key_norm": True, "num_key_value_heads": 4}, {"num_key_value_heads": 1}, {"experts": EXPERTS},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", SHAPES)

@@ -11,7 +11,7 @@ import torch
 from beichen.errors import ConfigError
 from beichen.models.registry import FAMILIES, load_family
 from beichen.nn.config import ExpertsConfig, RopeConfig
-from beichen.nn.rope import RopeTables
+from beichen.nn.rope import RopeTables, rope_rule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "intermediate_size": 40,
@@ -54,3 +54,7 @@ def test_frequencies_are_rounded_to_bfloat16():
     frequencies = torch.atan2(sin, cos)[0, 0]
     assert torch.equal(frequencies.bfloat16(), torch.tensor([1.0, 0.1, 0.01, 0.001]).bfloat16())
     assert (frequencies - frequencies.bfloat16().float()).abs().max() < 1e-7
+    growing = RopeConfig(rule="dynamic_ntk", original_length=16, rounding="bfloat16_frequencies")
+    exact = [rope_rule(replace(growing, rounding="none"), 8, length).inverse_frequencies for length in (16, 32)]
+    assert torch.equal(rope_rule(growing, 8, 16).inverse_frequencies, exact[0].bfloat16().float())
+    assert torch.equal(rope_rule(growing, 8, 32).inverse_frequencies, exact[1])

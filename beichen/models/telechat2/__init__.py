@@ -1,4 +1,4 @@
-"""TeleChat2: 3B, 7B, 35B, 115B (dense)."""
+"""TeleChat2: 3B, 7B, 35B, 115B, dense, and 39B-A12B with experts."""
 
 from beichen.models.family import Family
 from beichen.models.telechat2 import chat, config, licence, mindspore, names, sizes
