@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "pretrain or fine-tune as a recipe says",
     "chat": "talk with a model",
     "generate": "continue a text",
+    "data": "convert, preview and count dialogues",
     "tokenizer": "show what a tokenizer makes of a text or of ids",
     "inspect": "describe a checkpoint folder without loading its weights",
     "export": "write a checkpoint in another layout",

@@ -117,6 +117,7 @@ class BadInput:
     on_bad: OnBad = "raise"
     account: Account = field(default_factory=Account)
     reporter: Reporter = SILENT
+    show: int = WARNINGS_SHOWN  # how many are named
     _shown: int = 0
 
     def refuse(self, reason: str, size: int, fault: DataError) -> None:
@@ -126,7 +127,7 @@ class BadInput:
         self.account.drop(reason, size)
         self.account.refused += 1
         self._shown += 1
-        if self._shown <= WARNINGS_SHOWN:
+        if self._shown <= self.show:
             self.reporter.warn(f"{fault.args[0]}; left out")
-        if self._shown == WARNINGS_SHOWN:
+        if self._shown == self.show:
             self.reporter.warn("further bad items are counted, not shown")

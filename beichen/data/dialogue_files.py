@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
-from beichen.data.account import Account, BadInput, OnBad
+from beichen.data.account import WARNINGS_SHOWN, Account, BadInput, OnBad
 from beichen.data.dialogue_settings import DEFAULT_SETTINGS, DialogueSettings
 from beichen.data.files import expand_paths, format_of
 from beichen.data.records import Record, read_records
@@ -28,11 +28,12 @@ Sample = TypeVar("Sample", covariant=True)
 
 
 class Reading(TypedDict, total=False):
-    """How files are read: what to do with bad records, where they are counted and shown, who is told of bytes taken from disk."""
+    """How files are read: what to do with bad records, where they are counted, how many are named, who is told of bytes taken from disk."""
 
     on_bad: OnBad
     account: Account
     reporter: Reporter
+    show: int
     consumed: Callable[[int], None]
 
 
@@ -89,8 +90,9 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _samples(files: list[Path], read: _Reader[Sample], kind: str, settings: DialogueSettings, how: Reading) -> Iterator[Sample]:
-    bad = BadInput(how.get("on_bad", "raise"), how.get("account") or Account(item=f"{kind}s"), how.get("reporter", SILENT))
-    total = 0
+    account = how.get("account") or Account(item=f"{kind}s")
+    bad = BadInput(how.get("on_bad", "raise"), account, how.get("reporter", SILENT), how.get("show", WARNINGS_SHOWN))
+    total, refused = 0, None
     for file in files:
         first: tuple[str, str] | None = None  # schema and place of the file's first sample
         for record in _records(file, bad, how.get("consumed")):
@@ -106,13 +108,16 @@ def _samples(files: list[Path], read: _Reader[Sample], kind: str, settings: Dial
                         remedy="keep one schema in a file, or allow several (dialogues.mixed_schemas true)",
                     )
             except DataError as fault:
+                refused = refused or fault
                 bad.refuse(f"not a usable {kind}", record.num_bytes, fault)
                 continue
             bad.account.used.add(record.num_bytes)
             total += 1
             yield sample
     if not total:
-        raise DataError(f"{', '.join(str(file) for file in files[:3])}: no {kind}s", remedy=f"give a file with one {kind} a line")
+        why = "" if refused is None else f"; all {account.read.items:,} records were refused, the first: {refused.args[0]}"
+        remedy = f"give a file with one {kind} a line" if refused is None else refused.remedy
+        raise DataError(f"{', '.join(str(file) for file in files[:3])}: no {kind}s{why}", remedy=remedy)
 
 
 def _schema(record: Record) -> str:

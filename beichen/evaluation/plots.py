@@ -73,6 +73,26 @@ def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, 
     _write(figure, path)
 
 
+def plot_histogram(
+    path: Path | str, values: Sequence[float], *, title: str, x_label: str, y_label: str, marks: Mapping[str, float] | None = None
+) -> None:
+    """How often which size occurs, in bins of equal ratio, since sizes of texts spread over powers of ten. marks: named x."""
+    figure, axes = _canvas(8.0, 4.0, title)
+    low, high = max(1.0, min(values, default=1.0)), max(2.0, max(values, default=2.0))
+    bins = [low * (high / low) ** (step / 40) for step in range(41)] if high > low else [low, low + 1.0]
+    bins[-1] = max(bins[-1], high)
+    axes.hist([max(value, low) for value in values], bins=bins, color="#4878a8", edgecolor="white", linewidth=0.4)
+    axes.set_xscale("log")
+    for name, place in (marks or {}).items():
+        axes.axvline(place, color="#d04020", linestyle="--", linewidth=1.0)
+        axes.annotate(f" {name}", (place, 0.98), xycoords=("data", "axes fraction"), va="top", fontsize=8, color="#d04020")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(axis="y", **_GRID)
+    axes.set_axisbelow(True)
+    _write(figure, path)
+
+
 def running_mean(values: Sequence[float], keep: float) -> list[float]:
     """Exponential running mean without the bias of its start: entry n is a mean of values 0 .. n."""
     means, total, weight = [], 0.0, 0.0

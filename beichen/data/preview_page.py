@@ -1,0 +1,73 @@
+"""A ``Preview`` as one HTML file that needs nothing else: for a browser, a colleague, a bug report.
+
+Every id is one box with its number on hover; colours say what is learnt. Contents are escaped: what people typed stays text here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from beichen.data.preview import Preview, PreviewPart, PreviewToken
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --soft: #66758a; --line: #d8dee6;
+        --trained: #c9ecd0; --context: #eef1f5; --begin: #d4572a; --fault: #b3261e; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e9ef; --paper: #14181d; --soft: #93a1b3; --line: #313a45; --trained: #1f5a32; --context: #242b33;
+          --begin: #f08a5d; --fault: #ff8a80; } }
+body { font: 15px/1.7 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
+       color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: .95rem; margin: 1.4rem 0 .3rem; font-weight: 600; } .facts { color: var(--soft); font-weight: 400; }
+.fault { color: var(--fault); font-weight: 600; }
+.part { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem; }
+.part span { background: var(--context); border-radius: 3px; box-shadow: inset -1px 0 0 var(--paper); }
+.part span.t { background: var(--trained); } .part span.w { outline: 1px dashed var(--soft); outline-offset: -1px; }
+.part span.c { font: 600 .8em ui-monospace, monospace; }
+.part span.b { border-left: 3px solid var(--begin); margin-left: 1px; } .pad { color: var(--soft); }
+.key span { padding: .1rem .4rem; border-radius: 3px; margin-right: .6rem; background: var(--context); }
+.key .c { font: 600 .8em ui-monospace, monospace; } .key .t { background: var(--trained); } .key .b { border-left: 3px solid var(--begin); }
+.key .w { background: var(--trained); outline: 1px dashed var(--soft); }
+"""
+
+
+def preview_page(preview: Preview, *, title: str) -> str:
+    """The whole page."""
+    return "\n".join(_page(preview, title)) + "\n"
+
+
+def _page(preview: Preview, title: str) -> Iterator[str]:
+    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    yield f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+    yield f"<h1>{escape(title)}</h1>"
+    yield f"<p>{escape(preview.account)}</p>"
+    yield (
+        '<p class="key"><span class="t">trained</span><span>context</span><span class="w">trained with another weight than 1</span>'
+        '<span class="b">a dialogue begins</span><span class="c">&lt;control token&gt;</span>· part of a character</p>'
+    )
+    yield from _section("Samples", preview.samples)
+    yield from _section(f"Rows of {preview.sequence_length:,} tokens, as packed for the first epoch", preview.rows)
+    yield "</body></html>"
+
+
+def _section(heading: str, parts: Iterable[PreviewPart]) -> Iterator[str]:
+    yield f"<h2>{escape(heading)}</h2>"
+    for part in parts:
+        facts = f"{len(part.tokens):,} tokens, {part.targets:,} trained"
+        faults = "".join(f' <span class="fault">⚠ {escape(fault)}</span>' for fault in part.faults)
+        yield f'<h3>{escape(part.title)} <span class="facts">{facts}</span>{faults}</h3>'
+        padding = f' <i class="pad">+ {part.padding:,} of padding</i>' if part.padding else ""
+        yield f'<div class="part">{"".join(map(_box, part.tokens))}{padding}</div>'
+
+
+def _kinds(token: PreviewToken) -> list[tuple[str, object]]:
+    return [("t", token.weight), ("w", token.weight not in (0, 1)), ("c", token.control), ("b", token.begins)]
+
+
+def _box(token: PreviewToken) -> str:
+    kinds = [kind for kind, applies in _kinds(token) if applies]
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    counts = f" · weight {token.weight:g}" if token.weight not in (0, 1) else ""
+    text = escape(token.text).replace("\n", "⏎\n") or "·"
+    return f'<span{kind} title="{token.id}{counts}">{text}</span>'
