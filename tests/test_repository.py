@@ -25,7 +25,9 @@ def plain(name: str) -> str:
 
 
 LOCKED = {plain(name): version for name, version in LOCK.items()}
-ASKED = sorted({plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["parquet"], *EXTRAS["hub"]]})
+ASKED = sorted(
+    {plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["chinese"], *EXTRAS["parquet"], *EXTRAS["hub"]]}
+)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -56,7 +58,7 @@ def third_party(folder: str) -> set[str]:
 def test_the_package_imports_what_it_declares_and_declares_what_it_imports():
     core = {plain(name) for name in PROJECT["dependencies"]}
     assert core <= third_party("beichen"), "declared and never imported"
-    assert third_party("beichen") - core <= {plain(name) for name in (*EXTRAS["parquet"], *EXTRAS["hub"])}
+    assert third_party("beichen") - core <= {plain(name) for name in (*EXTRAS["chinese"], *EXTRAS["parquet"], *EXTRAS["hub"])}
 
 
 def test_tests_and_benchmarks_import_what_is_declared():

@@ -1,30 +1,60 @@
-"""Training a byte-level BPE tokenizer from texts.
+"""Training a byte-level BPE tokenizer from texts, in bounded memory.
 
-Comes in: an iterator of texts (read once, never held). Goes out: a :class:`~beichen.text.tokenizer.Tokenizer` with the control
-tokens first (ids as in TeleChat2), then the 256 bytes, then merges. The same texts give the same file.
-Any text can be encoded and comes back exactly: all 256 bytes are in the vocabulary and nothing is normalised.
+Comes in: texts, or sources of texts that can be read again. Goes out: a :class:`~beichen.text.tokenizer.Tokenizer` with the control tokens
+first (ids as in TeleChat2, unless others are asked for), then the 256 bytes, then merges. Rules: the same texts give the same
+file, whatever the order, the number of workers, the memory (while nothing has to be left out) or the number of times that the training was
+killed; the merges are those of ``tokenizers``; any text can be encoded and comes back exactly, unless normalization was asked for.
 """
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
-
-from beichen.errors import TokenizerError
-from beichen.text.chat_template import chat_template
-from beichen.text.pre_tokenization import split_pattern
-from beichen.text.tokenizer import Tokenizer, template_settings
-from beichen.text.vocabulary_folder import JSON_FILE, SETTINGS_FILE, object_file
+from beichen.text.normalization import ordered_steps
+from beichen.text.tokenizer import Tokenizer
+from beichen.text.training.runs import read_histogram
+from beichen.text.training.settings import TELECHAT2_SPECIALS, TextSource, TrainingSettings
+from beichen.text.training.special_tokens import SpecialTokens
+from beichen.text.training.stages import choose_threshold, combine_counts, count_texts, learn_merges
+from beichen.text.training.workspace import Workspace
+from beichen.text.training.writing import tokenizer_files
+from beichen.util.files import FolderLock
 from beichen.util.progress import SILENT, Reporter
 
-TELECHAT2_SPECIALS = (
-    "<_unk>", "<_start>", "<_end>", "<_pad>", "<_user>", "<_bot>", "<_system>", "<_observation>", "<_sep>",
-    "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
-)  # fmt: skip
+__all__ = ["TELECHAT2_SPECIALS", "SpecialTokens", "TextSource", "Trained", "TrainingRecord", "TrainingSettings", "train", "train_tokenizer"]
 
-_LONGEST_CHUNK = 1 << 16  # characters handed to the trainer at once; a document of many megabytes would be one unit of its work
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What a training did; nothing in it depends on how it was carried out."""
+
+    pattern: str
+    normalization: tuple[str, ...]
+    vocab_size: int
+    merges: int
+    texts: int
+    text_bytes: int
+    distinct_words: int
+    word_bytes: int
+    sampled_below: int  # words seen less often were sampled; 1: every word counted
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A tokenizer, how it was made, and the seconds that each stage took."""
+
+    tokenizer: Tokenizer
+    record: TrainingRecord
+    seconds: dict[str, float]
 
 
 def train_tokenizer(
@@ -41,61 +71,48 @@ def train_tokenizer(
     reporter: Reporter = SILENT,
 ) -> Tokenizer:
     """A tokenizer of exactly ``vocab_size`` ids, or of fewer when the texts are too few for so many merges."""
-    smallest = 256 + len(special_tokens)
-    if vocab_size < smallest:
-        raise TokenizerError(
-            f"vocab_size={vocab_size} is too small: {len(special_tokens)} control tokens and 256 bytes need {smallest}",
-            remedy=f"choose at least {smallest}, better a few thousand",
-        )
-    if len(set(special_tokens)) != len(special_tokens):
-        raise TokenizerError(f"control tokens repeat: {', '.join(special_tokens)}")
-    for role, name in {"start": start, "end": end, "pad": pad, "unknown": unknown}.items():
-        if name not in special_tokens:
-            raise TokenizerError(f"the {role} token '{name}' is not among the control tokens {', '.join(special_tokens)}")
-    missing = [name for name in chat_template(template).specials if name not in special_tokens]
-    if missing:
-        raise TokenizerError(f"chat template '{template}' needs control tokens that are not listed: {', '.join(missing)}")
-    library = tokenizers.Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(split_pattern(pattern)), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    library.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[tokenizers.AddedToken(name, special=True, normalized=False) for name in special_tokens],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    with reporter.track(f"training a tokenizer of {vocab_size} pieces", total=None, unit="B") as task:
-        seen = 0
+    settings = TrainingSettings(
+        vocab_size=vocab_size, pattern=pattern, specials=SpecialTokens(names=tuple(special_tokens)), template=template,
+        start=start, end=end, pad=pad, unknown=unknown,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="beichen-tokenizer-") as folder:
+        return train(settings, [TextSource("texts", lambda: texts)], Path(folder), reporter=reporter).tokenizer
 
-        def counted() -> Iterator[str]:
-            nonlocal seen
-            for text in texts:
-                for begin in range(0, len(text), _LONGEST_CHUNK):
-                    chunk = text[begin : begin + _LONGEST_CHUNK]
-                    seen += len(chunk)
-                    task.advance(len(chunk.encode()))
-                    yield chunk
 
-        library.train_from_iterator(counted(), trainer=trainer)
-    if not seen:
-        raise TokenizerError("there is no text to train a tokenizer from: the corpus is empty", remedy="check the corpus files")
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": start,
-        "eos_token": end,
-        "pad_token": pad,
-        "unk_token": unknown,
-        "additional_special_tokens": [name for name in special_tokens if name not in (start, end, pad, unknown)],
-        "clean_up_tokenization_spaces": False,
-        **template_settings(template),
+def train(settings: TrainingSettings, sources: Sequence[TextSource], folder: Path, *, reporter: Reporter = SILENT) -> Trained:
+    """Trains from sources, with what has been done kept in ``folder``: killed and called again, it goes on from there."""
+    steps = ordered_steps(settings.normalization)
+    counted_with = {
+        "pattern": settings.pattern,
+        "normalization": steps,
+        "sources": [[source.name, source.identity] for source in sources],
     }
-    files = {
-        JSON_FILE: library.to_str(pretty=True).encode(),
-        SETTINGS_FILE: object_file(settings),
-    }
-    return Tokenizer(files, origin="a tokenizer just trained")
+    with FolderLock(folder):
+        workspace = Workspace(folder, counted_with, reporter)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "counting"):
+            count_texts(settings, sources, workspace, reporter)
+        with _timed(seconds, "combining"):
+            combine_counts(workspace, reporter)
+        with _timed(seconds, "merging"):
+            histogram = read_histogram(workspace.histogram)
+            threshold = choose_threshold(settings, histogram, reporter)
+            merges = learn_merges(settings, workspace, histogram, threshold, reporter)
+        progress = workspace.progress
+    files = tokenizer_files(
+        merges, settings.specials, settings.roles, pattern=settings.pattern, template=settings.template, normalization=steps
+    )
+    tokenizer = Tokenizer(files, origin="a tokenizer just trained")
+    record = TrainingRecord(
+        pattern=settings.pattern, normalization=steps, vocab_size=tokenizer.vocab_size, merges=len(merges), texts=progress.texts,
+        text_bytes=progress.bytes, distinct_words=sum(row.words for row in histogram), word_bytes=sum(row.bytes for row in histogram),
+        sampled_below=threshold,
+    )  # fmt: skip
+    return Trained(tokenizer=tokenizer, record=record, seconds=seconds)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - begin
