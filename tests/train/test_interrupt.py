@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from beichen.train.interrupt import stop_on_signals
+
+
+@pytest.fixture(autouse=True)
+def _python_s_own_ctrl_c() -> Iterator[None]:
+    """A test run in the background starts with SIGINT ignored, as shells have it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
