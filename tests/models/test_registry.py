@@ -116,7 +116,7 @@ def test_presets_belong_to_their_family_and_count_as_published(name):
         assert family.to_decoder_config(family.from_decoder_config(config)) == config
 
 
-@pytest.mark.parametrize("preset", presets(), ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", list(presets()), ids=lambda preset: preset.name)
 def test_active_parameters_are_those_that_a_token_meets(preset):
     counts = count_parameters(preset.config)
     assert counts.active == PUBLISHED_ACTIVE.get(preset.name, counts.total)
