@@ -9,7 +9,7 @@ Rule: what a stretch holds follows from (seed, phases, stores) alone; a phase's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,18 +82,31 @@ def plan_phases(
             parts=[part for part, _ in chosen], weights=[weight for _, weight in chosen], seed=seed,
             starts=[walked.get(part.name, 0) for part, _ in chosen],
         )  # fmt: skip
-        rows = make_rows(Mixture.of_pool(stores, pool), phase.sequence_length)
         num_rows = None
         if phase.until_tokens is not None:
             num_rows = -(-(phase.until_tokens - done) // phase.sequence_length)
             done += num_rows * phase.sequence_length
-            last, within = rows.locate(num_rows - 1)
-            pool = pool.ending(last, (within + 1) * phase.sequence_length)
-            rows = make_rows(Mixture.of_pool(stores, pool), phase.sequence_length)
-        ends = [last for _, last in pool.laps(0)] if num_rows is None else pool.reached()
+
+        def rows_of(pool: Pool, length: int = phase.sequence_length) -> RowSource:
+            return make_rows(Mixture.of_pool(stores, pool), length)
+
+        stretch, ends = walk_phase(phase, pool, rows_of, num_rows, sources)
+        stretches.append(stretch)
         walked |= {part.name: end for part, end in zip(pool.parts, ends, strict=True)}
-        stretches.append(Stretch(phase=phase, rows=rows, num_rows=num_rows, uses=_uses(list(sources), pool, ends)))
     return stretches
+
+
+def walk_phase(
+    phase: Phase, pool: Pool, make_rows: Callable[[Pool], RowSource], num_rows: int | None, names: Iterable[str]
+) -> tuple[Stretch, list[int]]:  # fmt: skip
+    """The stretch that takes so many rows of the pool, and where it leaves each part's walk. ``names``: of the sources, by number."""
+    if num_rows is None:
+        ends = [last for _, last in pool.laps(0)]
+    else:
+        last_pass, within = make_rows(pool).locate(num_rows - 1)
+        pool = pool.ending(last_pass, (within + 1) * phase.sequence_length)
+        ends = pool.reached()
+    return Stretch(phase=phase, rows=make_rows(pool), num_rows=num_rows, uses=_uses(list(names), pool, ends)), ends
 
 
 def _strata(name: str, number: int, store: TokenStore, phases: Sequence[Phase]) -> list[tuple[Part, set[int]]]:

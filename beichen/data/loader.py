@@ -62,21 +62,21 @@ class Stages:
     """Loaders one after another, each but the last with an end: step s belongs to the first whose steps reach beyond it."""
 
     def __init__(self, loaders: Sequence[Loader]) -> None:
-        self._loaders, self._begins = list(loaders), [0]
-        for loader in self._loaders[:-1]:
+        self.loaders, self._begins = list(loaders), [0]
+        for loader in self.loaders[:-1]:
             if loader.steps is None:
                 raise SettingsError("only the last of several stages may be without end")
             self._begins.append(self._begins[-1] + loader.steps)
 
     @property
     def steps(self) -> int | None:
-        last = self._loaders[-1].steps
+        last = self.loaders[-1].steps
         return None if last is None else self._begins[-1] + last
 
     @property
     def steps_per_epoch(self) -> float:
         """Of a single stage, its own; several are one epoch together."""
-        return self._loaders[0].steps_per_epoch if len(self._loaders) == 1 else float(self.steps or np.inf)
+        return self.loaders[0].steps_per_epoch if len(self.loaders) == 1 else float(self.steps or np.inf)
 
     def place(self, step: int) -> tuple[int, int]:
         """(stage, its own step) of a step of the whole."""
@@ -85,7 +85,7 @@ class Stages:
 
     def micro_batches(self, step: int) -> list[Batch]:
         stage, own = self.place(step)
-        return self._loaders[stage].micro_batches(own)
+        return self.loaders[stage].micro_batches(own)
 
 
 _NONE = np.zeros(0, np.int64)

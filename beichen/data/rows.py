@@ -17,6 +17,7 @@ from beichen.data.dialogue_tokens import DialogueTokens
 from beichen.data.mixture import Mixture
 from beichen.data.order import Epochs, permutation
 from beichen.data.packing import Pieces, best_fit, lay_row
+from beichen.data.pool import Part, Pool
 from beichen.errors import DataError, SettingsError
 
 
@@ -96,7 +97,10 @@ class PretrainingRows:
 class DialogueRows:
     """Whole dialogues fitted into rows, packed anew in each epoch; the rest of a row is padding."""
 
-    def __init__(self, dialogues: DialogueTokens, *, sequence_length: int, seed: int, isolate: bool = True) -> None:
+    def __init__(
+        self, dialogues: DialogueTokens, *, sequence_length: int, seed: int, isolate: bool = True, pool: Pool | None = None
+    ) -> None:  # fmt: skip
+        """``pool``: which dialogues an epoch holds, by number; ``None``: each once."""
         if not len(dialogues):
             raise DataError(
                 "no dialogue with a scored token is left", remedy="give dialogues with answers that fit into the sequence length"
@@ -106,6 +110,8 @@ class DialogueRows:
         self._lengths = dialogues.lengths - 1  # positions: each but the last id is an input
         if self._lengths.max() > sequence_length:
             raise SettingsError(f"a dialogue of {self._lengths.max()} positions was collected for longer rows than {sequence_length}")
+        everything = Part(name="dialogues", source=0, items=np.arange(len(dialogues)), lengths=self._lengths)
+        self._pool = Pool(parts=[everything], weights=[1.0], seed=seed) if pool is None else pool
         self._epochs = Epochs(self._make_epoch, steady=False)
 
     @property
@@ -115,7 +121,8 @@ class DialogueRows:
     @property
     def packing_efficiency(self) -> float:
         """Share of the first epoch's positions that hold a token."""
-        return float(self._lengths.sum()) / (len(self._epochs[0]) * self.sequence_length)
+        rows = self._epochs[0]
+        return sum(int(self._lengths[items].sum()) for items in rows) / (len(rows) * self.sequence_length)
 
     def row(self, index: int) -> Row:
         number, within = self.locate(index)
@@ -135,5 +142,5 @@ class DialogueRows:
         return self._epochs.locate(index)
 
     def _make_epoch(self, number: int) -> list[np.ndarray]:
-        rows = best_fit(self._lengths, self.sequence_length, permutation(self._seed, "dialogues", number, len(self._lengths)))
+        rows = best_fit(self._lengths, self.sequence_length, self._pool.draw(number).item)
         return [rows[place] for place in permutation(self._seed, "rows", number, len(rows))]

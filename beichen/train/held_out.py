@@ -31,6 +31,9 @@ class HeldOut:
     def bits_per_byte(self) -> float:
         return self.nats / math.log(2) / max(self.num_bytes, 1)
 
+    def __add__(self, other: HeldOut) -> HeldOut:
+        return HeldOut(nats=self.nats + other.nats, targets=self.targets + other.targets, num_bytes=self.num_bytes + other.num_bytes)
+
 
 @torch.no_grad()
 def evaluate_held_out(

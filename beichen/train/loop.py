@@ -23,8 +23,7 @@ from beichen.objectives.types import Objective
 from beichen.train.interrupt import stop_on_signals
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
-from beichen.train.schedules import rate_factor
-from beichen.train.settings import BudgetSettings, ScheduleSettings
+from beichen.train.settings import BudgetSettings
 from beichen.util.progress import Reporter, Task
 
 
@@ -70,12 +69,13 @@ def progress_of(budget: BudgetSettings, state: LoopState, steps_per_epoch: float
 
 def run_loop(
     decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
-    schedule: ScheduleSettings, metrics: MetricsLog, reporter: Reporter, label: str,
+    rate: Callable[[int, float], float], metrics: MetricsLog, reporter: Reporter, label: str,
     save_every_seconds: float, save: Callable[[LoopState], None],
 ) -> LoopResult:  # fmt: skip
     """Train until the budget is spent, or until Ctrl-C or SIGTERM; ``save`` is called regularly and when stopped.
 
-    Losses are sums over targets, divided once a step by the target count of all its micro-batches.
+    ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
+    targets, divided once a step by what the targets of all its micro-batches count.
     """
     device = next(decoder.parameters()).device
     decoder.train()
@@ -93,7 +93,7 @@ def run_loop(
             begin = time.perf_counter()
             batches = coming.result()
             coming = reader.submit(source.micro_batches, state.step + 1)
-            factor = rate_factor(schedule, progress)
+            factor = rate(state.step, progress)
             loss, auxiliary, norm = _step(decoder, [batch.to(device) for batch in batches], objective, optimizer, factor)
             seconds = time.perf_counter() - begin
             tokens, targets = sum(batch.token_count for batch in batches), sum(batch.target_count for batch in batches)

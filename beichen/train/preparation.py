@@ -5,7 +5,6 @@ What takes long and can be reused (tokenizer, encoded text) is kept in the run's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,6 @@ import torch
 
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
-from beichen.data.account import Account
-from beichen.data.dialogue_files import read_dialogues
-from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
-from beichen.data.encoding import encode_corpus
-from beichen.data.mixture import Mixture
-from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
-from beichen.data.scoring import ScoringRows
 from beichen.data.sources import read_documents
 from beichen.data.split import split_position
 from beichen.errors import SettingsError
@@ -27,9 +19,9 @@ from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
-from beichen.text.bulk_rendering import RenderedDialogues
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.tokenizer import Tokenizer
+from beichen.train.material import Material, read_material, sources_of
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import Reporter
 
@@ -41,51 +33,36 @@ class Parts:
     tokenizer: Tokenizer
     decoder: Decoder
     family: str
-    rows: RowSource
-    held_out: ScoringRows | None
-    account: Account
+    material: Material
 
 
 def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, reporter: Reporter) -> Parts:
     """Read, train or load everything the recipe names. Raises the errors of the parts, each naming its file or key."""
-    if not recipe.data.files:
-        raise SettingsError("data.files: empty; name at least one file to train on")
-    out = Path(recipe.out)
-    tokenizer = _tokenizer(recipe, out, reporter)
+    tokenizer = prepare_tokenizer(recipe, reporter)
     family, decoder = _decoder(recipe, tokenizer, device=device, dtype=dtype, reporter=reporter)
     if decoder.config.vocab_size < tokenizer.vocab_size:
         raise SettingsError(
             f"the tokenizer has {tokenizer.vocab_size} ids, the model only {decoder.config.vocab_size} embedding rows",
             remedy="use the tokenizer that the model was trained with",
         )
-    if recipe.data.kind == "dialogues":
-        rows, account = _dialogue_rows(recipe, tokenizer, reporter)
-        return Parts(tokenizer=tokenizer, decoder=decoder, family=family, rows=rows, held_out=None, account=account)
-    corpus = encode_corpus(
-        recipe.data.files, tokenizer, out / "encoded", held_out_fraction=recipe.data.held_out_fraction,
-        on_bad=recipe.data.on_bad, reporter=reporter,
-    )  # fmt: skip
-    length = recipe.data.sequence_length
-    pretraining_rows = PretrainingRows(
-        Mixture([corpus.train], seed=recipe.seed), sequence_length=length, seed=recipe.seed, isolate=recipe.data.isolate_documents
-    )
-    held_out = None if corpus.held_out is None else ScoringRows(corpus.held_out, sequence_length=length)
-    return Parts(
-        tokenizer=tokenizer, decoder=decoder, family=family, rows=pretraining_rows, held_out=held_out, account=corpus.account
-    )  # fmt: skip
+    material = read_material(recipe, tokenizer, reporter)
+    return Parts(tokenizer=tokenizer, decoder=decoder, family=family, material=material)
 
 
-def _tokenizer(recipe: TrainRecipe, out: Path, reporter: Reporter) -> Tokenizer:
+def prepare_tokenizer(recipe: TrainRecipe, reporter: Reporter) -> Tokenizer:
     """The one that is named, else that of the model to go on from, else the run's own, trained on its training text."""
+    sources, own = sources_of(recipe.data), Path(recipe.out) / "tokenizer"
     named = recipe.tokenizer.path or recipe.model.start_from
     if named is not None:
         return load_tokenizer(named)
-    own = out / "tokenizer"
     if own.exists():
         return load_tokenizer(own)
     if recipe.data.kind == "dialogues":
         raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
-    documents = read_documents(recipe.data.files, on_bad=recipe.data.on_bad)
+    encoded = [source.encoded for source in sources if source.encoded is not None]
+    if encoded:
+        raise SettingsError(f"tokenizer.path: name the tokenizer with which {encoded[0]} was encoded")
+    documents = read_documents([file for source in sources for file in source.files], on_bad=recipe.data.on_bad)
     texts = (document.text for document in documents if split_position(document.text) >= recipe.data.held_out_fraction)
     wanted = recipe.tokenizer
     tokenizer = train_tokenizer(
@@ -120,28 +97,9 @@ def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
         num_attention_heads=model.num_attention_heads,
         num_key_value_heads=model.num_key_value_heads,
         intermediate_size=model.intermediate_size,
-        max_position_embeddings=recipe.data.sequence_length,
+        max_position_embeddings=recipe.data.longest_row,
         tie_word_embeddings=model.tie_word_embeddings,
         experts=model.experts,
     )
     family.from_decoder_config(config)  # what the family has no keys for is an error now, not when the run is saved
     return family.compatible(config, model.compatibility)
-
-
-def _dialogue_rows(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> tuple[DialogueRows, Account]:
-    account, settings = Account(item="dialogues", unit="tokens"), recipe.data.dialogues
-
-    def rendered() -> Iterator[RenderedDialogues]:
-        with reporter.track("rendering dialogues", total=None, unit="dialogues") as task:
-            dialogues = read_dialogues(recipe.data.files, settings=settings, on_bad=recipe.data.on_bad, reporter=reporter)
-            for chunk in rendered_for_training(dialogues, tokenizer, settings):
-                yield chunk
-                task.advance(len(chunk))
-
-    collected = collect_dialogues(
-        rendered(), sequence_length=recipe.data.sequence_length, pad_id=tokenizer.pad_id, too_long=settings.too_long, account=account
-    )
-    rows = DialogueRows(
-        collected, sequence_length=recipe.data.sequence_length, seed=recipe.seed, isolate=recipe.data.isolate_documents
-    )  # fmt: skip
-    return rows, account

@@ -1,13 +1,16 @@
 """``train(recipe)``: one complete run, from files to a checkpoint in published layout; started again, it goes on where it was.
 
-The folder ``out`` receives: settings.yaml, metrics.jsonl, tokenizer/ and encoded/ (fresh runs), state/ while the run lasts,
+The folder ``out`` receives: settings.yaml, plan.json, metrics.jsonl, tokenizer/ and encoded/ (fresh runs), state/ while the run lasts,
 and at the end config, weights and tokenizer of the model, and result.json.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +19,24 @@ from typing import Any
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.checkpoints.training_state import load_training_state, save_training_state
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
-from beichen.data.loader import Loader
 from beichen.errors import SettingsError
 from beichen.nn import kernels
 from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.loop import LoopState, run_loop
+from beichen.train.material import read_material
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
-from beichen.train.preparation import Parts, prepare
+from beichen.train.plan import Plan
+from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, choose_dtype, set_threads
 from beichen.util.files import FolderLock, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
-SETTINGS, METRICS, RESULT, STATE = "settings.yaml", "metrics.jsonl", "result.json", "state"
+SETTINGS, METRICS, RESULT, STATE, PLAN = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json"
 EVALUATION_ROWS = 16
 FREE_TO_CHANGE = ("out", "budget", "checkpoint", "threads", "device")  # settings that a resumed run may give anew
 
@@ -51,6 +55,7 @@ class TrainResult:
     held_out_loss: float | None  # nats per token
     bits_per_byte: float | None
     parameters: int
+    bits_per_byte_by_source: dict[str, float]  # empty for a single source
 
     def as_text(self) -> str:
         """One line for people."""
@@ -66,17 +71,30 @@ def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Report
 
     Raises SettingsError when ``out`` holds a finished run or one of other settings, and the errors of reading and saving.
     """
-    if isinstance(recipe, (str, Path)):
-        recipe = parse_settings(TrainRecipe, (), [recipe])
-    elif not isinstance(recipe, TrainRecipe):
-        recipe = read_settings(TrainRecipe, dict(recipe), name="recipe")
+    recipe = _as_recipe(recipe)
     out = prepare_folder(recipe.out)
-    if (out / "config.json").exists():
-        raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
     with FolderLock(out):
         _check_same_run(recipe, out)
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
         return _run(recipe, out, reporter)
+
+
+def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> Plan:
+    """What the run of a recipe would read, and its learning rate; leaves nothing behind in ``out``."""
+    recipe = _as_recipe(recipe)
+    _check_same_run(recipe, Path(recipe.out))
+    with tempfile.TemporaryDirectory() as folder:
+        begun = (Path(recipe.out) / SETTINGS).exists()  # what it prepared is of these settings, and is used again
+        planned = recipe if begun else dataclasses.replace(recipe, out=folder)
+        return read_material(planned, prepare_tokenizer(planned, reporter), reporter).plan
+
+
+def _as_recipe(given: TrainRecipe | Mapping[str, Any] | str | Path) -> TrainRecipe:
+    if isinstance(given, TrainRecipe):
+        return given
+    if isinstance(given, (str, Path)):
+        return parse_settings(TrainRecipe, (), [given])
+    return read_settings(TrainRecipe, dict(given), name="recipe")
 
 
 def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
@@ -95,25 +113,32 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         state = LoopState(**saved.values)
         optimizer.load_state(saved.tensors, state.step)
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
-    reporter.line(f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.account.as_text()}")
-    loader = Loader(parts.rows, rows_per_step=recipe.batch.rows_per_step, rows_per_micro_batch=recipe.batch.rows_per_micro_batch)
+    reporter.line(
+        f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
+    )
+    planned = parts.material.plan
+    if not planned.is_plain:
+        reporter.line(planned.as_text())
+    write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
     metrics = MetricsLog(out / METRICS, resume_step=state.step)
     label = "fine-tuning" if recipe.data.kind == "dialogues" else "pretraining"
     try:
         ended = run_loop(
-            decoder, loader, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
-            state=state, budget=recipe.budget, schedule=recipe.schedule, metrics=metrics, reporter=reporter, label=label,
+            decoder, planned.stages, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
+            state=state, budget=planned.budget, rate=planned.rate, metrics=metrics, reporter=reporter, label=label,
             save_every_seconds=60.0 * recipe.checkpoint.every_minutes,
             save=lambda now: _save_state(out, optimizer, now, recipe.checkpoint.keep),
         )  # fmt: skip
     finally:
         metrics.close()
-    held_out = _held_out(parts, reporter) if ended.finished else None
+    by_source = _held_out(parts, reporter) if ended.finished else {}
+    held_out = functools.reduce(operator.add, by_source.values()) if by_source else None
     result = TrainResult(
         folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
         tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
         held_out_loss=None if held_out is None else held_out.loss,
         bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
+        bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
     )  # fmt: skip
     if ended.finished:
         save_checkpoint(
@@ -126,13 +151,15 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     return result
 
 
-def _held_out(parts: Parts, reporter: Reporter) -> HeldOut | None:
-    if parts.held_out is None:
-        return None
-    return evaluate_held_out(
-        parts.decoder, parts.held_out.batches(EVALUATION_ROWS), num_bytes=parts.held_out.num_bytes,
-        total_batches=parts.held_out.num_batches(EVALUATION_ROWS), reporter=reporter,
-    )  # fmt: skip
+def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:
+    """The held-out text of each source that has one."""
+    return {
+        name: evaluate_held_out(
+            parts.decoder, rows.batches(EVALUATION_ROWS), num_bytes=rows.num_bytes, total_batches=rows.num_batches(EVALUATION_ROWS),
+            reporter=reporter,
+        )
+        for name, rows in parts.material.held_out.items()
+    }  # fmt: skip
 
 
 def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) -> None:
@@ -140,7 +167,9 @@ def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) ->
 
 
 def _check_same_run(recipe: TrainRecipe, out: Path) -> None:
-    """A folder with another run's state is refused, naming the settings that differ."""
+    """A folder with a finished run, or with the state of another, is refused, naming the settings that differ."""
+    if (out / "config.json").exists():
+        raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
     if not (out / SETTINGS).exists():
         return
     before = settings_as_dict(parse_settings(TrainRecipe, (), [out / SETTINGS]))

@@ -1,10 +1,11 @@
-"""Learning-rate schedules: pure functions of the run's progress.  progress in [0, 1] -> factor of the peak rate."""
+"""Learning-rate schedules: pure functions of the progress of a run, or of a step within a phase.  -> factor of the peak rate."""
 
 from __future__ import annotations
 
 import math
 
 from beichen.train.settings import ScheduleSettings
+from beichen.train.source_settings import RateSettings
 
 
 def rate_factor(settings: ScheduleSettings, progress: float) -> float:
@@ -24,3 +25,11 @@ def _course(settings: ScheduleSettings, progress: float) -> float:
         case _:
             left = 1.0 - max(0.0, progress - settings.warmup) / max(1e-9, 1.0 - settings.warmup)
             return left if settings.name == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+
+def phase_factor(settings: RateSettings, step: int, steps: int) -> float:
+    """The factor of a phase's step: from ``begin`` in its first step to ``end`` in its last, below that while it warms up."""
+    progress = step / max(1, steps - 1)
+    left = 1.0 - progress if settings.course == "linear" else 0.5 + 0.5 * math.cos(math.pi * progress)
+    warm = min(1.0, (step + 1) / (settings.warmup * steps)) if settings.warmup > 0 else 1.0
+    return warm * (settings.end + (settings.begin - settings.end) * left)

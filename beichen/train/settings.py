@@ -8,6 +8,7 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,10 @@ class TokenizerSettings:
 class DataSettings:
     """What is read, and how it is laid into rows.
 
+    files: what is read, as one source of weight 1; or else ``sources``, or ``sources_file``.
+    sources_file: a JSON object ``{"path": weight}``, TeleChat's form, as `beichen data encode --sources` reads it.
+    weigh_by: a weight counts ``epochs`` (2.0 takes each document twice, 0.5 a random half) or ``shares`` of the tokens.
+    phases: a curriculum, in order; empty: one mixture throughout.
     kind: ``documents`` (language modelling) or ``dialogues`` (supervised fine-tuning).
     held_out_fraction: share of documents, chosen by the hash of their text, that is only evaluated.
     isolate_documents: tokens see their own document (or dialogue) only, and positions begin anew with each.
@@ -61,6 +66,10 @@ class DataSettings:
     """
 
     files: tuple[str, ...] = ()
+    sources: tuple[SourceSettings, ...] = ()
+    sources_file: str | None = None
+    weigh_by: Literal["epochs", "shares"] = "epochs"
+    phases: tuple[PhaseSettings, ...] = ()
     kind: Literal["documents", "dialogues"] = "documents"
     sequence_length: int = 512
     held_out_fraction: float = 0.05
@@ -73,6 +82,16 @@ class DataSettings:
             raise SettingsError(f"data.sequence_length={self.sequence_length}: must be at least 2 tokens")
         if not 0.0 <= self.held_out_fraction < 1.0:
             raise SettingsError(f"data.held_out_fraction={self.held_out_fraction}: must be at least 0 and below 1")
+        if sum(map(bool, (self.files, self.sources, self.sources_file))) > 1:
+            raise SettingsError("data.files: give one of files, sources and sources_file")
+        if self.kind == "dialogues" and self.phases:
+            raise SettingsError("data.phases: dialogues have none; train them in several runs, each from the one before")
+        check_sources(self.sources, self.phases, all_named=self.sources_file is None)
+
+    @property
+    def longest_row(self) -> int:
+        """The row length of the phase with the longest rows."""
+        return max([phase.sequence_length or self.sequence_length for phase in self.phases] or [self.sequence_length])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,18 +161,23 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
-    """When the run ends: the first of these that is reached. Minutes count training, not preparation or evaluation."""
+    """When the run ends: the first of these that is reached, or the end of the last of data.phases.
+
+    Minutes count training, not preparation or evaluation.
+    """
 
     steps: int | None = None
     minutes: float | None = None
     epochs: float | None = None
+    samples: int | None = None  # exactly so many rows, walking the weighted sources over and over
 
     def __post_init__(self) -> None:
-        given = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
-        if not given:
-            raise SettingsError("budget: give steps, minutes or epochs")
-        if min(given) <= 0:
-            raise SettingsError("budget: steps, minutes and epochs must be above 0")
+        if any(value <= 0 for value in self.given):
+            raise SettingsError("budget: steps, minutes, epochs and samples must be above 0")
+
+    @property
+    def given(self) -> list[float]:
+        return [value for value in (self.steps, self.minutes, self.epochs, self.samples) if value is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +205,15 @@ class TrainRecipe:
     batch: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    budget: BudgetSettings
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.budget.given and not self.data.phases:
+            raise SettingsError("budget: give steps, minutes, epochs or samples")
+        if self.budget.samples is not None and self.data.phases:
+            raise SettingsError("budget: samples and data.phases both say how many rows are read; give one of them")

@@ -21,9 +21,14 @@ from beichen.objectives.types import LossSum, Scored
 from beichen.train.loop import BatchSource, LoopResult, LoopState, progress_of, run_loop
 from beichen.train.metrics import MetricsLog, read_metrics
 from beichen.train.optimizers import Optimizer
+from beichen.train.schedules import rate_factor
 from beichen.train.settings import BudgetSettings, OptimizerSettings, ScheduleSettings
 from beichen.util.progress import SILENT
 from tests.train.small_runs import RandomBatches, tiny_decoder
+
+
+def warmed_up(step: int, progress: float) -> float:
+    return rate_factor(ScheduleSettings(warmup=0.2), progress)
 
 
 class Run:
@@ -52,7 +57,7 @@ class Run:
         try:
             return run_loop(
                 self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state,
-                budget=BudgetSettings(steps=None if limits else steps, **limits), schedule=ScheduleSettings(warmup=0.2), metrics=metrics,
+                budget=BudgetSettings(steps=None if limits else steps, **limits), rate=warmed_up, metrics=metrics,
                 reporter=SILENT, label="training", save_every_seconds=every, save=self._save,
             )  # fmt: skip
         finally:

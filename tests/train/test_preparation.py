@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from beichen.config import read_settings
-from beichen.data.rows import DialogueRows, PretrainingRows
+from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
 from beichen.data.split import is_held_out
 from beichen.errors import BeichenError, ConfigError, DataError, SettingsError, TokenizerError
 from beichen.nn.initialization import initialize
@@ -23,6 +23,10 @@ from tests.train.small_runs import tiny_recipe, write_corpus, write_dialogues
 
 def parts_of(recipe: dict[str, Any], dtype: torch.dtype = torch.float32) -> Parts:
     return prepare(read_settings(TrainRecipe, recipe, name="recipe"), device=torch.device("cpu"), dtype=dtype, reporter=SILENT)
+
+
+def rows_of(parts: Parts) -> RowSource:
+    return parts.material.plan.stretches[0].rows
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +43,15 @@ def trained(tmp_path_factory, corpus) -> Path:
 def test_a_fresh_run_makes_all_its_parts(tmp_path, corpus):
     parts = parts_of(tiny_recipe(tmp_path, corpus))
     assert (parts.family, parts.decoder.config.vocab_size) == ("telechat2", parts.tokenizer.vocab_size)
-    assert isinstance(parts.rows, PretrainingRows) and parts.rows.sequence_length == parts.decoder.config.max_position_embeddings == 32
-    assert parts.held_out is not None and parts.account.read.items == 150
+    rows, scored = rows_of(parts), parts.material.held_out["text"]
+    assert isinstance(rows, PretrainingRows) and rows.sequence_length == parts.decoder.config.max_position_embeddings == 32
+    assert list(parts.material.held_out) == ["text"] and parts.material.account.read.items == 150
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     held_out = [text for text in texts if is_held_out(text, 0.05)]
     assert 0 < len(held_out) < 20
-    assert parts.held_out.num_bytes == sum(len(text.encode()) for text in held_out)
-    assert parts.held_out.num_targets == sum(len(parts.tokenizer.encode(text)) + 1 for text in held_out), "every end token counts"
-    learnt = "".join(parts.tokenizer.decode(parts.rows.row(row).input_ids[:].tolist()) for row in range(int(parts.rows.rows_per_epoch) + 1))
+    assert scored.num_bytes == sum(len(text.encode()) for text in held_out)
+    assert scored.num_targets == sum(len(parts.tokenizer.encode(text)) + 1 for text in held_out), "every end token counts"
+    learnt = "".join(parts.tokenizer.decode(rows.row(row).input_ids.tolist()) for row in range(int(rows.rows_per_epoch) + 1))
     assert not any(text[:40] in learnt for text in held_out)
 
 
@@ -86,7 +91,7 @@ def test_weights_follow_from_the_seed_and_rows_too(tmp_path, corpus):
     other = parts_of(tiny_recipe(tmp_path / "c", corpus, seed=4))
     assert all(torch.equal(left, right) for left, right in zip(first.decoder.parameters(), again.decoder.parameters(), strict=True))
     assert not torch.equal(first.decoder.head_weight, other.decoder.head_weight)
-    rows = [[parts.rows.row(row).input_ids.tolist() for row in range(20)] for parts in (first, again, other)]
+    rows = [[rows_of(parts).row(row).input_ids.tolist() for row in range(20)] for parts in (first, again, other)]
     assert rows[0] == rows[1] != rows[2]
 
 
@@ -95,7 +100,7 @@ def test_what_was_prepared_is_used_again(tmp_path, corpus):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     again = parts_of(tiny_recipe(tmp_path, corpus))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
-    assert again.tokenizer.fingerprint == first.tokenizer.fingerprint and again.account == first.account
+    assert again.tokenizer.fingerprint == first.tokenizer.fingerprint and again.material.account == first.material.account
 
 
 def test_going_on_takes_weights_sizes_and_tokenizer_from_the_checkpoint(tmp_path, corpus, trained):
@@ -110,8 +115,8 @@ def test_dialogues_are_fitted_into_rows_and_answers_scored(tmp_path, trained):
     dialogues = write_dialogues(tmp_path / "dialogues.jsonl")
     data = {"files": [str(dialogues)], "kind": "dialogues", "sequence_length": 64}
     parts = parts_of(tiny_recipe(tmp_path / "run", dialogues, model={"start_from": str(trained)}, data=data))
-    assert isinstance(parts.rows, DialogueRows) and parts.held_out is None
-    row = parts.rows.row(0)
+    assert isinstance(rows_of(parts), DialogueRows) and not parts.material.held_out
+    row = rows_of(parts).row(0)
     scored = [int(target) for target in row.targets if target != -100]
     assert 0 < len(scored) < row.token_count
     assert parts.tokenizer.decode(scored).strip()

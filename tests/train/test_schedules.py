@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.train.schedules import rate_factor
+from beichen.train.schedules import phase_factor, rate_factor
 from beichen.train.settings import ScheduleSettings
+from beichen.train.source_settings import RateSettings
 
 NAMES = ("constant", "linear", "cosine", "stable")
 SCHEDULES = st.builds(
@@ -56,3 +57,20 @@ def test_the_courses_by_hand():
     stable = ScheduleSettings(name="stable", warmup=0.0, decay=0.4, final=0.2)
     assert [rate_factor(stable, place) for place in (0.3, 0.6, 0.8, 0.9)] == pytest.approx([1.0, 1.0, 0.6, 0.4])
     assert rate_factor(ScheduleSettings(name="stable", decay=0.0), 1.0) == 1.0
+
+
+@pytest.mark.parametrize("course", ["linear", "cosine"])
+@pytest.mark.parametrize(("begin", "end", "warmup"), [(1.0, 1.0, 0.0), (1.0, 0.1, 0.0), (0.2, 0.6, 0.3), (0.5, 0.0, 0.5)])
+@pytest.mark.parametrize("steps", [1, 2, 17])
+def test_a_phase_goes_from_its_begin_to_its_end(course, begin, end, warmup, steps):
+    settings = RateSettings(course=course, begin=begin, end=end, warmup=warmup)
+    factors = [phase_factor(settings, step, steps) for step in range(steps)]
+    assert all(0.0 <= factor <= max(begin, end) + 1e-12 for factor in factors)
+    assert factors[-1] == pytest.approx(end if steps > 1 else begin)
+    settled = factors[math.ceil(warmup * steps) :]
+    assert settled == sorted(settled, reverse=begin > end)
+    if not warmup:
+        assert factors[0] == begin
+        assert factors[steps // 2] == pytest.approx((begin + end) / 2) or steps < 3
+    elif steps > 2:
+        assert 0 < factors[0] < begin * 0.5

@@ -1,0 +1,158 @@
+"""What a recipe reads: its sources encoded or its dialogues rendered, and the plan of when what is read.
+
+Encoded text is kept in the run's folder and found again when the run resumes; what `beichen data encode` wrote is read where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from beichen.data.account import Account
+from beichen.data.curriculum import Phase, plan_phases, walk_phase
+from beichen.data.dialogue_files import read_dialogues
+from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
+from beichen.data.encoding import HELD_OUT, TRAIN, EncodedCorpus, encode_corpus
+from beichen.data.mixture import Mixture, epochs_of_shares
+from beichen.data.pool import Part, Pool
+from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
+from beichen.data.scoring import ScoringRows
+from beichen.data.store import TokenStore
+from beichen.errors import SettingsError
+from beichen.text.bulk_rendering import RenderedDialogues
+from beichen.text.messages import Dialogue
+from beichen.text.tokenizer import Tokenizer
+from beichen.train.plan import Plan
+from beichen.train.settings import DataSettings, TrainRecipe
+from beichen.train.source_settings import SourceSettings
+from beichen.util.progress import Reporter
+
+ONLY = "text"  # the name of the source that data.files are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What is trained on and what is held out, by source."""
+
+    plan: Plan
+    held_out: Mapping[str, ScoringRows]
+    account: Account
+
+
+def sources_of(data: DataSettings) -> list[SourceSettings]:
+    """The sources of a recipe, whichever way they are given."""
+    if data.sources_file is not None:
+        from beichen.data.source_list import read_source_file
+
+        listed = read_source_file(Path(data.sources_file), {})
+        return [SourceSettings(name=source.name, files=tuple(map(str, source.files)), weight=source.weight) for source in listed]
+    if not data.sources and not data.files:
+        raise SettingsError("data.files: empty; name at least one file to train on")
+    return list(data.sources) or [SourceSettings(name=ONLY, files=data.files)]
+
+
+def read_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> Material:
+    """Encode or render everything that the recipe names, and plan it."""
+    sources = sources_of(recipe.data)
+    if recipe.data.kind == "dialogues":
+        return _dialogues(recipe, sources, tokenizer, reporter)
+    corpora = {source.name: _encoded(recipe, source, tokenizer, reporter) for source in sources}
+    account = Account()
+    for corpus in corpora.values():
+        account.merge(corpus.account)
+    data = recipe.data
+
+    def make_rows(mixture: Mixture, sequence_length: int) -> RowSource:
+        return PretrainingRows(mixture, sequence_length=sequence_length, seed=recipe.seed, isolate=data.isolate_documents)
+
+    stretches = plan_phases(
+        {name: corpus.train for name, corpus in corpora.items()}, _phases(recipe, sources), seed=recipe.seed, make_rows=make_rows,
+        weigh_by=data.weigh_by,
+    )  # fmt: skip
+    held_out = {
+        name: ScoringRows(corpus.held_out, sequence_length=data.longest_row)
+        for name, corpus in corpora.items()
+        if corpus.held_out is not None
+    }
+    return Material(plan=Plan(recipe, tuple(stretches)), held_out=held_out, account=account)
+
+
+def _phases(recipe: TrainRecipe, sources: Sequence[SourceSettings]) -> list[Phase]:
+    data, weights = recipe.data, {source.name: source.weight for source in sources}
+    if not data.phases:
+        rows = recipe.budget.samples
+        until = None if rows is None else rows * data.sequence_length
+        return [Phase(name="all", weights=weights, sequence_length=data.sequence_length, until_tokens=until)]
+    for phase in data.phases:
+        for name in phase.weights or {}:
+            if name not in weights:
+                raise SettingsError(f"data.phases: '{phase.name}' names source '{name}'; the sources are {', '.join(weights)}")
+    return [
+        Phase(
+            name=phase.name, weights=phase.weights or weights, sequence_length=phase.sequence_length or data.sequence_length,
+            until_tokens=phase.until_tokens, grades=phase.grades,
+        )
+        for phase in data.phases
+    ]  # fmt: skip
+
+
+def _encoded(recipe: TrainRecipe, source: SourceSettings, tokenizer: Tokenizer, reporter: Reporter) -> EncodedCorpus:
+    if source.encoded is not None:
+        folder = Path(source.encoded)
+        stores = [folder / TRAIN, folder / HELD_OUT] if (folder / TRAIN).is_dir() else [folder]
+        train, *held_out = (TokenStore(store, tokenizer_fingerprint=tokenizer.fingerprint) for store in stores if store.is_dir())
+        return EncodedCorpus(train, held_out[0] if held_out else None, reused=True)
+    folder = Path(recipe.out) / "encoded"
+    return encode_corpus(
+        source.files, tokenizer, folder if source.name == ONLY else folder / source.name,
+        held_out_fraction=recipe.data.held_out_fraction, on_bad=recipe.data.on_bad, reporter=reporter,
+    )  # fmt: skip
+
+
+def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer: Tokenizer, reporter: Reporter) -> Material:
+    data = recipe.data
+    account, begins = Account(item="dialogues", unit="tokens"), [0] * len(sources)  # the number of each source's first dialogue
+
+    def dialogues() -> Iterator[Dialogue]:
+        read = 0
+        for place, source in enumerate(sources):
+            begins[place] = read
+            for dialogue in read_dialogues(source.files, settings=data.dialogues, on_bad=data.on_bad, reporter=reporter):
+                yield dialogue
+                read += 1
+
+    def rendered() -> Iterator[RenderedDialogues]:
+        with reporter.track("rendering dialogues", total=None, unit="dialogues") as task:
+            for chunk in rendered_for_training(dialogues(), tokenizer, data.dialogues):
+                yield chunk
+                task.advance(len(chunk))
+
+    collected = collect_dialogues(
+        rendered(), sequence_length=data.sequence_length, pad_id=tokenizer.pad_id, too_long=data.dialogues.too_long, account=account
+    )
+    owner = np.searchsorted(begins, collected.numbers, side="right") - 1
+    positions = collected.lengths - 1  # the last id of a dialogue is a target only
+    parts = [
+        Part(name=source.name, source=place, items=np.flatnonzero(owner == place), lengths=positions[owner == place])
+        for place, source in enumerate(sources)
+    ]  # fmt: skip
+    for part in parts:
+        if not part.count:
+            raise SettingsError(f"data.sources: no dialogue of '{part.name}' can be trained on", remedy="leave the source out")
+    weights = [source.weight for source in sources]
+    if data.weigh_by == "shares":
+        weights = epochs_of_shares([part.tokens for part in parts], weights)
+
+    def make_rows(pool: Pool) -> RowSource:
+        return DialogueRows(
+            collected, sequence_length=data.sequence_length, seed=recipe.seed, isolate=data.isolate_documents, pool=pool
+        )  # fmt: skip
+
+    names = [source.name for source in sources]
+    phase = Phase(name="all", weights=dict(zip(names, weights, strict=True)), sequence_length=data.sequence_length)
+    pool = Pool(parts=parts, weights=weights, seed=recipe.seed)
+    stretch, _ = walk_phase(phase, pool, make_rows, recipe.budget.samples, names)
+    return Material(plan=Plan(recipe, (stretch,)), held_out={}, account=account)
