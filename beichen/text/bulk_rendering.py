@@ -128,7 +128,7 @@ class _Layouts:
         """A dialogue with calls, thoughts or blanks: laid out by itself."""
         blocks = dialogue_blocks(self._template, dialogue.messages, dialogue.tools)
         if self._template.joined:
-            parts = encode_blocks(blocks, self._tokenizer, joined=True)
+            parts = encode_blocks(blocks, self._tokenizer, joined=True, answer_apart=self._template.answer_apart)
             return [(block.weight, ids) for block, ids in zip(blocks, parts, strict=True)]
         steps: list[Step] = []
         for step in plan_runs(blocks, self._tokenizer, joined=False):

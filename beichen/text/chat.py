@@ -34,7 +34,7 @@ def render(
     """The dialogue as ids. ``thinking=False`` asks for an answer without a thought, ``None`` leaves it to the model."""
     check_vocabulary(template, encoder)
     blocks = dialogue_blocks(template, messages, tools, add_generation_prompt, thinking)
-    runs = encode_blocks(blocks, encoder, joined=template.joined)
+    runs = encode_blocks(blocks, encoder, joined=template.joined, answer_apart=template.answer_apart)
     return Rendered(
         segments=tuple(
             Segment(ids=tuple(ids), weight=block.weight, role=block.role) for block, ids in zip(blocks, runs, strict=True) if ids
@@ -107,7 +107,7 @@ def _blocks(
             last = index == len(messages) - 1
             yield Block(fill(template.answer_prompt), 0.0, "assistant")
             if template.earlier_answer is not None and not (last and not add_generation_prompt):
-                yield Block(fill(template.earlier_answer, content=message.content), 0.0, "assistant", answer=True)
+                yield Block(fill(template.earlier_answer, content=message.content), 0.0, "assistant")
                 continue
             answer = _answer(fill, message, since_question=index > max(questions, default=-1), last=last)
             yield Block(answer, 1.0 if message.weight is None else float(message.weight), "assistant", answer=True)

@@ -68,6 +68,7 @@ class ChatTemplate:
     strip_content: bool = False
     strip_system: bool = False
     joined: bool = False  # text between control tokens is encoded in one go, across turns
+    answer_apart: bool = False  # an answer begins a text of its own, even so: the published training encodes it by itself
     recognised_by: Sequence[str] = ()  # control tokens that only the vocabularies of this format have
     special_cases: Sequence[str] = ()  # formats that a family's default gives way to, where vocabulary and folder say so
 

@@ -73,10 +73,11 @@ class Run(NamedTuple):
 Control = tuple[int, int]  # (block, id)
 
 
-def encode_blocks(blocks: Sequence[Block], encoder: Encoder, *, joined: bool) -> list[list[int]]:
-    """Ids of each block. ``joined``: neighbouring texts of several blocks are encoded in one go and cut afterwards."""
+def encode_blocks(blocks: Sequence[Block], encoder: Encoder, *, joined: bool, answer_apart: bool = False) -> list[list[int]]:
+    """Ids of each block. ``joined``: neighbouring texts of several blocks are encoded in one go and cut afterwards; ``answer_apart``: but
+    an answer begins anew."""
     ids: list[list[int]] = [[] for _ in blocks]
-    for step in plan_runs(blocks, encoder, joined=joined):
+    for step in plan_runs(blocks, encoder, joined=joined, answer_apart=answer_apart):
         if isinstance(step, Run):
             for block, own in cut_run(step, encoder.encode(step.text, continues=step.continues), encoder):
                 ids[block] += own
@@ -85,13 +86,17 @@ def encode_blocks(blocks: Sequence[Block], encoder: Encoder, *, joined: bool) ->
     return ids
 
 
-def plan_runs(blocks: Sequence[Block], encoder: Encoder, *, joined: bool) -> list[Run | Control]:
+def plan_runs(blocks: Sequence[Block], encoder: Encoder, *, joined: bool, answer_apart: bool = False) -> list[Run | Control]:
     """The control tokens and the runs of text of some blocks, in order."""
     special_ids, inline_ids = encoder.special_ids, encoder.inline_ids if joined else ()
     steps: list[Run | Control] = []
     texts: list[tuple[int, str]] = []  # (block, text) of the run that is being collected
     inside = False  # whether a run of text has begun, so that no space comes before what follows
     for number, block in enumerate(blocks):
+        if block.answer and answer_apart:
+            if texts:
+                steps.append(Run(tuple(texts), inside))
+            texts, inside = [], False
         for part in block.parts:
             if isinstance(part, str):
                 if part:

@@ -107,7 +107,7 @@ def test_telechat_52b_trains_as_it_was_tuned():
     """Question and last answer as the original encodes them for tuning, apart and with the end token; only that answer is learnt."""
     ours = golden("telechat-52b", "telechat52b")
     rendered = ours.render([{"role": "user", "content": "你是谁"}, {"role": "assistant", "content": "我是telechat"}])
-    assert rendered.ids == [*ours.encode("<_user>你是谁<_bot>我是telechat"), 2]
+    assert rendered.ids == [*ours.encode("<_user>你是谁<_bot>"), *ours.encode("我是telechat"), 2]
     assert [ours.decode(segment.ids) for segment in rendered.segments if segment.trained] == ["我是telechat"]
 
 
