@@ -8,14 +8,17 @@ store or in the account of what was dropped; memory holds one chunk of documents
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from beichen.data.account import Account, OnBad
+from beichen.data.block_encoding import Encoder
+from beichen.data.encoded_text import HELD_OUT, TRAIN
 from beichen.data.files import expand_paths
-from beichen.data.sources import Document, TextUnit, read_documents
+from beichen.data.readers import TextUnit
+from beichen.data.sources import Document, read_documents
 from beichen.data.split import split_position
 from beichen.data.store import METADATA_FILE, StoreWriter, TokenStore, read_metadata
 from beichen.errors import DataError, StorageError
@@ -24,19 +27,6 @@ from beichen.util.progress import SILENT, Reporter
 
 CHUNK_CHARACTERS = 2 << 20  # of text that is encoded at once
 CHUNK_DOCUMENTS = 4096
-TRAIN, HELD_OUT = "train", "held_out"
-
-
-class Encoder(Protocol):
-    """The part of ``text.Tokenizer`` that encoding needs."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def end_id(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    def encode_batch(self, texts: Sequence[str], /) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,7 @@ def read_records(
     *,
     columns: Sequence[str] | None = None,
     optional_columns: Sequence[str] = (),
+    encoding: str | None = None,
     reporter: Reporter = SILENT,
     consumed: Callable[[int], None] | None = None,
 ) -> Iterator[Record]:
@@ -50,11 +51,19 @@ def read_records(
     if format_of(file) == "parquet":
         yield from _read_parquet(file, columns, optional_columns, consumed)
         return
-    with open_bytes(file, reporter=reporter, consumed=consumed) as stream:
+    with open_bytes(file, encoding=encoding, reporter=reporter, consumed=consumed) as stream:
         if format_of(file) == "json" and _first_character(stream) == b"[":
             yield from _read_array(stream, file, bad)
         else:
-            yield from _read_json_lines(stream, file, bad)
+            yield from parse_lines(read_lines(stream, file), file, bad)
+
+
+def holds_lines(file: Path, encoding: str | None = None) -> bool:
+    """Whether each line of the file is a record, so that lines can be parsed apart from each other."""
+    if format_of(file) != "json":
+        return format_of(file) == "jsonl"
+    with open_bytes(file, encoding=encoding) as stream:
+        return _first_character(stream) != b"["
 
 
 def _first_character(stream: BinaryIO) -> bytes:
@@ -62,8 +71,9 @@ def _first_character(stream: BinaryIO) -> bytes:
     return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
 
 
-def _read_json_lines(stream: BinaryIO, file: Path, bad: BadInput) -> Iterator[Record]:
-    for number, offset, content in read_lines(stream, file):
+def parse_lines(lines: Iterable[tuple[int, int, bytes]], file: Path, bad: BadInput) -> Iterator[Record]:
+    """Records of lines as ``streams.read_lines`` gives them."""
+    for number, offset, content in lines:
         if not content.strip():
             continue  # holds nothing: no item was read
         try:

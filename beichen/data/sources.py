@@ -6,7 +6,8 @@ taken is refused or counted under a reason, never repaired.
 
 A plain text file says nothing about documents. By default (``text_unit="pieces"``) it is cut at line ends, preferably at
 blank lines, into pieces of about 16 KiB: so a single large file streams, and parts of it can be held out. ``"file"`` takes it
-whole, ``"lines"`` and ``"paragraphs"`` take each line, or each run of lines between blank lines.
+whole, ``"lines"`` and ``"paragraphs"`` take each line, or each run of lines between blank lines, ``"entries"`` begins anew at each
+line that ends with a colon: the entry's title.
 """
 
 from __future__ import annotations
@@ -14,17 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from beichen.data.account import Account, BadInput, OnBad
 from beichen.data.files import expand_paths, format_of
+from beichen.data.readers import Reader, TextUnit, find_reader
 from beichen.data.records import Record, read_records
 from beichen.data.streams import open_bytes, read_lines, utf8_fault
 from beichen.errors import DataError, nearest
 from beichen.util.progress import SILENT, Reporter
 
-TextUnit = Literal["pieces", "file", "lines", "paragraphs"]
-TEXT_KEYS = ("text", "data", "content")  # tried in this order when no key is named
 DIALOGUE_KEYS = ("dialog", "messages", "conversations", "instruction", "input")
 PIECE_BYTES = 16 << 10
 
@@ -65,81 +64,100 @@ def read_documents(
     files = expand_paths(paths)  # before the first document, so that a wrong path is found at once
     account = Account() if account is None else account
     bad = BadInput(on_bad, account, reporter)
-    return _documents(files, text_key, text_unit, bad, consumed)
+    return _documents(files, find_reader("text", text_key), text_unit, bad, consumed)
 
 
 def _documents(
-    files: list[Path], text_key: str | None, text_unit: TextUnit, bad: BadInput, consumed: Callable[[int], None] | None
+    files: list[Path], reader: Reader, text_unit: TextUnit, bad: BadInput, consumed: Callable[[int], None] | None
 ) -> Iterator[Document]:
     total = 0
     for file in files:
         found = 0
         if format_of(file) == "text":
-            documents = _text_documents(file, text_unit, bad, consumed)
+            documents = read_text_file(file, text_unit, bad, consumed=consumed)
         else:
-            documents = _record_documents(file, text_key, bad, consumed)
-        for document in documents:
-            size = document.num_bytes
-            bad.account.read.add(size)
-            if document.text.strip():
-                found += 1
-                yield document
-            else:
-                bad.account.drop("blank text", size)
+            records = read_records(
+                file, bad, columns=reader.columns, optional_columns=("id",), reporter=bad.reporter, consumed=consumed
+            )  # fmt: skip
+            documents = documents_of_records(records, reader, bad)
+        for document in counted(documents, bad.account):
+            found += 1
+            yield document
         if not found:
             bad.reporter.warn(f"{file}: no documents")
         total += found
     if not total:
-        names = ", ".join(str(file) for file in files[:3]) + (" ..." if len(files) > 3 else "")
-        raise DataError(f"{names}: no documents", remedy='give a file with text, for example lines such as {"text": "..."}')
+        raise no_documents(files)
 
 
-def _record_documents(file: Path, text_key: str | None, bad: BadInput, consumed: Callable[[int], None] | None) -> Iterator[Document]:
-    keys = TEXT_KEYS if text_key is None else (text_key,)
-    for record in read_records(file, bad, columns=keys, optional_columns=("id",), reporter=bad.reporter, consumed=consumed):
-        value = record.value
-        key = next((key for key in keys if key in value), None)
-        fault = _text_fault(record, key, keys)
-        if fault is None and key is not None:
-            yield Document(value[key], record.source, str(value.get("id", "")), record.line)
-        elif fault is not None:
-            reason, error = fault
+def no_documents(files: list[Path]) -> DataError:
+    """The error for files without any text."""
+    names = ", ".join(str(file) for file in files[:3]) + (" ..." if len(files) > 3 else "")
+    return DataError(f"{names}: no documents", remedy='give a file with text, for example lines such as {"text": "..."}')
+
+
+def counted(documents: Iterable[Document], account: Account) -> Iterator[Document]:
+    """Counts documents as read, and drops the blank ones."""
+    for document in documents:
+        size = document.num_bytes
+        account.read.add(size)
+        if document.text.strip():
+            yield document
+        else:
+            account.drop("blank text", size)
+
+
+def documents_of_records(records: Iterable[Record], reader: Reader, bad: BadInput) -> Iterator[Document]:
+    """The text of each record; one without is refused, with its place."""
+    for record in records:
+        text = _text_of(record, reader)
+        if isinstance(text, str):
+            yield Document(text, record.source, str(record.value.get("id", "")), record.line)
+        else:
+            reason, error = text
             bad.account.read.add(record.num_bytes)
             bad.refuse(reason, record.num_bytes, error)
 
 
-def _text_fault(record: Record, key: str | None, keys: tuple[str, ...]) -> tuple[str, DataError] | None:
-    seen = ", ".join(record.value) or "none"
-    if key is None:
-        wanted = " or ".join(repr(name) for name in keys)
-        if any(name in record.value for name in DIALOGUE_KEYS):
-            remedy = f"this looks like a dialogue: give the file as dialogues, or name the key that holds the text; keys here: {seen}"
-        else:
+def _text_of(record: Record, reader: Reader) -> str | tuple[str, DataError]:
+    """The text, or why there is none."""
+    keys, seen = reader.columns, ", ".join(record.value) or "none"
+    if reader.build is not None:
+        key, text = "text", reader.build(record.value)
+        if text is None:
+            return reader.without, DataError(f"{record.origin}: {reader.without}", remedy=f"choose another reader; keys here: {seen}")
+    else:
+        found = next((key for key in keys if key in record.value), None)
+        if found is None:
+            wanted = " or ".join(repr(name) for name in keys)
             remedy = f"name the key that holds the text; keys here: {seen}"
-        return "no text key", DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)
-    text = record.value[key]
+            if any(name in record.value for name in DIALOGUE_KEYS):
+                remedy = f"this looks like a dialogue: give the file as dialogues, or {remedy}"
+            return reader.without, DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)
+        key, text = found, record.value[found]
     if not isinstance(text, str):
-        return "text is not a string", DataError(
-            f"{record.origin}: '{key}' is {_kind(text)}, not a string", remedy="correct or remove the line"
-        )
+        error = DataError(f"{record.origin}: '{key}' is {_kind(text)}, not a string", remedy="correct or remove the line")
+        return "text is not a string", error
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        escape = f"\\u{ord(text[error.start]):04x}"
-        message = f"{record.origin}: '{key}' holds half of a surrogate pair ({escape} at character {error.start}), which is no text"
+    except UnicodeEncodeError as fault:
+        escape = f"\\u{ord(text[fault.start]):04x}"
+        message = f"{record.origin}: '{key}' holds half of a surrogate pair ({escape} at character {fault.start}), which is no text"
         return "lone surrogate", DataError(message, remedy="correct or remove the line")
-    return None
+    return text
 
 
 def _kind(value: object) -> str:
     return "null" if value is None else type(value).__name__
 
 
-def _text_documents(file: Path, unit: TextUnit, bad: BadInput, consumed: Callable[[int], None] | None) -> Iterator[Document]:
+def read_text_file(
+    file: Path, unit: TextUnit, bad: BadInput, *, encoding: str | None = None, consumed: Callable[[int], None] | None = None
+) -> Iterator[Document]:
     """A plain text file cut by ``unit``; line ends inside a document become ``\\n``."""
     lines: list[str] = []
     size, start = 0, 1
-    with open_bytes(file, reporter=bad.reporter, consumed=consumed) as stream:
+    with open_bytes(file, encoding=encoding, reporter=bad.reporter, consumed=consumed) as stream:
         for number, offset, content in read_lines(stream, file):
             try:
                 line = content.decode("utf-8")
@@ -149,7 +167,8 @@ def _text_documents(file: Path, unit: TextUnit, bad: BadInput, consumed: Callabl
                 continue
             blank = not line.strip()
             full = size >= PIECE_BYTES and (blank or size >= 2 * PIECE_BYTES)
-            if lines and (unit == "lines" or (unit == "paragraphs" and blank) or (unit == "pieces" and full)):
+            title = unit == "entries" and line.rstrip().endswith(("：", ":"))
+            if lines and (title or unit == "lines" or (unit == "paragraphs" and blank) or (unit == "pieces" and full)):
                 yield _text_document(lines, file, start)
                 lines, size = [], 0
             if lines or not blank:

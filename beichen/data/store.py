@@ -178,8 +178,9 @@ class StoreWriter:
             "open": None if self._open is None else self._open.state(),
         }
 
-    def finish(self, *, account: Account, inputs: Mapping[str, Any]) -> None:
-        """Closes the files and writes the description. ``inputs``: what the store was made from, to know whether it is still current."""
+    def finish(self, *, account: Account, inputs: Mapping[str, Any], may_go_on: bool = False) -> None:
+        """Closes the files and writes the description. ``inputs``: what the store was made from, to know whether it is still current.
+        ``may_go_on``: keeps what a writer with an earlier state would need (``shards.remove_tables`` removes it)."""
         if self._open is not None:
             self._close()
         metadata = {
@@ -195,7 +196,8 @@ class StoreWriter:
             "shards": self._shards,
         }
         write_atomically(self._directory / METADATA_FILE, json.dumps(metadata, ensure_ascii=False, indent=1) + "\n")
-        remove_tables(self._directory)
+        if not may_go_on:
+            remove_tables(self._directory)
 
     def _writer(self, state: Mapping[str, int] | None) -> ShardWriter:
         path = self._directory / f"shard-{len(self._shards):05d}.bin"

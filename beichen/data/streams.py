@@ -6,6 +6,7 @@ U+2028 and its kin stand inside real texts; memory is bounded by one line; damag
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -37,16 +38,25 @@ REFUSED = {
     "xz": "unpack it first: xz -d {path}",
     "bzip2": "unpack it first: bzip2 -d {path}",
     "parquet": "give it a name that ends in .parquet",
-    "UTF-16": "convert it: iconv -f UTF-16 -t UTF-8 {path} > {path}.utf8.txt",
+    "UTF-16": "name the encoding (data encode --encoding utf-16), or convert it: iconv -f UTF-16 -t UTF-8 {path} > {path}.utf8.txt",
 }
 
 
 @contextmanager
-def open_bytes(path: Path, *, reporter: Reporter = SILENT, consumed: Callable[[int], None] | None = None) -> Iterator[BinaryIO]:
+def open_bytes(
+    path: Path, *, encoding: str | None = None, reporter: Reporter = SILENT, consumed: Callable[[int], None] | None = None
+) -> Iterator[BinaryIO]:
     """The file's content with compression undone, chosen by its first bytes and not by its name.
 
-    ``consumed`` is told how many bytes were taken from disk since its last call, for progress bars.
+    ``encoding``: what its text is in, if not UTF-8; it is then recoded. ``consumed`` is told how many bytes were taken from disk since
+    its last call, for progress bars.
     """
+    with _opened(path, encoding is not None, reporter, consumed) as stream:
+        yield stream if encoding is None else cast(BinaryIO, io.BufferedReader(_Recoded(stream, path, encoding), CHUNK_BYTES))
+
+
+@contextmanager
+def _opened(path: Path, any_encoding: bool, reporter: Reporter, consumed: Callable[[int], None] | None) -> Iterator[BinaryIO]:
     try:
         raw = io.BufferedReader(_CountedFile(path, consumed), CHUNK_BYTES)
     except OSError as error:
@@ -54,6 +64,8 @@ def open_bytes(path: Path, *, reporter: Reporter = SILENT, consumed: Callable[[i
     with raw:
         head = raw.peek(8)
         kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "plain")
+        if kind == "UTF-16" and any_encoding:
+            kind = "plain"
         if kind in REFUSED:
             raise DataError(f"{path}: looks like {kind}, which is not read here", remedy=REFUSED[kind].format(path=path))
         named = COMPRESSIONS.get(path.suffix.lower(), "plain")
@@ -141,6 +153,34 @@ class _Guarded(io.RawIOBase):
         return len(data)
 
 
+class _Recoded(io.RawIOBase):
+    """Text in another encoding as UTF-8, strictly."""
+
+    def __init__(self, stream: BinaryIO, path: Path, encoding: str) -> None:
+        self._stream, self._path = stream, path
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        while not self._ready and not self._ended:
+            chunk = self._stream.read(len(view))
+            self._ended = not chunk
+            try:
+                self._ready = self._decoder.decode(chunk, final=self._ended).encode("utf-8")
+            except UnicodeDecodeError as error:
+                bad = error.object[error.start : error.start + 4].hex(" ").upper()
+                message = f"{self._path}: not {error.encoding} (bytes {bad}: {error.reason})"
+                raise DataError(message, remedy="name the encoding that the file is in") from error
+        count = min(len(view), len(self._ready))
+        view[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+
 def read_lines(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(1-based number, byte offset, line without its end) for each line; a BOM before the first and a CR at the end are removed."""
     offset = 0
@@ -163,7 +203,8 @@ def utf8_fault(error: UnicodeDecodeError, content: bytes, path: Path, number: in
     """The error for a line that is not UTF-8: the place of its first bad byte, and the likely encoding."""
     bad = content[error.start : error.start + 4].hex(" ").upper()
     if _looks_like_gb18030(content):
-        remedy = f"the text looks like GBK/GB18030; convert it: iconv -f GB18030 -t UTF-8 {path} > {path}.utf8.txt"
+        remedy = "the text looks like GBK/GB18030; name the encoding (data encode --encoding gb18030), or convert it: "
+        remedy += f"iconv -f GB18030 -t UTF-8 {path} > {path}.utf8.txt"
     else:
         remedy = "save the file as UTF-8, or remove the line"
     return DataError(f"{path}:{number}: invalid UTF-8 at byte {offset + error.start} of the file (bytes {bad})", remedy=remedy)

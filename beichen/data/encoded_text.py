@@ -1,0 +1,101 @@
+"""``EncodedText``: what ``beichen data encode`` wrote: the stores of several sources with their weights, opened as one.
+
+In: a folder that holds ``encoded.json``, or ``part-1-of-4`` and so on, each of which does. Out: stores and weights for a mixture, held-out
+stores, the tokenizer's folder, the ledger of all parts. Rule: a part that is missing, and one made differently, is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beichen.data.account import Account
+from beichen.data.shards import REMEDY
+from beichen.data.store import TokenStore
+from beichen.errors import DataError
+
+FORMAT, VERSION = "beichen encoded text", 1
+DESCRIPTION = "encoded.json"
+TOKENIZER_FOLDER = "tokenizer"
+TRAIN, HELD_OUT = "train", "held_out"
+_PART = re.compile(r"part-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Sources without documents are left out. ``weights``: one for each of ``train``, in epochs."""
+
+    folder: Path
+    tokenizer: Path
+    tokenizer_fingerprint: str
+    held_out_fraction: float
+    names: list[str]
+    train: list[TokenStore]
+    weights: list[float]
+    held_out: list[TokenStore]
+    account: Account
+
+
+def is_encoded_text(folder: str | Path) -> bool:
+    """Whether the folder was written by ``beichen data encode``, or one of its parts was."""
+    path = Path(folder)
+    return path.is_dir() and ((path / DESCRIPTION).is_file() or any(_PART.fullmatch(entry.name) for entry in path.iterdir()))
+
+
+def open_encoded_text(folder: str | Path, *, tokenizer_fingerprint: str | None = None, verify: bool = True) -> EncodedText:
+    """All stores of the folder. ``tokenizer_fingerprint``: refuse what any other tokenizer encoded. ``verify``: compare checksums."""
+    path = Path(folder)
+    parts = _parts(path)
+    descriptions = [read_description(part) for part in parts]
+    for part, description in zip(parts, descriptions, strict=True):
+        for key in ("tokenizer", "settings", "sources"):
+            if description[key] != descriptions[0][key]:
+                raise DataError(f"{part}: was made with other {key} than {parts[0]}", remedy="encode all parts alike")
+    first = descriptions[0]
+    fraction = first["settings"]["held_out_fraction"]
+    text = EncodedText(
+        path, parts[0] / TOKENIZER_FOLDER, first["tokenizer"], fraction, [], [], [], [], Account()
+    )  # fmt: skip
+    for part, description in zip(parts, descriptions, strict=True):
+        text.account.merge(Account.from_dict(description["ledger"]))
+        for source in description["sources"]:
+            wanted = tokenizer_fingerprint or first["tokenizer"]
+            for lane, stores in ((TRAIN, text.train), (HELD_OUT, text.held_out)):
+                if lane == HELD_OUT and not fraction:
+                    continue
+                store = TokenStore(part / source["name"] / lane, tokenizer_fingerprint=wanted, verify=verify)
+                if store.num_documents:
+                    stores.append(store)
+                    if lane == TRAIN:
+                        text.weights.append(source["weight"])
+                        text.names.append(source["name"])
+    if not text.train:
+        raise DataError(f"{path}: holds no documents to train on", remedy="encode some text into it")
+    return text
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``encoded.json``; refused when it is none or of another version."""
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        unfinished = "; the encoding is not finished: start it again with the same words" if (folder / ".work").is_dir() else ""
+        raise DataError(f"{path}: no readable description of encoded text ({error}){unfinished}", remedy=REMEDY) from error
+    if (description.get("format"), description.get("version")) != (FORMAT, VERSION):
+        found = f"{description.get('format')!r} version {description.get('version')!r}"
+        raise DataError(f"{path}: is {found}, expected {FORMAT!r} version {VERSION}", remedy=REMEDY)
+    return dict(description)
+
+
+def _parts(path: Path) -> list[Path]:
+    found = {int(match[1]): (int(match[2]), entry) for entry in path.iterdir() if (match := _PART.fullmatch(entry.name))}
+    if (path / DESCRIPTION).is_file() or not found:
+        return [path]
+    count = max(of for of, _ in found.values())
+    if missing := [number for number in range(1, count + 1) if number not in found or found[number][0] != count]:
+        raise DataError(f"{path}: part {missing[0]} of {count} is missing", remedy=f"beichen data encode --part {missing[0]}/{count} ...")
+    return [found[number][1] for number in range(1, count + 1)]
