@@ -10,6 +10,7 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
+from beichen.data.encoded_text import is_encoded_text
 from beichen.errors import DataError, nearest
 
 FORMATS = {
@@ -30,6 +31,8 @@ def expand_paths(paths: Iterable[str | Path], *, formats: Iterable[str] = tuple(
     files: list[Path] = []
     for given in paths:
         path = Path(given).expanduser()
+        if path.is_dir() and is_encoded_text(path):
+            raise DataError(f"{path}: holds encoded text, not files to read", remedy="to train on it, give it as data.encoded")
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.is_file() and format_of(file) in accepted)
             if not found:

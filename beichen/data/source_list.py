@@ -59,7 +59,8 @@ class Source:
 
 def sources_of_paths(paths: Sequence[str | Path], options: Mapping[str, Any]) -> list[Source]:
     """One source for each name given: a file, a folder, a pattern."""
-    return [Source(name=_name(number, str(path)), files=tuple(expand_paths([path])), **options) for number, path in enumerate(paths)]
+    names = _names([str(path) for path in paths])
+    return [Source(name=name, files=tuple(expand_paths([path])), **options) for name, path in zip(names, paths, strict=True)]
 
 
 def read_source_file(path: Path, options: Mapping[str, Any]) -> list[Source]:
@@ -71,19 +72,19 @@ def read_source_file(path: Path, options: Mapping[str, Any]) -> list[Source]:
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: holds no sources", remedy='write {"path": weight, ...}')
     sources, faults = [], []
-    for number, (name, value) in enumerate(content.items()):
+    for name, (given, value) in zip(_names(list(content)), content.items(), strict=True):
         stated = dict(value) if isinstance(value, dict) else {"weight": value}
         try:
-            sources.append(_source(path, number, name, {**options, **stated}))
+            sources.append(_source(path.parent, given, name, {**options, **stated}))
         except BeichenError as fault:
-            faults.append(f"  '{name}': {fault.args[0]}")
+            faults.append(f"  '{given}': {fault.args[0]}")
     if faults:
         count = f"{len(faults)} of {len(content)} sources cannot be used"
         raise DataError("\n".join([f"{path}: {count}", *faults]), remedy="correct these lines of the file")
     return sources
 
 
-def _source(path: Path, number: int, name: str, stated: Mapping[str, Any]) -> Source:
+def _source(folder: Path, given: str, name: str, stated: Mapping[str, Any]) -> Source:
     known = {field.name for field in fields(Source)} - {"name", "files"}
     for key, value in stated.items():
         if key not in known:
@@ -93,7 +94,7 @@ def _source(path: Path, number: int, name: str, stated: Mapping[str, Any]) -> So
     clean = stated.get("clean", ())
     if isinstance(clean, str) or not all(isinstance(step, str) for step in clean):
         raise SettingsError("option 'clean' is no list of steps")
-    return Source(name=_name(number, name), files=tuple(_files(path.parent, name)), **{**stated, "clean": tuple(clean)})
+    return Source(name=name, files=tuple(_files(folder, given)), **{**stated, "clean": tuple(clean)})
 
 
 def _files(folder: Path, name: str) -> list[Path]:
@@ -105,7 +106,14 @@ def _files(folder: Path, name: str) -> list[Path]:
     return expand_paths([name])
 
 
-def _name(number: int, given: str) -> str:
-    """A folder's name for the source: its number, and what can be read of its path."""
-    stem = re.sub(r"(\.(jsonl|ndjson|json|txt|text|parquet|gz|zst))+$", "", Path(given).name)
-    return f"{number:03d}-{re.sub(r'[^0-9A-Za-z_.-]+', '-', stem).strip('-.')[:60] or 'source'}"
+def _names(paths: Sequence[str]) -> list[str]:
+    """A name for each source, by which phases call it and its folder is called: what can be read of its path, numbered where needed."""
+    names: list[str] = []
+    for path in paths:
+        stem = re.sub(r"(\.(jsonl|ndjson|json|txt|text|parquet|gz|zst))+$", "", Path(path).name)
+        if not re.search(r"\w", stem.replace("*", "")):
+            stem = Path(path).parent.name
+        name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:60] or "source"
+        taken = [other for other in names if other == name or re.fullmatch(re.escape(name) + r"-\d+", other)]
+        names.append(f"{name}-{len(taken) + 1}" if taken else name)
+    return names

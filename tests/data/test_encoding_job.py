@@ -42,7 +42,8 @@ def corpus(folder: Path) -> list[Path]:
 
 def encode(folder: Path, paths: list[Path], settings: EncodeSettings = NEAR, **options: Any) -> Account:
     given: dict[str, Any] = {"workers": 1, "bad_share": 0.1, **options}
-    reading = {key: given.pop(key) for key in ("clean", "text_unit", "reader", "text_key", "encoding") if key in given}
+    names = ["clean", "text_unit", "reader", "text_key", "encoding"]
+    reading = {name: given.pop(name) for name in names if name in given}
     return encode_sources(sources_of_paths(paths, reading), ByteTokenizer(), folder, settings=settings, **given)
 
 
@@ -75,6 +76,8 @@ def test_whatever_was_read_is_written_or_dropped(tmp_path: Path) -> None:
     assert all(len(store.column("quality")) == store.num_documents for store in text.train)
     assert Account.from_dict(json.loads((tmp_path / "out" / "encoded.json").read_text())["ledger"]) == ledger == text.account
     assert not (tmp_path / "out" / ".work").exists()
+    with pytest.raises(DataError, match="holds encoded text, not files"):
+        sources_of_paths([tmp_path / "out"], {})
 
 
 class _Killed(BaseException):

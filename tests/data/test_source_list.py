@@ -74,8 +74,9 @@ def test_options_hold_for_their_source(tmp_path: Path) -> None:
     (tmp_path / "sources.json").write_text(json.dumps(content))
     first, second, third = read_source_file(tmp_path / "sources.json", {"clean": ("control",)})
     assert (first.weight, first.reader, first.clean, len(first.files)) == (0.5, "baike", ("nfkc",), 2)
-    assert (second.weight, second.reader, second.clean, second.name) == (2, "text", ("control",), "001-c")
+    assert (second.weight, second.reader, second.clean, second.name) == (2, "text", ("control",), "c")
     assert (third.weight, third.text_key, [file.name for file in third.files]) == (1.0, "body", ["a.jsonl", "b.jsonl"])
+    assert (first.name, third.name) == ("x", "x-2")
     assert sources_of_paths([tmp_path / "x"], {"reader": "skypile"})[0].reader == "skypile"
 
 

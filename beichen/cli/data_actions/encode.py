@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--input", nargs="+", metavar="FILE", help="files, folders, patterns: one source each, all of weight 1")
     given.add_argument("--sources", type=Path, metavar="FILE", help="a JSON file of sources and weights (epochs: 2.0 twice, 0.5 a half)")
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="a folder that holds a tokenizer")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the shards go; train takes this folder as data.files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where shards go; train takes the folder as data.encoded")
     parser.add_argument("--reader", choices=tuple(READERS), default="text", help="what kind of records these are (default %(default)s)")
     parser.add_argument("--text-key", metavar="KEY", help="the key or column that holds the text")
     parser.add_argument("--text-unit", choices=TEXT_UNITS, help="how plain text is cut into documents (default: as the reader wants)")
