@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from beichen.errors import TokenizerError, nearest
 
 STEPS = ("t2s", "nfkc")
-SETTINGS_KEY = "beichen_normalization"  # in tokenizer_config.json
+STATED_STEPS = ("nfkc",)  # of them, those that tokenizer.json itself can say
+NORMALIZATION_KEY = "beichen_normalization"  # in tokenizer_config.json
 
 
 def ordered_steps(names: Sequence[str]) -> tuple[str, ...]:

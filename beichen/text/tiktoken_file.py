@@ -12,9 +12,9 @@ import binascii
 from typing import Any
 
 from beichen.errors import TokenizerError
+from beichen.text.byte_alphabet import byte_alphabet
 from beichen.text.byte_pairs import merges_of
 from beichen.text.pre_tokenization import split_pattern
-from beichen.text.tokenizer_json import byte_alphabet
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205)))
 

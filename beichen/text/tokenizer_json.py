@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import tokenizers
 
 from beichen.errors import TokenizerError
+from beichen.text.byte_alphabet import byte_alphabet
+from beichen.text.byte_pair_encoding import FastEncoder, fast_encoder
 from beichen.text.engine import check_plain, is_tag
 
 SPACE_MARK = "▁"  # U+2581: how SentencePiece-like vocabularies write a space
-
-
-def byte_alphabet() -> dict[str, int]:
-    """The published byte-level alphabet: printable Latin-1 characters stand for themselves, the other bytes for U+0100 onwards."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
 
 
 _BYTE_OF = byte_alphabet()
@@ -46,9 +41,9 @@ class TokenizerJson:
     leading_space_mark: bool
     inline_ids: frozenset[int] = frozenset()
 
-    def __init__(self, data: bytes | Mapping[str, Any], *, origin: str) -> None:
-        """``data``: the file, or what it would say."""
-        self.origin = origin
+    def __init__(self, data: bytes | Mapping[str, Any], *, origin: str, rewrite: Callable[[str], str] | None = None) -> None:
+        """``data``: the file, or what it would say. ``rewrite``: what is done to every text first, beyond what the file can say."""
+        self.origin, self._rewrite = origin, rewrite
         self._state = _parse(data, origin) if isinstance(data, bytes) else dict(data)
         model = self._state["model"]
         self._vocabulary: dict[str, int] = dict(model["vocab"])
@@ -60,8 +55,17 @@ class TokenizerJson:
         self.vocab_size: int = max(self._vocabulary.values()) + 1
         self._byte_level = _mentions(self._state.get("decoder"), "ByteLevel") or _mentions(self._state.get("pre_tokenizer"), "ByteLevel")
         self.leading_space_mark = not self._byte_level and _mentions(self._state.get("decoder"), "Strip")
-        self._plain = _build(_without_control(self._state, self.control_ids), origin)
+        plain = _without_control(self._state, self.control_ids)
+        self._plain = _build(plain, origin)
+        self._fast = self._fast_form(plain)
         check_plain(self, origin)
+
+    def _fast_form(self, plain: Mapping[str, Any]) -> FastEncoder | None:
+        """The same in C++, which gives the same ids, where there is a form for this file."""
+        if not self._byte_level:
+            return None
+        normalizer = self._plain.normalizer
+        return fast_encoder(plain, None if normalizer is None else normalizer.normalize_str)
 
     @cached_property
     def _published(self) -> tokenizers.Tokenizer:
@@ -72,10 +76,18 @@ class TokenizerJson:
         return _build(_without_first_space(_without_control(self._state, self.control_ids)), self.origin)
 
     def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
+        if self._rewrite is not None:
+            text = self._rewrite(text)
+        if self._fast is not None and not allow_special:
+            return self._fast.encode_batch([text])[0]
         encoder = self._published if allow_special else self._continuing if continues and self.leading_space_mark else self._plain
         return encoder.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._rewrite is not None:
+            texts = [self._rewrite(text) for text in texts]
+        if self._fast is not None:
+            return self._fast.encode_batch(texts)
         return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     @cached_property

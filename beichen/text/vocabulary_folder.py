@@ -14,6 +14,7 @@ from typing import Any
 
 from beichen.errors import TokenizerError
 from beichen.text.engine import Engine
+from beichen.text.normalization import NORMALIZATION_KEY, STATED_STEPS, normalizer, ordered_steps
 from beichen.text.sentencepiece_engine import SentencePieceEngine
 from beichen.text.tiktoken_file import tiktoken_as_json
 from beichen.text.tokenizer_json import TokenizerJson
@@ -120,7 +121,9 @@ def make_engine(files: Mapping[str, bytes], settings: Settings) -> Engine:
         )
     origin = f"{settings.origin}/{name}"
     if name == JSON_FILE:
-        engine = TokenizerJson(files[name], origin=origin)
+        steps = ordered_steps(settings.config.get(NORMALIZATION_KEY) or ())
+        rewrite = normalizer([step for step in steps if step not in STATED_STEPS])
+        engine = TokenizerJson(files[name], origin=origin, rewrite=rewrite)
         for added, token in settings.added().items():
             if engine.token_of(added) not in (None, token):
                 raise TokenizerError(

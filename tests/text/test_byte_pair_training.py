@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.errors import TokenizerError
+from beichen.text.byte_alphabet import byte_alphabet
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.pre_tokenization import PATTERNS, split_pattern
-from beichen.text.tokenizer_json import byte_alphabet
 from tests.text.trained import ODD_TEXTS, SPECIALS, sentences, small_tokenizer
 
 

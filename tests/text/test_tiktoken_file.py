@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.errors import TokenizerError
+from beichen.text.byte_alphabet import byte_alphabet
 from beichen.text.pre_tokenization import split_pattern
 from beichen.text.tokenizer import Tokenizer, load_tokenizer
-from beichen.text.tokenizer_json import byte_alphabet
 from tests.text.trained import ODD_TEXTS, small_tokenizer
 
 tiktoken = pytest.importorskip("tiktoken")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from beichen.errors import TokenizerError
-from beichen.text.tokenizer_json import TokenizerJson, byte_alphabet
+from beichen.text.byte_alphabet import byte_alphabet
+from beichen.text.tokenizer_json import TokenizerJson
 from tests.shared_data import shared
 
 ALPHABET = byte_alphabet()

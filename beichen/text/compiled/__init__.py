@@ -16,7 +16,7 @@ _LIBRARY = NativeLibrary(
     "text",
     Path(__file__).parent / "source",
     what="compiled text routines",
-    otherwise="slower ones in Python",
+    otherwise="tokenizers and slower Python",
     flags=("-pthread",),
 )
 library = _LIBRARY.library

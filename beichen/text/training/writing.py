@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from beichen.text.normalization import SETTINGS_KEY
+from beichen.text.byte_alphabet import byte_alphabet
+from beichen.text.normalization import NORMALIZATION_KEY
 from beichen.text.pre_tokenization import split_pattern
 from beichen.text.tokenizer import template_settings
-from beichen.text.tokenizer_json import byte_alphabet
 from beichen.text.training.learning import Pair
 from beichen.text.training.special_tokens import SpecialTokens
 from beichen.text.vocabulary_folder import JSON_FILE, SETTINGS_FILE, object_file
@@ -71,7 +71,7 @@ def tokenizer_files(
         **roles,
         "additional_special_tokens": [name for name in specials.all_names if name not in roles.values()],
         "clean_up_tokenization_spaces": False,
-        **({SETTINGS_KEY: list(normalization)} if normalization else {}),
+        **({NORMALIZATION_KEY: list(normalization)} if normalization else {}),
         **({} if template is None else template_settings(template)),
     }
     data = tokenizer_json(merges, specials, pattern=pattern, normalization=normalization)

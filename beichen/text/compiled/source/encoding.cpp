@@ -66,7 +66,7 @@ EXPORT Vocabulary* text_vocabulary_new(int pattern, const uint32_t* byte_ids, co
                                        const int64_t* whole_ends, const uint32_t* whole_ids, long whole_number) {
     auto* made = new Vocabulary{Splitter(Pattern(pattern)), PairRanks(number), {}, {}};
     std::memcpy(made->byte_ids, byte_ids, sizeof made->byte_ids);
-    for (long rank = 0; rank < number; ++rank) made->ranks.add(merges[3 * rank], merges[3 * rank + 1], uint32_t(rank), merges[3 * rank + 2]);
+    for (long rank = 0; rank < number; ++rank) made->ranks.add(merges[3 * rank], merges[3 * rank + 1], merges[3 * rank + 2]);
     int64_t begin = 0;
     for (long piece = 0; piece < whole_number; begin = whole_ends[piece++])
         made->whole.emplace(std::string((const char*)whole + begin, whole_ends[piece] - begin), whole_ids[piece]);

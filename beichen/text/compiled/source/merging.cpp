@@ -50,7 +50,7 @@ class SlotLearner : public Learner {
         PairRanks earlier(task.earlier_number);
         for (int64_t number = 0; number < task.earlier_number; ++number) {
             const uint32_t left = task.earlier[2 * number], right = task.earlier[2 * number + 1];
-            earlier.add(left, right, uint32_t(number), uint32_t(pieces_.size()));
+            earlier.add(left, right, uint32_t(pieces_.size()));
             pieces_.push_back(pieces_[left] + pieces_[right]);
         }
         spans_.assign(most_symbols_ + 1, 1);

@@ -6,60 +6,79 @@
 
 class PairRanks {
   public:
-    struct Merge {
-        uint64_t pair;
-        uint32_t rank, result;
-    };
     static constexpr uint32_t NONE = UINT32_MAX;
 
     explicit PairRanks(size_t merges) {
         size_t size = 16;
         while (size < merges * 3) size *= 2;
-        slots_.assign(size, {EMPTY, NONE, NONE});
+        slots_.assign(size, {EMPTY, NONE});
+        maybe_.assign(size * 8 / 64 + 1, 0);
+        results_.reserve(merges);
     }
-    // A pair named twice keeps its later rank, as in `tokenizers`.
-    void add(uint32_t left, uint32_t right, uint32_t rank, uint32_t result) {
-        const uint64_t pair = uint64_t(left) << 32 | right;
-        size_t slot = place(pair);
+    // The next rank belongs to this pair. A pair named twice keeps its later rank, as in `tokenizers`.
+    void add(uint32_t left, uint32_t right, uint32_t result) {
+        const uint64_t pair = uint64_t(left) << 32 | right, hash = mixed(pair);
+        size_t slot = hash & (slots_.size() - 1);
         while (slots_[slot].pair != EMPTY && slots_[slot].pair != pair) slot = (slot + 1) & (slots_.size() - 1);
-        slots_[slot] = {pair, rank, result};
+        slots_[slot] = {pair, uint32_t(results_.size())};
+        results_.push_back(result);
+        maybe_[bit(hash) >> 6] |= uint64_t(1) << (bit(hash) & 63);
     }
-    // Never null; rank NONE where the pair is not joined.
-    const Merge& find(uint32_t left, uint32_t right) const {
-        const uint64_t pair = uint64_t(left) << 32 | right;
-        size_t slot = place(pair);
+    // NONE where the pair is not joined, which most pairs are not: one bit, near at hand, says so for most of them.
+    uint32_t rank(uint32_t left, uint32_t right) const {
+        const uint64_t pair = uint64_t(left) << 32 | right, hash = mixed(pair);
+        if (!(maybe_[bit(hash) >> 6] >> (bit(hash) & 63) & 1)) return NONE;
+        size_t slot = hash & (slots_.size() - 1);
         while (slots_[slot].pair != EMPTY && slots_[slot].pair != pair) slot = (slot + 1) & (slots_.size() - 1);
-        return slots_[slot];
+        return slots_[slot].rank;
     }
 
     // Joins in place, lowest rank first, leftmost first; returns how many symbols are left.
     size_t merge(uint32_t* symbols, size_t size) const {
-        return size <= 48 ? merge_short(symbols, size) : merge_long(symbols, size);
+        return size <= SHORT ? merge_short(symbols, size) : merge_long(symbols, size);
     }
 
   private:
     static constexpr uint64_t EMPTY = UINT64_MAX;
-    size_t place(uint64_t pair) const { return (pair * 0x9E3779B97F4A7C15ull >> 24) & (slots_.size() - 1); }
+    static constexpr size_t SHORT = 64, STEP = 16;
+    struct Slot {
+        uint64_t pair;
+        uint32_t rank;
+    };
+    static uint64_t mixed(uint64_t pair) {
+        pair *= 0x9E3779B97F4A7C15ull;
+        return pair ^ pair >> 29;
+    }
+    size_t bit(uint64_t hash) const { return (hash >> 8) & (slots_.size() * 8 - 1); }
 
+    // Symbols stay where they are and are chained; the smallest rank is found by looking at all of them, several at a time.
     size_t merge_short(uint32_t* symbols, size_t size) const {
-        uint32_t ranks[48], results[48];
-        const auto look = [&](size_t at) {
-            const Merge& found = find(symbols[at], symbols[at + 1]);
-            ranks[at] = found.rank, results[at] = found.result;
-        };
-        for (size_t at = 0; at + 1 < size; ++at) look(at);
-        while (size > 1) {
-            size_t best = 0;
-            for (size_t at = 1; at + 1 < size; ++at)
-                if (ranks[at] < ranks[best]) best = at;
-            if (ranks[best] == NONE) break;
-            symbols[best] = results[best];
-            --size;
-            for (size_t at = best + 1; at < size; ++at) symbols[at] = symbols[at + 1], ranks[at] = ranks[at + 1], results[at] = results[at + 1];
-            if (best + 1 < size) look(best);
-            if (best) look(best - 1);
+        uint32_t ranks[SHORT];
+        uint8_t next[SHORT + 1], before[SHORT + 1];
+        const size_t padded = (size + STEP - 1) / STEP * STEP;
+        for (size_t at = 0; at < size; ++at) {
+            ranks[at] = at + 1 < size ? rank(symbols[at], symbols[at + 1]) : NONE;
+            next[at] = uint8_t(at + 1), before[at] = uint8_t(at - 1);
         }
-        return size;
+        for (size_t at = size; at < padded; ++at) ranks[at] = NONE;
+        for (;;) {
+            uint32_t best = NONE;
+            for (size_t block = 0; block < padded; block += STEP)
+                for (size_t at = 0; at < STEP; ++at) best = ranks[block + at] < best ? ranks[block + at] : best;
+            if (best == NONE) break;
+            size_t at = 0;
+            while (ranks[at] != best) ++at;
+            const size_t second = next[at], third = next[second];
+            symbols[at] = results_[best];
+            next[at] = uint8_t(third);
+            ranks[second] = NONE;
+            ranks[at] = third < size ? rank(symbols[at], symbols[third]) : NONE;
+            if (third < size) before[third] = uint8_t(at);
+            if (at) ranks[before[at]] = rank(symbols[before[at]], symbols[at]);
+        }
+        size_t left = 0;
+        for (size_t at = 0; at < size; at = next[at]) symbols[left++] = symbols[at];
+        return left;
     }
 
     // With a queue, for words so long that looking through them for every merge would be quadratic.
@@ -74,8 +93,8 @@ class PairRanks {
         for (size_t at = 0; at < size; ++at) next[at] = uint32_t(at + 1), before[at] = uint32_t(at) - 1;
         const auto candidate = [&](size_t at, auto&& take) {
             if (next[at] >= size) return;
-            const Merge& found = find(symbols[at], symbols[next[at]]);
-            if (found.rank != NONE) take(Candidate{found.rank, uint32_t(at), found.pair});
+            const uint32_t found = rank(symbols[at], symbols[next[at]]);
+            if (found != NONE) take(Candidate{found, uint32_t(at), uint64_t(symbols[at]) << 32 | symbols[next[at]]});
         };
         for (size_t at = 0; at < size; ++at) candidate(at, [&](Candidate one) { start.push_back(one); });
         std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(start));
@@ -86,7 +105,7 @@ class PairRanks {
             if (symbols[at] == NONE || next[at] >= size) continue;
             const size_t second = next[at];
             if ((uint64_t(symbols[at]) << 32 | symbols[second]) != best.pair) continue;
-            symbols[at] = find(symbols[at], symbols[second]).result;
+            symbols[at] = results_[best.rank];
             symbols[second] = NONE;
             next[at] = next[second];
             if (next[at] < size) before[next[at]] = uint32_t(at);
@@ -98,5 +117,7 @@ class PairRanks {
         return left;
     }
 
-    std::vector<Merge> slots_;
+    std::vector<Slot> slots_;
+    std::vector<uint64_t> maybe_;  // a bit for every pair that may be there
+    std::vector<uint32_t> results_;  // by rank
 };
