@@ -158,6 +158,10 @@ def open_shard(path: Path) -> Iterator[Shard]:
     """Open a weights file without reading its tensors; one that is damaged, or no weights at all, is named."""
     refuse_pointer(path)
     try:
+        path.open("rb").close()  # safetensors calls every file missing that it may not read
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})", remedy="check the path and its permissions") from error
+    try:
         yield _SafetensorsShard(path) if path.suffix == ".safetensors" else _PickleShard(path)
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

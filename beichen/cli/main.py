@@ -134,3 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains once more while closing
         return EXIT_BROKEN_PIPE
+    except OSError as fault:  # a file that could not be read: what could not be written is a StorageError already
+        if fault.filename is None:
+            raise
+        print(f"error: {fault.filename}: {fault.strerror}\n  remedy: check the path and its permissions", file=sys.stderr)
+        return EXIT_USER_FAULT

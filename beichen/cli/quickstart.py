@@ -6,6 +6,7 @@ beichen quickstart --corpus novels.jsonl --dialogues chats.jsonl --minutes 5
 from __future__ import annotations
 
 import argparse
+import math
 
 from beichen.cli.options import add_json_option
 from beichen.cli.terminal import make_reporter, print_json
@@ -36,8 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.dialogues and not arguments.corpus:
         raise SettingsError("--dialogues: comes without --corpus", remedy="give the text to pretrain on with --corpus")
-    if arguments.minutes is not None and arguments.minutes <= 0:
-        raise SettingsError(f"--minutes {arguments.minutes:g}: must be above 0")
+    if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
+        raise SettingsError(
+            f"--minutes {arguments.minutes:g}: must be above 0 and finite", remedy="the default is 10.4, for the own text 3 to 30"
+        )
     if arguments.experts < 0 or arguments.experts == 1:
         raise SettingsError(f"--experts {arguments.experts}: must be 0, or at least 2")
     settings = QuickstartSettings(

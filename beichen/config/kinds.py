@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from dataclasses import MISSING, Field, is_dataclass
 from functools import cache
@@ -79,7 +80,7 @@ def _converter(kind: Any) -> Any:
 
 
 def convert(kind: Any, raw: Raw) -> Any:
-    """The value as ``kind``; raises ``ValueError`` when it is not one."""
+    """The value as ``kind``; raises ``ValueError`` when it is not one. No setting means anything as NaN or infinity."""
     import argparse
 
     parser = _converter(kind)
@@ -87,7 +88,11 @@ def convert(kind: Any, raw: Raw) -> Any:
         if raw.words:
             if len(raw.value) > 1:
                 raise ValueError("more than one value")
-            return parser.parse_args([f"--value={raw.value[0]}"]).value
-        return parser.parse_object({"value": raw.plain()}).value
+            value = parser.parse_args([f"--value={raw.value[0]}"]).value
+        else:
+            value = parser.parse_object({"value": raw.plain()}).value
     except (argparse.ArgumentError, TypeError) as fault:
         raise ValueError(str(fault)) from fault
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not finite")
+    return value

@@ -123,6 +123,7 @@ class BadInput:
     def refuse(self, reason: str, size: int, fault: DataError) -> None:
         """``reason`` is the heading under which the item is counted; ``fault`` names the place and the remedy."""
         if self.on_bad == "raise":
+            fault.remedy = fault.remedy or "correct or remove it; a recipe with data.on_bad: count leaves such records out"
             raise fault
         self.account.drop(reason, size)
         self.account.refused += 1

@@ -108,7 +108,7 @@ def encode_documents(
             for document in chunk:
                 position = split_position(document.text)
                 parts[HELD_OUT if position < held_out_fraction else TRAIN].append(document)
-                nearest.see(position, writers[TRAIN].num_documents + len(parts[TRAIN]) - 1)
+                nearest.see(position, writers[TRAIN].num_documents + len(parts[TRAIN]) - 1, document.source)
             for name, part in parts.items():
                 sizes = [document.num_bytes for document in part]
                 tokens = writers[name].add(tokenizer.encode_batch([document.text for document in part]), sizes)
@@ -119,8 +119,9 @@ def encode_documents(
             train, held_out = writers[TRAIN].num_documents, writers[HELD_OUT].num_documents
             if not train or (not held_out and train == len(nearest.documents)):
                 raise DataError(
-                    f"{train + held_out} documents cannot be split into a part to train on and a held-out part of {held_out_fraction:.0%}",
-                    remedy="cut the text into more documents, or hold out nothing",
+                    f"{nearest.source}: {train + held_out} document{'s' * (train + held_out != 1)} in all, too few to hold out "
+                    f"{held_out_fraction:.0%} and train on the rest",
+                    remedy="cut the text into more documents, or hold out nothing (held_out_fraction: 0)",
                 )
             if not held_out:
                 reporter.warn(f"no document falls into the held-out {held_out_fraction:.1%}: the nearest one is held out instead")
@@ -137,13 +138,14 @@ class _Nearest:
     """The training documents whose split position is smallest, should none be small enough."""
 
     position: float = 1.0
+    source: str = ""  # of any of them
 
     def __post_init__(self) -> None:
         self.documents: list[int] = []
 
-    def see(self, position: float, document: int) -> None:
+    def see(self, position: float, document: int, source: str) -> None:
         if position < self.position:
-            self.position, self.documents = position, []
+            self.position, self.source, self.documents = position, source, []
         if position == self.position:
             self.documents.append(document)
 

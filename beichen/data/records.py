@@ -7,6 +7,7 @@ are both read through here. Rule: every line is either yielded, or refused by na
 from __future__ import annotations
 
 import codecs
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def read_records(
     with open_bytes(file, encoding=encoding, reporter=reporter, consumed=consumed) as stream:
         if format_of(file) == "json" and _first_character(stream) == b"[":
             yield from _read_array(stream, file, bad)
+        elif format_of(file) == "json" and _spans_lines(stream):
+            yield from _read_one_object(stream, file, bad)
         else:
             yield from parse_lines(read_lines(stream, file), file, bad)
 
@@ -69,6 +72,30 @@ def holds_lines(file: Path, encoding: str | None = None) -> bool:
 def _first_character(stream: BinaryIO) -> bytes:
     head: bytes = stream.peek(CHUNK_BYTES)  # type: ignore[attr-defined]
     return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+
+
+def _spans_lines(stream: BinaryIO) -> bool:
+    """Whether the first line is not the whole of a JSON value."""
+    head: bytes = stream.peek(CHUNK_BYTES)  # type: ignore[attr-defined]
+    line, newline, _ = head.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return bool(newline)
+    return False
+
+
+def _read_one_object(stream: BinaryIO, file: Path, bad: BadInput) -> Iterator[Record]:
+    """A file that is one object over several lines; one that is not is read as the lines that it should have been."""
+    content = stream.read(MAX_LINE_BYTES)
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        yield Record(value, str(file), 1, len(content))
+    else:
+        yield from parse_lines(read_lines(io.BytesIO(content), file), file, bad)
 
 
 def parse_lines(lines: Iterable[tuple[int, int, bytes]], file: Path, bad: BadInput) -> Iterator[Record]:

@@ -103,7 +103,9 @@ class DialogueRows:
         """``pool``: which dialogues an epoch holds, by number; ``None``: each once."""
         if not len(dialogues):
             raise DataError(
-                "no dialogue with a scored token is left", remedy="give dialogues with answers that fit into the sequence length"
+                f"no dialogue with a scored token is left of {dialogues.account.read.items}: "
+                f"no answer begins within {sequence_length} tokens",
+                remedy="give shorter dialogues, or a larger data.sequence_length",
             )
         self.sequence_length = sequence_length
         self._dialogues, self._seed, self._isolate = dialogues, seed, isolate

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from beichen.util.progress import Reporter
 
 CORPUS_BYTES_PER_MINUTE = 2_500_000  # a little more text than a 400 GFLOP/s machine reads in a minute of pretraining
 DIALOGUES_PER_MINUTE = 14_000
+SHOWN = 3  # questions of the user's own dialogues
 QUESTIONS = ("你好，你是谁？", "What is 27 + 46?", "三十七加二十五等于多少？")
 
 
@@ -65,10 +65,14 @@ def _lines(records: Iterable[dict[str, Any]], wrote: Callable[[int], object]) ->
 
 
 def users_material(corpus: tuple[str, ...], dialogues: tuple[str, ...], reporter: Reporter) -> Material:
-    """The user's files, which must exist; the first questions of their dialogues are shown with the model's answers at the end."""
+    """The user's files; the first questions of their dialogues are shown with the model's answers at the end.
+
+    Every dialogue is read once here: one that cannot be used is said now, not after minutes of pretraining.
+    """
     expand_paths(corpus)
     questions: list[tuple[Message, ...]] = []
-    for dialogue in islice(read_dialogues(dialogues, reporter=reporter), 3) if dialogues else ():
-        until = next(place for place, message in enumerate(dialogue.messages) if message.role == "assistant")
-        questions.append(tuple(dialogue.messages[:until]))
+    for dialogue in read_dialogues(dialogues, reporter=reporter) if dialogues else ():
+        if len(questions) < SHOWN:
+            until = next(place for place, message in enumerate(dialogue.messages) if message.role == "assistant")
+            questions.append(tuple(dialogue.messages[:until]))
     return Material(corpus=corpus, dialogues=dialogues, examination=(), questions=tuple(questions), bundled=False)

@@ -6,6 +6,7 @@ In: ``QuickstartSettings``. Out: a run folder that ``beichen chat`` opens, with 
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,15 @@ import torch
 
 from beichen.checkpoints.llama_export import beyond_llama, export_llama
 from beichen.checkpoints.reading import CONFIG
-from beichen.errors import StorageError
+from beichen.errors import BeichenError, StorageError
 from beichen.inference.language_model import LanguageModel, load
 from beichen.models.registry import load_family
 from beichen.quickstart.examination import examine, sample_dialogues
-from beichen.quickstart.material import bundled_material, users_material
+from beichen.quickstart.material import Material, bundled_material, users_material
 from beichen.quickstart.plan import BUNDLED_MINUTES, Plan, make_plan
 from beichen.quickstart.recipes import fine_tuning_recipe, pretraining_recipe
 from beichen.quickstart.report import Report, write_report
-from beichen.train.run import SETTINGS, TrainResult, train
+from beichen.train.run import METRICS, SETTINGS, TrainResult, train
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import next_numbered_folder, prepare_folder
@@ -56,6 +57,14 @@ def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Rep
     load_family(settings.family)  # a name that does not exist is said before anything is made
     given = users_material(settings.corpus, settings.dialogues, reporter) if settings.corpus else None
     folder = _run_folder(settings.out)
+    try:
+        return _all_stages(settings, given, folder, reporter, began)
+    except (BeichenError, KeyboardInterrupt):
+        _withdraw(folder)
+        raise
+
+
+def _all_stages(settings: QuickstartSettings, given: Material | None, folder: Path, reporter: Reporter, began: float) -> Report:
     set_threads(settings.threads)
     keep_freed_memory()
     plan = _plan(settings, reporter)
@@ -72,6 +81,12 @@ def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Rep
         folder, plan=plan, material=material, pretrained=pretrained, tuned=tuned, marks=marks, samples=samples,
         seconds=time.monotonic() - began, reporter=reporter,
     )  # fmt: skip
+
+
+def _withdraw(folder: Path) -> None:
+    """Before the first step of training there is nothing to keep: so the same command can be given again."""
+    if not any(path.stat().st_size for path in folder.glob(f"*/{METRICS}")):
+        shutil.rmtree(folder)
 
 
 def _run_folder(out: str | None) -> Path:

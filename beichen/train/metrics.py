@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from beichen.errors import DataError
-from beichen.util.files import write_atomically
+from beichen.util.files import explain_storage_faults, write_atomically
 
 
 class MetricsLog:
@@ -17,12 +17,15 @@ class MetricsLog:
         self.path = path
         kept = [record for record in read_metrics(path) if record["step"] <= resume_step] if path.exists() else []
         write_atomically(path, "".join(map(_line, kept)))
-        self._file = path.open("a", encoding="utf-8")
+        with explain_storage_faults(path):
+            self._file = path.open("ab", buffering=0)  # a line that finds no room is not tried again while closing
 
     def add(self, **figures: Any) -> None:
         """Write one record; ``step`` must be among the figures."""
-        self._file.write(_line(figures))
-        self._file.flush()
+        with explain_storage_faults(self.path):
+            line = _line(figures).encode()
+            while line:  # a disk that is almost full takes a part
+                line = line[self._file.write(line) :]
 
     def close(self) -> None:
         self._file.close()

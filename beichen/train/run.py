@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import operator
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from beichen.train.plan import Plan
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, choose_dtype, set_threads
-from beichen.util.files import FolderLock, prepare_folder, write_atomically
+from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
@@ -74,7 +75,8 @@ def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Report
     recipe = _as_recipe(recipe)
     out = prepare_folder(recipe.out)
     with FolderLock(out):
-        _check_same_run(recipe, out)
+        if not _continues(recipe, out):
+            shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from other text, perhaps; encoded text checks itself
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
         return _run(recipe, out, reporter)
 
@@ -82,9 +84,8 @@ def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Report
 def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> Plan:
     """What the run of a recipe would read, and its learning rate; leaves nothing behind in ``out``."""
     recipe = _as_recipe(recipe)
-    _check_same_run(recipe, Path(recipe.out))
+    begun = _continues(recipe, Path(recipe.out))  # what it prepared is of these settings, and is used again
     with tempfile.TemporaryDirectory() as folder:
-        begun = (Path(recipe.out) / SETTINGS).exists()  # what it prepared is of these settings, and is used again
         planned = recipe if begun else dataclasses.replace(recipe, out=folder)
         return read_material(planned, prepare_tokenizer(planned, reporter), reporter).plan
 
@@ -116,6 +117,8 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     reporter.line(
         f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
     )
+    stored = [*decoder.parameters(), *optimizer.state().values()]
+    check_free_space(out, sum(tensor.numel() * tensor.element_size() for tensor in stored))
     planned = parts.material.plan
     if not planned.is_plain:
         reporter.line(planned.as_text())
@@ -166,19 +169,20 @@ def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) ->
     save_training_state(out / STATE, state.step, optimizer.state(), dataclasses.asdict(state), keep=keep)
 
 
-def _check_same_run(recipe: TrainRecipe, out: Path) -> None:
-    """A folder with a finished run, or with the state of another, is refused, naming the settings that differ."""
+def _continues(recipe: TrainRecipe, out: Path) -> bool:
+    """Whether ``out`` holds a run of these settings that was begun. A finished run, or steps of one with others, is refused."""
     if (out / "config.json").exists():
         raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
     if not (out / SETTINGS).exists():
-        return
+        return False
     before = settings_as_dict(parse_settings(TrainRecipe, (), [out / SETTINGS]))
     now = settings_as_dict(recipe)
     changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before[key]]
-    if changed:
+    if changed and ((out / STATE).exists() or ((out / METRICS).exists() and (out / METRICS).stat().st_size)):
         raise SettingsError(
             f"out: {out} holds a run with other settings ({', '.join(changed)})", remedy="give another folder, or the settings of that run"
         )
+    return not changed
 
 
 def token_ids(tokenizer: Tokenizer) -> dict[str, int | list[int]]:

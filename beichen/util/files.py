@@ -173,10 +173,11 @@ class FolderLock:
             owner = os.pread(file, 1000, 0).decode(errors="replace").strip() or "another process"
             os.close(file)
             raise StorageError(f"{self.folder} is in use by {owner}", remedy="wait until it has ended, or choose another folder") from fault
-        os.ftruncate(file, 0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {since}: {' '.join(sys.argv)[:300]}\n".encode(), 0)
         self._file = file
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        with explain_storage_faults(self.folder):
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {since}: {' '.join(sys.argv)[:300]}\n".encode(), 0)
         return self
 
     def __exit__(self, *exception: object) -> None:

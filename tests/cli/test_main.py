@@ -107,6 +107,21 @@ def test_the_programs_own_fault_keeps_its_traceback(command):
         main(["toy"])
 
 
+def test_a_file_that_cannot_be_read_is_the_users_fault(command, tmp_path, capsys):
+    command.run = lambda arguments: len(tmp_path.read_bytes())
+    assert main(["toy"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: Is a directory\n  remedy: check the path and its permissions\n"
+
+
+def test_a_system_error_about_no_file_keeps_its_traceback(command):
+    def run(arguments):
+        raise OSError(5, "Input/output error")
+
+    command.run = run
+    with pytest.raises(OSError, match="Input/output"):
+        main(["toy"])
+
+
 def test_ctrl_c(command, capsys):
     def run(arguments):
         raise KeyboardInterrupt

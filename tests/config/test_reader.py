@@ -145,6 +145,12 @@ def test_an_empty_file_says_nothing(tmp_path):
     assert parse_settings(Recipe, ["--size", "3"], [write(tmp_path, "# nothing\n")]) == Recipe(size=3)
 
 
+@pytest.mark.parametrize("written", [".nan", "-.inf", "nan", "1e999"])
+def test_no_setting_is_nan_or_infinite(tmp_path, written):
+    assert "optimizer.rate: expected a number, got" in fault(file=write(tmp_path, f"size: 1\noptimizer: {{rate: {written}}}"))
+    assert "--optimizer.rate: expected a number, got" in fault("--size", "1", "--optimizer.rate", written)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -55,6 +55,26 @@ def test_no_dialogue_at_all_is_an_error(tmp_path: Path) -> None:
         read_dialogues([tmp_path / "a.txt"])
 
 
+def test_every_refusal_says_what_to_do(tmp_path: Path) -> None:
+    answer_first = {"messages": [{"role": "assistant", "content": "yes"}]}
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (record(1), answer_first)))
+    with pytest.raises(DataError, match=r"a\.jsonl:2: turn 0 \(assistant\): the answer comes before any question") as fault:
+        list(read_dialogues([tmp_path / "a.jsonl"]))
+    assert fault.value.remedy == "correct or remove it; a recipe with data.on_bad: count leaves such records out"
+    assert len(list(read_dialogues([tmp_path / "a.jsonl"], on_bad="count"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [({"a.jsonl": 1.0, "b.jsonl": 0.5}, "a mixture"), ({"identity": {"file_name": "identity.json"}}, "an index of data sets")],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_what_lists_data_is_refused_as_what_it_is(tmp_path: Path, value: object, said: str, indent: int | None) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(value, indent=indent))
+    with pytest.raises(DataError, match=rf"a\.json:1: {said}"):
+        list(read_dialogues([tmp_path / "a.json"]))
+
+
 @pytest.mark.parametrize(
     ("name", "count"),
     [

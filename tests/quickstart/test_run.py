@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,9 +23,10 @@ from beichen.quickstart.report import Report
 from beichen.quickstart.run import QuickstartSettings, quickstart
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.train.metrics import read_metrics
+from beichen.train.run import train
 from beichen.train.settings import BatchSettings, BudgetSettings, TrainRecipe
 from beichen.util.machine import measure_matmul_peak
-from tests.train.small_runs import write_corpus, write_dialogues
+from tests.train.small_runs import AtStep, write_corpus, write_dialogues
 
 HERE: dict[str, Any] = {"device": "cpu", "threads": 1, "minutes": 0.5}
 STEPS = 12
@@ -141,6 +144,36 @@ def test_own_dialogues_are_what_it_learns_to_say(tmp_path):
     assert len(report.figures["samples"]) == 3 and not (report.folder / "material").exists()
     losses = [record["loss"] for record in read_metrics(report.folder / "fine-tuning" / "metrics.jsonl")]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_bad_dialogue_is_said_before_anything_is_made(tmp_path):
+    corpus, dialogues = write_corpus(tmp_path / "corpus.jsonl"), write_dialogues(tmp_path / "dialogues.jsonl")
+    with dialogues.open("a") as file:
+        file.write('{"messages": []}\n')
+    with pytest.raises(DataError, match=r"dialogues\.jsonl:61: "):
+        quickstart(QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), dialogues=(str(dialogues),), **HERE))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fault_before_the_first_step_leaves_the_folder_free(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=600)
+    good = corpus.read_bytes()
+    settings = QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), **HERE)
+    corpus.write_bytes(good + b'{"text": "\xff"}\n')
+    with pytest.raises(DataError, match=r"corpus\.jsonl:601: invalid UTF-8"):
+        quickstart(settings)
+    assert not (tmp_path / "run").exists()
+    corpus.write_bytes(good)
+    assert quickstart(settings).figures["stages"][0]["finished"]
+
+
+def test_a_stage_that_was_stopped_stays(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=600)
+    settings = QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), **HERE)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart(settings, AtStep(3, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    assert [state.name for state in (tmp_path / "run/pretraining/state").iterdir()] == ["step-000003"]
+    assert train(tmp_path / "run/pretraining/settings.yaml").finished
 
 
 def test_a_file_that_is_missing_leaves_no_half_run(tmp_path, monkeypatch):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from beichen.data.batch import IGNORED, Batch
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
+from beichen.util.progress import SilentReporter, Task
 
 WORDS = (
     "天气",
@@ -79,6 +81,26 @@ class RandomBatches:
         return [
             random_batch(rows=self.rows, tokens=self.tokens, seed=1000 * step + number, scored=0.7) for number in range(self.number)
         ]  # fmt: skip
+
+
+class AtStep(SilentReporter):
+    """Does something once, when a run of a number of steps has taken so many of them."""
+
+    def __init__(self, step: int, action: Callable[[], object]) -> None:
+        self.step, self.action, self.done = step, action, False
+
+    @contextmanager
+    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
+        with super().track(label, total=total, unit=unit) as task:
+            yield self if unit == "steps" else task
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        raise NotImplementedError
+
+    def set(self, done: float, **figures: float | str) -> None:
+        if done >= self.step - 1e-6 and not self.done:
+            self.done = True
+            self.action()
 
 
 def write_corpus(path: Path, *, documents: int = 150, seed: int = 0) -> Path:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.errors import DataError
+from beichen.errors import DataError, StorageError
 from beichen.train.metrics import MetricsLog, read_metrics
+from tests.full_disk import full_disk
 
 
 def write(path, first: int, last: int, **more) -> None:
@@ -24,6 +25,16 @@ def test_what_was_added_is_read_back_before_the_file_is_closed(tmp_path):
     log.add(step=1, loss=2.5, note="中文")
     assert read_metrics(log.path) == [{"step": 1, "loss": 2.5, "note": "中文"}]
     log.close()
+
+
+def test_a_full_disk_is_a_users_fault_and_what_stood_there_is_read_again(tmp_path):
+    write(tmp_path / "metrics.jsonl", 1, 9)
+    before = read_metrics(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl", resume_step=9)
+    with full_disk((tmp_path / "metrics.jsonl").stat().st_size + 5), pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl"):
+        log.add(step=10, loss=0.5)
+    log.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == before
 
 
 @given(st.integers(0, 400))

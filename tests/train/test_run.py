@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ import yaml
 from safetensors.torch import load_file
 
 import beichen
-from beichen.errors import SettingsError, StorageError
+from beichen.data.split import is_held_out
+from beichen.errors import DataError, SettingsError, StorageError
 from beichen.train.metrics import read_metrics
 from beichen.train.run import TrainResult, train
 from beichen.util.files import FolderLock
-from tests.train.small_runs import tiny_recipe, write_corpus, write_dialogues
+from tests.full_disk import limit_file_size
+from tests.train.small_runs import AtStep, tiny_recipe, write_corpus, write_dialogues
 
 STEPS = 150
 
@@ -165,6 +168,47 @@ def test_other_settings_are_refused_by_key(tmp_path, corpus):
             train({**recipe, **changes})
     result = train({**recipe, "budget": {"epochs": 1.0}, "checkpoint": {"keep": 1}})
     assert result.finished and result.steps > 2
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_state_and_room_ends_with_the_same_weights(tmp_path, corpus, whole):
+    recipe = tiny_recipe(tmp_path / "run", corpus, steps=STEPS, checkpoint={"every_minutes": 1e-6, "keep": 1})
+    try:
+        with pytest.raises(StorageError, match=f"cannot write {tmp_path}") as fault:
+            train(recipe, AtStep(20, lambda: limit_file_size(2000)))
+    finally:
+        limit_file_size(None)
+    assert fault.value.remedy
+    (state,) = (tmp_path / "run" / "state").iterdir()
+    assert state.name == "step-000019" and not list((tmp_path / "run").rglob("*.partial"))
+    assert not (tmp_path / "run" / "config.json").exists()
+    result = train(recipe)
+    assert result.finished and result.loss == whole.loss
+    assert_same_training(result.folder, whole.folder)
+
+
+def test_a_disk_without_room_for_the_model_is_said_before_the_first_step(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr("beichen.util.files.shutil.disk_usage", lambda place: SimpleNamespace(free=100_000))
+    with pytest.raises(StorageError, match=r"are needed and 100 kB are free"):
+        train(tiny_recipe(tmp_path / "run", corpus))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    monkeypatch.undo()
+    assert train(tiny_recipe(tmp_path / "run", corpus, steps=2)).finished
+
+
+def test_a_folder_that_never_took_a_step_may_be_used_anew(tmp_path, corpus):
+    """The wrong file first, then the right one: no other folder is needed, and nothing of the first attempt is used."""
+    other = tmp_path / "other.jsonl"
+    text = next(text for number in range(20, 60) if not is_held_out(text := "zzzz " * number, 0.05))
+    other.write_text(json.dumps({"text": text}) + '\n{"text": 5}\n')
+    with pytest.raises(DataError, match=r"other\.jsonl:2: 'text' is int, not a string"):
+        train(tiny_recipe(tmp_path / "run", other))
+    other.write_text(json.dumps({"text": text}))
+    with pytest.raises(DataError, match="too few to hold out"):
+        train(tiny_recipe(tmp_path / "run", other))
+    assert (tmp_path / "run" / "tokenizer").exists()
+    result = train(tiny_recipe(tmp_path / "run", corpus, steps=2))
+    fresh = train(tiny_recipe(tmp_path / "fresh", corpus, steps=2))
+    assert result.loss == fresh.loss and result.bits_per_byte == fresh.bits_per_byte
 
 
 def test_one_process_at_a_time(tmp_path, corpus):
