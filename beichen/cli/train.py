@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from beichen.cli.options import add_json_option
 from beichen.cli.terminal import make_reporter, print_json
@@ -15,19 +17,46 @@ def settings_class() -> type:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="encode the text and show what would be read, how often and at which rate")
     add_json_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from beichen.config import settings_as_yaml
-    from beichen.train.run import train
+    from beichen.train.run import plan, train
 
     reporter = make_reporter()
     reporter.line(settings_as_yaml(arguments.settings).rstrip())
+    if arguments.dry_run:
+        planned = plan(arguments.settings, reporter)
+        if arguments.json:
+            print_json(planned.as_dict())
+        else:
+            print(planned.as_text())
+        return 0
     result = train(arguments.settings, reporter)
+    _draw_rates(result.folder)
     if arguments.json:
         print_json(result)
         return 0 if result.finished else 130
     print(result.as_text())
     print(result.folder)
     return 0 if result.finished else 130
+
+
+def _draw_rates(folder: Path) -> None:
+    """learning_rate.png, where the run has phases and their course is known."""
+    from beichen.evaluation.plots import plot_curves
+    from beichen.train.run import PLAN
+
+    planned = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    begins, done = {}, 0
+    for stretch in planned["stretches"]:
+        begins[stretch["phase"]] = float(done)
+        done += stretch["positions"] or 0
+    if len(begins) > 1 and planned["rates"]:
+        tokens, factors = zip(*planned["rates"], strict=True)
+        plot_curves(
+            folder / "learning_rate.png", {"rate": (tokens, factors)}, title="Learning rate over the phases", x_label="tokens",
+            y_label="factor of the optimizer's rates", marks=begins,
+        )  # fmt: skip

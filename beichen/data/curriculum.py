@@ -9,7 +9,7 @@ Rule: what a stretch holds follows from (seed, phases, stores) alone; a phase's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,14 +61,18 @@ class Stretch:
 
 
 def plan_phases(
-    sources: Mapping[str, TokenStore], phases: Sequence[Phase], *, seed: int, make_rows: MakeRows, weigh_by: WeighBy = "epochs"
+    sources: Mapping[str, Sequence[TokenStore]], phases: Sequence[Phase], *, seed: int, make_rows: MakeRows, weigh_by: WeighBy = "epochs"
 ) -> list[Stretch]:  # fmt: skip
-    """The phases as stretches, in order. Draws every pass of every phase once, in memory for two passes."""
+    """The phases as stretches, in order; a source may lie in several stores. Draws every pass of every phase once."""
     if len(phases) > 64:
         raise DataError(f"{len(phases)} phases: at most 64 are told apart", remedy="join some")
-    stores = list(sources.values())
+    names = [name for name, stores in sources.items() for _ in stores]  # of each store
+    stores = [store for own in sources.values() for store in own]
     check_stores(stores)
-    strata = {name: _strata(name, number, store, phases) for number, (name, store) in enumerate(sources.items())}
+    strata: dict[str, list[tuple[Part, set[int]]]] = {name: [] for name in sources}
+    for number, (name, store) in enumerate(zip(names, stores, strict=True)):
+        place = number - names.index(name)  # among the source's stores
+        strata[name] += _strata(name, f"{name}, store {place}" if place else name, number, store, phases)
     walked: dict[str, int] = {}  # steps of each part's walk so far
     stretches, done = [], 0
     for number, phase in enumerate(phases):
@@ -90,27 +94,27 @@ def plan_phases(
         def rows_of(pool: Pool, length: int = phase.sequence_length) -> RowSource:
             return make_rows(Mixture.of_pool(stores, pool), length)
 
-        stretch, ends = walk_phase(phase, pool, rows_of, num_rows, sources)
+        stretch, ends = walk_phase(phase, pool, rows_of, num_rows, names)
         stretches.append(stretch)
         walked |= {part.name: end for part, end in zip(pool.parts, ends, strict=True)}
     return stretches
 
 
 def walk_phase(
-    phase: Phase, pool: Pool, make_rows: Callable[[Pool], RowSource], num_rows: int | None, names: Iterable[str]
+    phase: Phase, pool: Pool, make_rows: Callable[[Pool], RowSource], num_rows: int | None, names: Sequence[str]
 ) -> tuple[Stretch, list[int]]:  # fmt: skip
-    """The stretch that takes so many rows of the pool, and where it leaves each part's walk. ``names``: of the sources, by number."""
+    """The stretch that takes so many rows of the pool, and where it leaves each part's walk. ``names``: of the stores' sources."""
     if num_rows is None:
         ends = [last for _, last in pool.laps(0)]
     else:
         last_pass, within = make_rows(pool).locate(num_rows - 1)
         pool = pool.ending(last_pass, (within + 1) * phase.sequence_length)
         ends = pool.reached()
-    return Stretch(phase=phase, rows=make_rows(pool), num_rows=num_rows, uses=_uses(list(names), pool, ends)), ends
+    return Stretch(phase=phase, rows=make_rows(pool), num_rows=num_rows, uses=_uses(names, pool, ends)), ends
 
 
-def _strata(name: str, number: int, store: TokenStore, phases: Sequence[Phase]) -> list[tuple[Part, set[int]]]:
-    """The documents of a source, divided by which phases admit them: (part, numbers of these phases)."""
+def _strata(name: str, label: str, number: int, store: TokenStore, phases: Sequence[Phase]) -> list[tuple[Part, set[int]]]:
+    """The documents of a store, divided by which phases admit them: (part, numbers of these phases)."""
     asked = [index for index, phase in enumerate(phases) if name in phase.weights]
     pattern = np.zeros(store.num_documents, np.uint64)  # bit i: the i-th of the phases that ask for the source admits the document
     for bit, index in enumerate(asked):
@@ -122,8 +126,8 @@ def _strata(name: str, number: int, store: TokenStore, phases: Sequence[Phase]) 
     parts = []
     for value in (found := np.unique(pattern)):
         phases_of = {index for bit, index in enumerate(asked) if int(value) >> bit & 1}
-        label = name if len(found) == 1 else f"{name} in phases {sorted(phases_of)}"
-        parts.append((part_of(store, number, chosen=np.flatnonzero(pattern == value), name=label), phases_of))
+        walk = label if len(found) == 1 else f"{label} in phases {sorted(phases_of)}"
+        parts.append((part_of(store, number, chosen=np.flatnonzero(pattern == value), name=walk), phases_of))
     return parts
 
 
@@ -148,9 +152,9 @@ def _uses(names: Sequence[str], pool: Pool, ends: Sequence[int]) -> dict[str, Us
     }  # fmt: skip
     total = sum(taken.values())
     uses = {}
-    for source in sorted({part.source for part in pool.parts}):
-        own = [walk for walk in walks if walk[0].source == source]
+    for name in dict.fromkeys(names[part.source] for part in pool.parts):
+        own = [walk for walk in walks if names[walk[0].source] == name]
         documents, tokens = sum(part.count for part, _, _ in own), sum(taken[part.name] for part, _, _ in own)
         visits = sum(end - begin for _, begin, end in own)
-        uses[names[source]] = Use(documents=documents, tokens=tokens, epochs=visits / documents, share=tokens / max(total, 1))
+        uses[name] = Use(documents=documents, tokens=tokens, epochs=visits / documents, share=tokens / max(total, 1))
     return uses

@@ -3,7 +3,7 @@
 A part is what is walked together: the items of a source, or those of it that a curriculum treats alike. Each part is an endless
 walk, lap after lap, each lap in a random order of its own; a weight of 2.0 moves it on by two laps in a pass, 0.5 by half a lap. So
 halves are without replacement, and after any passes no item of a part was visited more than once more than another. Within a pass the
-walks are merged evenly: any beginning of a pass holds each part in proportion, give or take one item.
+walks are merged evenly: any beginning of a pass holds each part's tokens in proportion, give or take one item.
 
 Rule: what a pass holds follows from (seed, number of the pass) alone. A pool may begin where another ended (``starts``), and may
 end within a pass (``ending``): that is how the phases of a curriculum go on with a source where the phase before left it.
@@ -112,8 +112,10 @@ class Pool:
         drawn, places = [], []
         for index, (part, (first, last)) in enumerate(zip(self.parts, self.laps(number), strict=True)):
             met, count = part.walk(self.seed, first, last), last - first
-            places.append((np.arange(count) + generator.random(count)) / max(count, 1))  # ascending: a walk keeps its order
-            drawn.append((np.full(count, part.source, np.int32), part.items[met], part.lengths[met], np.full(count, index, np.int32)))
+            lengths = part.lengths[met]
+            passed = np.cumsum(lengths) - lengths * generator.random(count)  # ascending: a walk keeps its order
+            places.append(passed / (part.tokens * self.weights[index]))
+            drawn.append((np.full(count, part.source, np.int32), part.items[met], lengths, np.full(count, index, np.int32)))
         order = np.argsort(np.concatenate(places), kind="stable")
         source, item, length, which = (np.concatenate(columns)[order] for columns in zip(*drawn, strict=True))
         whole = Pass(source=source, item=item.astype(np.int64), length=length.astype(np.int64), part=which)

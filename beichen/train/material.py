@@ -6,7 +6,7 @@ Encoded text is kept in the run's folder and found again when the run resumes; w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from beichen.data.account import Account
 from beichen.data.curriculum import Phase, plan_phases, walk_phase
 from beichen.data.dialogue_files import read_dialogues
 from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
-from beichen.data.encoding import HELD_OUT, TRAIN, EncodedCorpus, encode_corpus
+from beichen.data.encoded_text import open_encoded_text
+from beichen.data.encoding import encode_corpus
 from beichen.data.mixture import Mixture, epochs_of_shares
 from beichen.data.pool import Part, Pool
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
 from beichen.data.scoring import ScoringRows
+from beichen.data.source_list import read_source_file
 from beichen.data.store import TokenStore
 from beichen.errors import SettingsError
 from beichen.text.bulk_rendering import RenderedDialogues
@@ -38,50 +40,70 @@ class Material:
     """What is trained on and what is held out, by source."""
 
     plan: Plan
-    held_out: Mapping[str, ScoringRows]
+    held_out: Sequence[tuple[str, ScoringRows]]  # a source may stand in several stores
     account: Account
 
 
 def sources_of(data: DataSettings) -> list[SourceSettings]:
-    """The sources of a recipe, whichever way they are given."""
+    """The sources whose files the run reads itself, whichever way they are given."""
     if data.sources_file is not None:
-        from beichen.data.source_list import read_source_file
-
         listed = read_source_file(Path(data.sources_file), {})
         return [SourceSettings(name=source.name, files=tuple(map(str, source.files)), weight=source.weight) for source in listed]
-    if not data.sources and not data.files:
+    if not data.sources and not data.files and data.encoded is None:
         raise SettingsError("data.files: empty; name at least one file to train on")
-    return list(data.sources) or [SourceSettings(name=ONLY, files=data.files)]
+    return list(data.sources) or [SourceSettings(name=ONLY, files=data.files)] * bool(data.files)
 
 
 def read_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> Material:
     """Encode or render everything that the recipe names, and plan it."""
-    sources = sources_of(recipe.data)
     if recipe.data.kind == "dialogues":
-        return _dialogues(recipe, sources, tokenizer, reporter)
-    corpora = {source.name: _encoded(recipe, source, tokenizer, reporter) for source in sources}
-    account = Account()
-    for corpus in corpora.values():
-        account.merge(corpus.account)
-    data = recipe.data
+        return _dialogues(recipe, sources_of(recipe.data), tokenizer, reporter)
+    data, corpus = recipe.data, _corpus(recipe, tokenizer, reporter)
 
     def make_rows(mixture: Mixture, sequence_length: int) -> RowSource:
         return PretrainingRows(mixture, sequence_length=sequence_length, seed=recipe.seed, isolate=data.isolate_documents)
 
     stretches = plan_phases(
-        {name: corpus.train for name, corpus in corpora.items()}, _phases(recipe, sources), seed=recipe.seed, make_rows=make_rows,
-        weigh_by=data.weigh_by,
+        corpus.train, _phases(recipe, corpus.weights), seed=recipe.seed, make_rows=make_rows, weigh_by=data.weigh_by
     )  # fmt: skip
-    held_out = {
-        name: ScoringRows(corpus.held_out, sequence_length=data.longest_row)
-        for name, corpus in corpora.items()
-        if corpus.held_out is not None
-    }
-    return Material(plan=Plan(recipe, tuple(stretches)), held_out=held_out, account=account)
+    held_out = [(name, ScoringRows(store, sequence_length=data.longest_row)) for name, store in corpus.held_out]
+    return Material(plan=Plan(recipe, tuple(stretches)), held_out=held_out, account=corpus.account)
 
 
-def _phases(recipe: TrainRecipe, sources: Sequence[SourceSettings]) -> list[Phase]:
-    data, weights = recipe.data, {source.name: source.weight for source in sources}
+@dataclass
+class _Corpus:
+    """Encoded text by source."""
+
+    train: dict[str, list[TokenStore]] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    held_out: list[tuple[str, TokenStore]] = field(default_factory=list)
+    account: Account = field(default_factory=Account)
+
+
+def _corpus(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> _Corpus:
+    data, corpus = recipe.data, _Corpus()
+    if data.encoded is not None:
+        text = open_encoded_text(data.encoded, tokenizer_fingerprint=tokenizer.fingerprint)
+        for name, store, weight in zip(text.names, text.train, text.weights, strict=True):
+            corpus.train.setdefault(name, []).append(store)
+            corpus.weights[name] = weight
+        corpus.held_out = [(store.directory.parent.name, store) for store in text.held_out]
+        corpus.account = text.account
+        return corpus
+    folder = Path(recipe.out) / "encoded"
+    for source in sources_of(data):
+        encoded = encode_corpus(
+            source.files, tokenizer, folder if source.name == ONLY else folder / source.name,
+            held_out_fraction=data.held_out_fraction, on_bad=data.on_bad, reporter=reporter,
+        )  # fmt: skip
+        corpus.train[source.name], corpus.weights[source.name] = [encoded.train], source.weight
+        corpus.held_out += [(source.name, encoded.held_out)] if encoded.held_out is not None else []
+        corpus.account.merge(encoded.account)
+    return corpus
+
+
+def _phases(recipe: TrainRecipe, weights: Mapping[str, float]) -> list[Phase]:
+    data = recipe.data
     if not data.phases:
         rows = recipe.budget.samples
         until = None if rows is None else rows * data.sequence_length
@@ -97,19 +119,6 @@ def _phases(recipe: TrainRecipe, sources: Sequence[SourceSettings]) -> list[Phas
         )
         for phase in data.phases
     ]  # fmt: skip
-
-
-def _encoded(recipe: TrainRecipe, source: SourceSettings, tokenizer: Tokenizer, reporter: Reporter) -> EncodedCorpus:
-    if source.encoded is not None:
-        folder = Path(source.encoded)
-        stores = [folder / TRAIN, folder / HELD_OUT] if (folder / TRAIN).is_dir() else [folder]
-        train, *held_out = (TokenStore(store, tokenizer_fingerprint=tokenizer.fingerprint) for store in stores if store.is_dir())
-        return EncodedCorpus(train, held_out[0] if held_out else None, reused=True)
-    folder = Path(recipe.out) / "encoded"
-    return encode_corpus(
-        source.files, tokenizer, folder if source.name == ONLY else folder / source.name,
-        held_out_fraction=recipe.data.held_out_fraction, on_bad=recipe.data.on_bad, reporter=reporter,
-    )  # fmt: skip
 
 
 def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer: Tokenizer, reporter: Reporter) -> Material:
@@ -155,4 +164,4 @@ def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer
     phase = Phase(name="all", weights=dict(zip(names, weights, strict=True)), sequence_length=data.sequence_length)
     pool = Pool(parts=parts, weights=weights, seed=recipe.seed)
     stretch, _ = walk_phase(phase, pool, make_rows, recipe.budget.samples, names)
-    return Material(plan=Plan(recipe, (stretch,)), held_out={}, account=account)
+    return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=account)

@@ -12,6 +12,7 @@ import torch
 
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
+from beichen.data.encoded_text import open_encoded_text
 from beichen.data.sources import read_documents
 from beichen.data.split import split_position
 from beichen.errors import SettingsError
@@ -50,18 +51,17 @@ def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, re
 
 
 def prepare_tokenizer(recipe: TrainRecipe, reporter: Reporter) -> Tokenizer:
-    """The one that is named, else that of the model to go on from, else the run's own, trained on its training text."""
+    """The one that is named, else that of the model to go on from or of the encoded text, else the run's own, made of its training text."""
     sources, own = sources_of(recipe.data), Path(recipe.out) / "tokenizer"
     named = recipe.tokenizer.path or recipe.model.start_from
     if named is not None:
         return load_tokenizer(named)
+    if recipe.data.encoded is not None:
+        return load_tokenizer(open_encoded_text(recipe.data.encoded, verify=False).tokenizer)
     if own.exists():
         return load_tokenizer(own)
     if recipe.data.kind == "dialogues":
         raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
-    encoded = [source.encoded for source in sources if source.encoded is not None]
-    if encoded:
-        raise SettingsError(f"tokenizer.path: name the tokenizer with which {encoded[0]} was encoded")
     documents = read_documents([file for source in sources for file in source.files], on_bad=recipe.data.on_bad)
     texts = (document.text for document in documents if split_position(document.text) >= recipe.data.held_out_fraction)
     wanted = recipe.tokenizer

@@ -156,13 +156,14 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
 
 def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:
     """The held-out text of each source that has one."""
-    return {
-        name: evaluate_held_out(
+    sums: dict[str, HeldOut] = {}
+    for name, rows in parts.material.held_out:
+        scored = evaluate_held_out(
             parts.decoder, rows.batches(EVALUATION_ROWS), num_bytes=rows.num_bytes, total_batches=rows.num_batches(EVALUATION_ROWS),
             reporter=reporter,
-        )
-        for name, rows in parts.material.held_out.items()
-    }  # fmt: skip
+        )  # fmt: skip
+        sums[name] = sums[name] + scored if name in sums else scored
+    return sums
 
 
 def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) -> None:

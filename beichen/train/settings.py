@@ -55,8 +55,9 @@ class TokenizerSettings:
 class DataSettings:
     """What is read, and how it is laid into rows.
 
-    files: what is read, as one source of weight 1; or else ``sources``, or ``sources_file``.
-    sources_file: a JSON object ``{"path": weight}``, TeleChat's form, as `beichen data encode --sources` reads it.
+    files: what is read, as one source of weight 1; in its place may stand sources, sources_file or encoded.
+    sources_file: a JSON object {"path": weight}, as TeleChat writes it and as `beichen data encode --sources` reads it.
+    encoded: a folder that `beichen data encode` wrote, with its sources, weights, grades and held-out documents.
     weigh_by: a weight counts ``epochs`` (2.0 takes each document twice, 0.5 a random half) or ``shares`` of the tokens.
     phases: a curriculum, in order; empty: one mixture throughout.
     kind: ``documents`` (language modelling) or ``dialogues`` (supervised fine-tuning).
@@ -68,6 +69,7 @@ class DataSettings:
     files: tuple[str, ...] = ()
     sources: tuple[SourceSettings, ...] = ()
     sources_file: str | None = None
+    encoded: str | None = None
     weigh_by: Literal["epochs", "shares"] = "epochs"
     phases: tuple[PhaseSettings, ...] = ()
     kind: Literal["documents", "dialogues"] = "documents"
@@ -82,11 +84,13 @@ class DataSettings:
             raise SettingsError(f"data.sequence_length={self.sequence_length}: must be at least 2 tokens")
         if not 0.0 <= self.held_out_fraction < 1.0:
             raise SettingsError(f"data.held_out_fraction={self.held_out_fraction}: must be at least 0 and below 1")
-        if sum(map(bool, (self.files, self.sources, self.sources_file))) > 1:
-            raise SettingsError("data.files: give one of files, sources and sources_file")
+        if sum(map(bool, (self.files, self.sources, self.sources_file, self.encoded))) > 1:
+            raise SettingsError("data.files: give one of files, sources, sources_file and encoded")
+        if self.kind == "dialogues" and self.encoded:
+            raise SettingsError("data.encoded: holds text, not dialogues")
         if self.kind == "dialogues" and self.phases:
             raise SettingsError("data.phases: dialogues have none; train them in several runs, each from the one before")
-        check_sources(self.sources, self.phases, all_named=self.sources_file is None)
+        check_sources(self.sources, self.phases, all_named=not (self.sources_file or self.encoded))
 
     @property
     def longest_row(self) -> int:

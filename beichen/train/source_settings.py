@@ -11,21 +11,20 @@ from beichen.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
-    """One source of a mixture: text files, or a folder that `beichen data encode` wrote.
+    """One source of a mixture.
 
     weight: how often one epoch of the mixture takes each document, or the source's share (data.weigh_by).
     """
 
     name: str
-    files: tuple[str, ...] = ()
-    encoded: str | None = None  # folder of encoded text, in place of files
+    files: tuple[str, ...]
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise SettingsError(f"name={self.name!r}: must be usable as the name of a folder")
-        if bool(self.files) == (self.encoded is not None):
-            raise SettingsError(f"files: source '{self.name}' needs files or encoded, one of the two")
+        if not self.files:
+            raise SettingsError(f"files: source '{self.name}' has none")
         check_weight("weight", self.weight)
 
 

@@ -64,10 +64,11 @@ def test_a_pass_follows_from_seed_and_number_and_is_shuffled_anew() -> None:
 def test_any_beginning_of_a_pass_is_in_proportion(seed: int) -> None:
     pool = Pool(parts=parts(100, 40, 7), weights=[1.0, 2.0, 0.5], seed=seed)
     drawn = pool.draw(0)
+    expected = np.array([part.tokens * weight for part, weight in zip(pool.parts, pool.weights, strict=True)])
     for end in range(1, len(drawn) + 1):
-        met = np.bincount(drawn.source[:end], minlength=3)
-        shares = np.array([100, 80, 3]) / 183 * end
-        assert (np.abs(met - shares) < 3).all(), "each stratum is at most one item off, and so are the others together"
+        tokens = np.bincount(drawn.source[:end], weights=drawn.length[:end], minlength=3)
+        off = tokens - expected * tokens.sum() / expected.sum()
+        assert (np.abs(off) <= 3 * 9).all(), "each part is at most one item off, and so are the others together"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -116,7 +116,7 @@ def test_dialogues_are_weighted_alike(tmp_path, whole) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"files": ["a.jsonl"]}, "give one of files, sources and sources_file"),
+        ({"files": ["a.jsonl"]}, "give one of files, sources, sources_file and encoded"),
         ({"phases": [{"name": "x", "until_tokens": 5, "weights": {"fewer": 1.0}}]}, "names source 'fewer'; data.sources has many, few"),
         ({"phases": [{"name": n, "until_tokens": 5} for n in "xy"]}, "'y' ends at 5 tokens, where the one before had ended at 5"),
         ({"phases": [{"name": "x", "until_tokens": n} for n in (5, 9)]}, "'x' is the name of two"),

@@ -43,9 +43,9 @@ def trained(tmp_path_factory, corpus) -> Path:
 def test_a_fresh_run_makes_all_its_parts(tmp_path, corpus):
     parts = parts_of(tiny_recipe(tmp_path, corpus))
     assert (parts.family, parts.decoder.config.vocab_size) == ("telechat2", parts.tokenizer.vocab_size)
-    rows, scored = rows_of(parts), parts.material.held_out["text"]
+    rows, ((name, scored),) = rows_of(parts), parts.material.held_out
     assert isinstance(rows, PretrainingRows) and rows.sequence_length == parts.decoder.config.max_position_embeddings == 32
-    assert list(parts.material.held_out) == ["text"] and parts.material.account.read.items == 150
+    assert name == "text" and parts.material.account.read.items == 150
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     held_out = [text for text in texts if is_held_out(text, 0.05)]
     assert 0 < len(held_out) < 20
