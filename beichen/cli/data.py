@@ -11,8 +11,10 @@ beichen data convert dialogues.json --out messages.jsonl
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 
+from beichen.cli.options import add_actions, run_action
+
+_PACKAGE = "beichen.cli.data_actions"
 ACTIONS = {  # each a file of ``data_actions/``, with ``add_arguments`` and ``run``
     "encode": "turn any amount of text into shards of ids, cleaned, deduplicated, accounted for",
     "convert": "write dialogues or preferences as OpenAI messages",
@@ -22,17 +24,9 @@ ACTIONS = {  # each a file of ``data_actions/``, with ``add_arguments`` and ``ru
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in ACTIONS.items():
-        module = import_module(f"beichen.cli.data_actions.{name}")
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=module.__doc__, allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        module.add_arguments(action)
+    add_actions(parser, _PACKAGE, ACTIONS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """What the action says."""
-    code: int = import_module(f"beichen.cli.data_actions.{arguments.action}").run(arguments)
-    return code
+    return run_action(_PACKAGE, arguments)

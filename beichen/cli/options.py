@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from importlib import import_module
 
 
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
@@ -19,3 +21,21 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``: the result as one JSON document on standard output, nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def add_actions(parser: argparse.ArgumentParser, package: str, actions: Mapping[str, str]) -> None:
+    """A command with actions, each a file of ``package`` with ``add_arguments`` and ``run``; ``actions``: what each does."""
+    choices = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in actions.items():
+        module = import_module(f"{package}.{name}")
+        action = choices.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=module.__doc__, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        module.add_arguments(action)
+
+
+def run_action(package: str, arguments: argparse.Namespace) -> int:
+    """What the chosen action says."""
+    code: int = import_module(f"{package}.{arguments.action}").run(arguments)
+    return code

@@ -59,6 +59,8 @@ def describe(kind: object) -> str:
         if is_section(element):
             return "a list of sections"
         return f"a list of {_PLURAL[element]}" if element in _PLURAL else f"a list, each {describe(element)}"
+    if get_origin(kind) is dict:
+        return f"names, each with {describe(get_args(kind)[1])}"
     if get_origin(kind) is tuple:
         return f"a list of {len(get_args(kind))}: " + ", ".join(describe(part) for part in get_args(kind))
     if is_section(kind):

@@ -93,6 +93,24 @@ def plot_histogram(
     _write(figure, path)
 
 
+def plot_groups(path: Path | str, values: Mapping[str, Mapping[str, float]], *, title: str, label: str) -> None:
+    """Bars of several series (by name) side by side for each group (by name)."""
+    groups = list(next(iter(values.values())))
+    figure, axes = _canvas(max(6.0, 1.2 + 0.34 * len(groups) * len(values)), 4.0, title)
+    width = 0.8 / len(values)
+    for number, (name, bars) in enumerate(values.items()):
+        places = [place + (number - (len(values) - 1) / 2) * width for place in range(len(groups))]
+        drawn = axes.bar(places, [bars[group] for group in groups], width=width, label=name, color=f"C{number}")
+        axes.bar_label(drawn, fmt="%.2f", fontsize=7, padding=1)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(label)
+    axes.grid(axis="y", **_GRID)
+    axes.set_axisbelow(True)
+    if len(values) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _write(figure, path)
+
+
 def running_mean(values: Sequence[float], keep: float) -> list[float]:
     """Exponential running mean without the bias of its start: entry n is a mean of values 0 .. n."""
     means, total, weight = [], 0.0, 0.0

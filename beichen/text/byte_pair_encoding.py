@@ -95,7 +95,7 @@ def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
 
 def fast_encoder(state: Mapping[str, Any], normalize: Callable[[str], str] | None) -> FastEncoder | None:
     """The encoder for a ``tokenizer.json``; ``normalize``: what its normalizer does to a text."""
-    pattern = _pattern(state.get("pre_tokenizer"))
+    pattern = pattern_name(state.get("pre_tokenizer"))
     model = state["model"]
     plain_model = not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"))
     if pattern is None or not plain_model or state.get("added_tokens") or compiled.library() is None:
@@ -117,7 +117,7 @@ def fast_encoder(state: Mapping[str, Any], normalize: Callable[[str], str] | Non
     return FastEncoder(pattern, byte_ids, merges, whole, normalize if state.get("normalizer") else None)
 
 
-def _pattern(part: Mapping[str, Any] | None) -> str | None:
+def pattern_name(part: Mapping[str, Any] | None) -> str | None:
     """The name of our pattern that a pre-tokenizer cuts by."""
     if part is None:
         return None

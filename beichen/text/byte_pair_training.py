@@ -76,7 +76,7 @@ def train_tokenizer(
         start=start, end=end, pad=pad, unknown=unknown,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="beichen-tokenizer-") as folder:
-        return train(settings, [TextSource("texts", lambda: texts)], Path(folder), reporter=reporter).tokenizer
+        return train(settings, [TextSource("texts", lambda consumed: texts)], Path(folder), reporter=reporter).tokenizer
 
 
 def train(settings: TrainingSettings, sources: Sequence[TextSource], folder: Path, *, reporter: Reporter = SILENT) -> Trained:

@@ -199,6 +199,10 @@ class Tokenizer:
 
     # -- folders
 
+    def file(self, name: str) -> bytes | None:
+        """One of the tokenizer's files, byte for byte; ``None`` where it has none of that name."""
+        return self._files.get(name)
+
     def save(self, folder: str | Path) -> None:
         """Writes the tokenizer's files, each whole or not at all."""
         target = Path(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def duration(seconds: float) -> str:
     """0:07, 12:30, 1:02:03; below ten seconds with one decimal: '3.2 s'."""
@@ -20,6 +22,18 @@ def count(number: float) -> str:
 def byte_count(number: float) -> str:
     """Decimal units, as disks are sold: 950 B, 1.23 kB, 12.3 MB."""
     return _scaled(number, 1000.0, (" B", " kB", " MB", " GB", " TB"))
+
+
+_BYTE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """The number of bytes that ``512MiB``, ``2 GB`` or ``1000`` says; ``ValueError`` for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]i?)?B?\s*", text)
+    if match is None:
+        raise ValueError(f"'{text}' is no amount of memory such as 512MiB or 2GB")
+    unit = (match[2] or "").replace("K", "k")
+    return int(float(match[1]) * _BYTE_UNITS["Ki" if unit == "ki" else unit])
 
 
 def _scaled(number: float, base: float, units: tuple[str, ...]) -> str:

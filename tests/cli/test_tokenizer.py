@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from beichen.cli.main import main
+from beichen.text.tokenizer import load_tokenizer
 from tests.inference.small_models import small_tokenizer
 
 
@@ -60,8 +61,8 @@ def test_standard_input_is_read_to_the_byte(folder, capsys, monkeypatch):
     [
         (("decode", "5", "999999"), "id 999999 is outside this vocabulary"),
         (("decode", "five"), "'five' is not an id"),
-        (("decode", "1", "--allow-special"), "--allow-special goes with encode"),
-        (("encode", "a", "--skip-special"), "--skip-special with decode"),
+        (("decode", "1", "--allow-special"), "unknown argument '--allow-special'"),
+        (("encode", "a", "--skip-special"), "unknown argument '--skip-special'"),
     ],
 )
 def test_bad_input_is_named(folder, capsys, arguments, words):
@@ -72,3 +73,69 @@ def test_bad_input_is_named(folder, capsys, arguments, words):
 def test_a_folder_without_a_tokenizer(tmp_path, capsys):
     code, _, err = run(capsys, "encode", tmp_path, "a")
     assert code == 2 and "holds no tokenizer.json, tokenizer.model or *.tiktoken" in err
+
+
+TEXTS = ["上海的春天，天气很好。", "the student reads a book", "三百二十五 apples"] * 30
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    for number in range(2):
+        lines = [json.dumps({"text": f"{text} {number}"}, ensure_ascii=False) for text in TEXTS]
+        (tmp_path / f"part{number}.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_train_writes_a_folder_that_loads_and_says_what_it_did(corpus, capsys):
+    out = corpus / "out"
+    arguments = ("train", "--input", corpus / "part*.jsonl", "--vocab-size", 320, "--out", out, "--memory", "64MiB")
+    code, printed, _ = run(capsys, *arguments, "--reserved", 3, "--special-id", "<_reserved_1>=300")
+    tokenizer = load_tokenizer(out)
+    assert code == 0 and "320 ids" in printed and "every word counted" in printed
+    assert tokenizer.special_ids["<_reserved_1>"] == 300 and tokenizer.special_ids["<_reserved_2>"] == 14
+    assert json.loads((out / "training.json").read_text())["texts"] == 180
+    assert not (corpus / "out.training").exists()
+    code, printed, _ = run(capsys, *arguments, "--json", "--pattern", "qwen2")
+    assert code == 0 and json.loads(printed)["record"]["pattern"] == "qwen2"
+
+
+def test_train_with_tokens_of_ones_own(corpus, capsys):
+    out = corpus / "own"
+    arguments = ("train", "--input", corpus / "part0.jsonl", "--vocab-size", 300, "--out", out, "--special", "<s>", "</s>")
+    assert run(capsys, *arguments, "--end", "</s>", "--special-last")[0] == 0
+    tokenizer = load_tokenizer(out)
+    assert tokenizer.special_ids == {"<s>": 298, "</s>": 299} and tokenizer.end_id == 299 and tokenizer.template is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--memory", "much"), "--memory: 'much' is no amount of memory"),
+        (("--special-id", "x"), "'x' is not NAME=ID"),
+        (("--special", "<a>"), "which of the control tokens ends a document?"),
+        (("--memory", "1MiB"), "at least"),
+        (("--pattern", "qwen"), "invalid choice: 'qwen'"),
+    ],
+)
+def test_bad_settings_of_training_are_named(corpus, capsys, arguments, words):
+    code, _, err = run(capsys, "train", "--input", corpus / "part0.jsonl", "--vocab-size", 300, "--out", corpus / "x", *arguments)
+    assert code == 2 and words in err
+
+
+def test_report_compares_by_domain_and_draws(corpus, folder, capsys):
+    inputs = ("--input", f"one={corpus / 'part0.jsonl'}", corpus / "part1.jsonl")
+    code, out, _ = run(capsys, "report", f"small={folder}", f"again={folder}", *inputs, "--plot", corpus / "bars.png")
+    assert code == 0 and (corpus / "bars.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        ["one", "small"],
+        ["one", "again"],
+        ["part1", "small"],
+        ["part1", "again"],
+    ]
+    code, out, _ = run(capsys, "report", folder, *inputs, "--json")
+    row = json.loads(out)["domains"][0]
+    texts = [f"{text} 0" for text in TEXTS]
+    assert row["bytes"] == sum(len(text.encode()) for text in texts)
+    assert row["tokens"] == sum(len(small_tokenizer().encode(text)) for text in texts)
+    code, _, err = run(capsys, "report", folder, folder, *inputs)
+    assert code == 2 and "named twice" in err

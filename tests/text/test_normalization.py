@@ -13,7 +13,9 @@ TEXTS = ["繁體中文與簡體中文", "ＡＢＣ１２３ ﬁne", "漢語和�
 
 
 def trained(steps: tuple[str, ...], folder: Path) -> Tokenizer:
-    train(TrainingSettings(vocab_size=330, normalization=steps), [TextSource("a", lambda: TEXTS)], folder).tokenizer.save(folder / "out")
+    train(TrainingSettings(vocab_size=330, normalization=steps), [TextSource("a", lambda consumed: TEXTS)], folder).tokenizer.save(
+        folder / "out"
+    )
     return load_tokenizer(folder / "out")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.util.quantities import byte_count, count, duration
+from beichen.util.quantities import byte_count, count, duration, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,16 @@ def test_a_count_is_short_and_near(number):
     value, _, unit = text.partition(" ")
     assert len(value) <= 4
     assert abs(float(value) * 1000.0 ** ["", "k", "M", "G", "T"].index(unit) / number - 1) <= 0.006
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("512MiB", 512 << 20), ("2 GB", 2 * 10**9), ("1000", 1000), ("1.5KiB", 1536), ("3k", 3000), ("2GiB", 2 << 30)]
+)
+def test_amounts_of_memory_are_read(text, value):
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "2 XB", "GiB"])
+def test_what_is_no_amount_is_refused(text):
+    with pytest.raises(ValueError, match="no amount of memory"):
+        parse_bytes(text)

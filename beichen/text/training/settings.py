@@ -25,11 +25,16 @@ LEAST_MEMORY = 64 << 20
 
 @dataclass(frozen=True)
 class TextSource:
-    """Texts that can be read again from the start; ``identity`` says whether they are still the same (sizes and times of a file)."""
+    """Texts that can be read again from the start.
+
+    ``read`` takes a function that it tells how many bytes it has taken from disk. ``identity`` says whether the texts are still the same
+    (size and time of a file); ``size``: the bytes on disk, or ``None`` where the texts come from elsewhere.
+    """
 
     name: str
-    read: Callable[[], Iterable[str]]
+    read: Callable[[Callable[[int], None]], Iterable[str]]
     identity: Any = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

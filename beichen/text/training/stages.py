@@ -36,25 +36,34 @@ def count_texts(settings: TrainingSettings, sources: Sequence[TextSource], works
     workers = settings.workers or usable_cores()
     budget = settings.memory * _TABLES[0] // _TABLES[1]
     normalize = normalizer(settings.normalization)
+    sizes = [source.size for source in sources if source.size is not None]
+    on_disk = len(sizes) == len(sources)
     with (
-        reporter.track("counting pieces", total=None, unit="B") as task,
+        reporter.track("counting pieces", total=sum(sizes) if on_disk else None, unit="B") as task,
         Counters(workspace.folder, settings.pattern, budget=budget, workers=workers, normalize=normalize) as counters,
     ):
         texts, size = progress.texts, progress.bytes
         last = time.monotonic()
+        if on_disk:
+            task.set(sum(sizes[: progress.source]))
         for number in range(progress.source, len(sources)):
             done = progress.text if number == progress.source else 0
-            for batch in _batches(sources[number].read(), skip=done):
+            for batch in _batches(sources[number].read(task.advance if on_disk else _ignore), skip=done):
                 counters.add(batch)
                 done += len(batch)
                 texts += len(batch)
                 added = sum(len(text.encode()) for text in batch)
                 size += added
-                task.advance(added)
+                if not on_disk:
+                    task.advance(added)
                 if time.monotonic() - last > _CHECKPOINT_SECONDS:
                     workspace.counted(source=number, text=done, texts=texts, bytes_=size, runs=counters.spill())
                     last = time.monotonic()
         workspace.counted(source=len(sources), text=0, texts=texts, bytes_=size, runs=counters.spill())
+
+
+def _ignore(size: int) -> None:
+    return
 
 
 def _batches(texts: Iterable[str], *, skip: int) -> Iterator[list[str]]:

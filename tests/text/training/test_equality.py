@@ -40,7 +40,7 @@ def reference(texts: list[str], vocab_size: int, pattern: str) -> bytes:
 
 def trained(texts: list[str], folder: Path, **settings: object) -> bytes:
     given = TrainingSettings(**{"vocab_size": 500, **settings})  # type: ignore[arg-type]
-    tokenizer = train(given, [TextSource("texts", lambda: texts)], folder).tokenizer
+    tokenizer = train(given, [TextSource("texts", lambda consumed: texts)], folder).tokenizer
     tokenizer.save(folder / "out")
     return (folder / "out" / "tokenizer.json").read_bytes()
 
@@ -129,21 +129,21 @@ def test_a_killed_training_goes_on_to_the_same_file(tmp_path):
 
 def test_another_corpus_in_the_same_folder_begins_anew(tmp_path):
     texts = many_texts()[:50]
-    first = train(TrainingSettings(vocab_size=300), [TextSource("a", lambda: texts, 1)], tmp_path)
-    again = train(TrainingSettings(vocab_size=300), [TextSource("a", list, 1)], tmp_path)  # not read again
+    first = train(TrainingSettings(vocab_size=300), [TextSource("a", lambda consumed: texts, 1)], tmp_path)
+    again = train(TrainingSettings(vocab_size=300), [TextSource("a", lambda consumed: [], 1)], tmp_path)  # not read again
     assert again.tokenizer.fingerprint == first.tokenizer.fingerprint
-    larger = train(TrainingSettings(vocab_size=310), [TextSource("a", list, 1)], tmp_path)  # goes on from 300
+    larger = train(TrainingSettings(vocab_size=310), [TextSource("a", lambda consumed: [], 1)], tmp_path)  # goes on from 300
     assert larger.tokenizer.fingerprint == train_tokenizer(texts, vocab_size=310).fingerprint
-    other = train(TrainingSettings(vocab_size=300), [TextSource("a", lambda: texts[:9], 2)], tmp_path)
+    other = train(TrainingSettings(vocab_size=300), [TextSource("a", lambda consumed: texts[:9], 2)], tmp_path)
     assert other.record.texts == 9
 
 
 @needs_compiler
 def test_sampling_is_recorded_announced_and_the_same_in_both_ways(tmp_path):
     texts = many_texts()
-    fast = train(TrainingSettings(vocab_size=400, sample_below=5), [TextSource("a", lambda: texts)], tmp_path / "fast")
+    fast = train(TrainingSettings(vocab_size=400, sample_below=5), [TextSource("a", lambda consumed: texts)], tmp_path / "fast")
     with compiled.switched_off():
-        slow = train(TrainingSettings(vocab_size=400, sample_below=5), [TextSource("a", lambda: texts)], tmp_path / "slow")
+        slow = train(TrainingSettings(vocab_size=400, sample_below=5), [TextSource("a", lambda consumed: texts)], tmp_path / "slow")
     assert fast.record == slow.record and fast.record.sampled_below == 5
     assert fast.tokenizer.fingerprint == slow.tokenizer.fingerprint
 

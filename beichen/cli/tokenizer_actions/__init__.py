@@ -1,0 +1,1 @@
+"""The actions of `beichen tokenizer`, one file each."""
