@@ -11,10 +11,13 @@ from bench.records import FOLDER, BenchResult
 RESULTS_PAGE = FOLDER / "RESULTS.md"
 PICTURE = "time_table.png"
 PEAK_AIM = 0.75
+CAUSAL = "causal"
+ISOLATION_AIMS = {"4 documents a row": 0.55, "16 documents a row": 0.37}
 TITLES = {
     "training": "Training step",
     "time table": "Time of a step by operation",
     "decoding": "Decoding",
+    "packing": "Dialogues in rows: packing, isolated attention, rendering",
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
     "experts": "Training step with experts, beside a python loop over them",
@@ -51,6 +54,18 @@ def over_loop(rows: Sequence[BenchResult]) -> list[tuple[str, float]]:
     return [(label, speed[f"{label}: ours"] / speed[f"{label}: loop"]) for label in labels]
 
 
+def isolated(rows: Sequence[BenchResult]) -> list[tuple[str, float, float]]:
+    """(what, time of isolated attention over that of causal attention of the same rows, aim)."""
+    time = {row.what: row.value for row in rows if row.unit == "ms"}
+    found = []
+    for what, value in time.items():
+        backend, _, documents = what.rpartition(", ")
+        aim = ISOLATION_AIMS.get(documents)
+        if aim is not None:
+            found.append((what, value / time[f"{backend}, {CAUSAL}"], aim))
+    return found
+
+
 def as_table(rows: Sequence[BenchResult]) -> str:
     """One Markdown row a record."""
     lines = ["| what | median | unit | ± | runs | ceiling | of ceiling | settings |", "|---|---:|---|---:|---:|---:|---:|---|"]
@@ -70,6 +85,8 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
         f"`{first.command}` at {first.commit}, {first.date}; {first.machine}; torch {first.torch}.",
         as_table(rows),
     ]
+    if section == "packing":
+        parts.append("\n".join(f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)))
     if section == "experts":
         parts.append("\n".join(f"- {label}: **{ratio:.2f} x**" for label, ratio in over_loop(rows)))
     verdicts = [f"- {label}: **{ratio:.2f} x** (aim {aim:g} x)" for label, ratio, aim in ratios(rows)]

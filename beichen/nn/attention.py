@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from beichen.nn import kernels
 from beichen.nn.cache import KeyValueCache, visible
 from beichen.nn.config import DecoderConfig
+from beichen.nn.documents import attention_by_document, document_lengths
 from beichen.nn.linear import Linear
 from beichen.nn.norms import Norm
 from beichen.nn.rope import rotate
@@ -39,6 +40,11 @@ def attention(
     rows, tokens, heads, head_dim = query.shape
     grouped = key.shape[1] != heads
     causal_only = first_visible is None and past == 0
+    if first_visible is not None and mask is None and past == 0 and query.device.type == "cpu" and key.shape[2] == tokens:
+        lengths = document_lengths(first_visible)
+        if lengths is not None:
+            out = attention_by_document(query.transpose(1, 2), key, value, lengths, scale=1.0 / math.sqrt(head_dim), dropout=dropout)
+            return out.transpose(1, 2).reshape(rows, tokens, heads * head_dim)
     if mask is None and not causal_only and (first_visible is not None or tokens > 1):
         starts = torch.zeros(rows, tokens, dtype=torch.int32, device=query.device) if first_visible is None else first_visible
         mask = visible(starts, past=past, columns=key.shape[2])
