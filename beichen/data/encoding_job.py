@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
 import shutil
 import time
 from collections import deque
@@ -36,9 +35,10 @@ from beichen.data.source_list import Source
 from beichen.data.store import StoreWriter
 from beichen.errors import DataError, StorageError
 from beichen.util.files import FolderLock, explain_storage_faults, prepare_folder, write_atomically
+from beichen.util.machine import usable_cores
 from beichen.util.progress import SILENT, Reporter, Task
 
-COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = 2.0
 WORK_FOLDER, LEDGER_FILE = ".work", "ledger.txt"
 
 
@@ -65,7 +65,7 @@ def encode_sources(
             return _finished(folder, stated, reporter)
         job = _Job(tuple(sources), tokenizer, folder, settings, stated, strict=strict, reporter=reporter)
         try:
-            return job.run(bad_share, workers or len(os.sched_getaffinity(0)))
+            return job.run(bad_share, workers or usable_cores())
         finally:
             job.progress.close()
 

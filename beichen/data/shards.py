@@ -128,6 +128,7 @@ class ShardWriter:
         self._table_path = path.with_name(path.name + ".documents" + _PARTIAL)
         self._row = np.dtype([("tokens", "<i8"), *self._header["columns"].items()])
         self.num_documents = self.num_tokens = 0
+        self._durable: dict[str, int] | None = None
         self._tokens: BinaryIO
         self._table: BinaryIO
         if state is None:
@@ -159,10 +160,13 @@ class ShardWriter:
 
     def state(self) -> dict[str, int]:
         """Makes durable what was added, and says how much that is."""
-        for file in (self._tokens, self._table):
-            file.flush()
-            os.fsync(file.fileno())
-        return {"documents": self.num_documents, "tokens": self.num_tokens}
+        state = {"documents": self.num_documents, "tokens": self.num_tokens}
+        if state != self._durable:
+            for file in (self._tokens, self._table):
+                file.flush()
+                os.fsync(file.fileno())
+            self._durable = state
+        return state
 
     def finish(self) -> dict[str, Any]:
         """Completes the file; returns its header."""

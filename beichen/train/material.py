@@ -21,7 +21,7 @@ from beichen.data.mixture import Mixture, epochs_of_shares
 from beichen.data.pool import Part, Pool
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
 from beichen.data.scoring import ScoringRows
-from beichen.data.source_list import read_source_file
+from beichen.data.source_list import Source, read_source_file
 from beichen.data.store import TokenStore
 from beichen.errors import SettingsError
 from beichen.text.bulk_rendering import RenderedDialogues
@@ -47,11 +47,22 @@ class Material:
 def sources_of(data: DataSettings) -> list[SourceSettings]:
     """The sources whose files the run reads itself, whichever way they are given."""
     if data.sources_file is not None:
-        listed = read_source_file(Path(data.sources_file), {})
-        return [SourceSettings(name=source.name, files=tuple(map(str, source.files)), weight=source.weight) for source in listed]
+        return [_plain(source, data.sources_file) for source in read_source_file(Path(data.sources_file), {})]
     if not data.sources and not data.files and data.encoded is None:
         raise SettingsError("data.files: empty; name at least one file to train on")
-    return list(data.sources) or [SourceSettings(name=ONLY, files=data.files)] * bool(data.files)
+    if data.files:
+        return [SourceSettings(name=ONLY, files=data.files)]
+    return list(data.sources)
+
+
+def _plain(source: Source, path: str) -> SourceSettings:
+    """A listed source, unless it is to be read in a way that training does not."""
+    if source != Source(name=source.name, files=source.files, weight=source.weight):
+        raise SettingsError(
+            f"data.sources_file: {path} lists '{source.name}' with options of its own, which training does not read",
+            remedy=f"encode first (beichen data encode --sources {path}), and name the folder in data.encoded",
+        )
+    return SourceSettings(name=source.name, files=tuple(map(str, source.files)), weight=source.weight)
 
 
 def read_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> Material:

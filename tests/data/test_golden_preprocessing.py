@@ -4,6 +4,7 @@ differs as the fault (by its number in the reference) says, and only so."""
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,12 @@ def test_telechat2_rows_as_they_should_be() -> None:
     tokens = collected(dialogues, "telechat2-7b", "telechat2", 160)
     assert len(tokens) == len(dialogues)
     packed = rows(tokens, 160)
-    begins = [[*np.flatnonzero(row.positions[: row.token_count] == 0), row.token_count] for row in packed]
     found = [
         tuple(row.input_ids[begin:end])
-        for row, places in zip(packed, begins, strict=True)
-        for begin, end in zip(places, places[1:], strict=False)
+        for row in packed
+        for begin, end in pairwise([*np.flatnonzero(row.positions[: row.token_count] == 0), row.token_count])
     ]
-    wanted = [tuple(tokens.ids[begin : end - 1]) for begin, end in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
+    wanted = [tuple(tokens.ids[begin : end - 1]) for begin, end in pairwise(tokens.offsets)]
     assert sorted(found) == sorted(wanted)
     assert all((row.targets != IGNORED).any() for row in packed)
     tokenizer = golden_tokenizer("telechat2-7b", "telechat2")

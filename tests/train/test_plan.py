@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from beichen.checkpoints.tokenizers import load_tokenizer
+from beichen.data.encode_settings import EncodeSettings
+from beichen.data.encoded_text import open_encoded_text
+from beichen.data.encoding_job import encode_sources
+from beichen.data.source_list import read_source_file
 from beichen.errors import SettingsError
 from beichen.train.metrics import read_metrics
 from beichen.train.run import TrainResult, plan, train
@@ -111,6 +118,43 @@ def test_dialogues_are_weighted_alike(tmp_path, whole) -> None:
     starts = [int((row.positions[: row.token_count] == 0).sum()) for row in map(stretch.rows.row, range(int(stretch.rows.rows_per_epoch)))]
     assert sum(starts) == 70
     assert train(recipe).finished
+
+
+def test_encoded_text_is_read_with_its_weights_grades_and_tokenizer(tmp_path, sources, whole) -> None:
+    """What `beichen data encode` wrote, in two parts: sources of one name are one."""
+    tokenizer = load_tokenizer(whole.folder)
+    listed = tmp_path / "sources.json"
+    listed.write_text(json.dumps({source["files"][0]: source["weight"] for source in sources}))
+    for part in (1, 2):
+        settings = EncodeSettings(grades=True, held_out_fraction=0.1, part=(part, 2))
+        encode_sources(read_source_file(listed, {}), tokenizer, tmp_path / "text", settings=settings, workers=1)
+    stores = open_encoded_text(tmp_path / "text").train
+    middle = float(np.median(np.concatenate([store.column("difficulty") for store in stores])))
+    phases = [
+        {"name": "easy", "until_tokens": 2000, "grades": {"difficulty": [0, middle]}},
+        {"name": "all", "until_tokens": 5000, "grades": {"quality": [0, 100]}},
+    ]
+    data = {"encoded": str(tmp_path / "text"), "sequence_length": 32, "phases": phases}
+    recipe = curriculum(tmp_path / "run", sources, data=data, tokenizer={})
+    easy, rest = plan(recipe).stretches
+    admitted = sum(int((store.column("difficulty") <= middle).sum()) for store in stores)
+    assert sum(use.documents for use in easy.uses.values()) == admitted < sum(use.documents for use in rest.uses.values())
+    assert sum(use.documents for use in rest.uses.values()) == sum(store.num_documents for store in stores)
+    result = train(recipe)
+    assert result.finished and len(result.bits_per_byte_by_source) == 2
+    assert load_tokenizer(result.folder).fingerprint == tokenizer.fingerprint
+
+
+def test_a_weight_file_of_telechat_is_a_mixture(tmp_path, sources) -> None:
+    listed = tmp_path / "data.json"
+    listed.write_text(json.dumps({source["files"][0]: 2 * source["weight"] for source in sources}))
+    data = {"sources_file": str(listed), "sequence_length": 32}
+    (stretch,) = plan(tiny_recipe(tmp_path / "run", tmp_path, data=data)).stretches
+    assert [use.epochs for use in stretch.uses.values()] == pytest.approx([2.0, 1.0], abs=0.03)
+    listed.write_text(json.dumps({sources[0]["files"][0]: {"weight": 2.0, "clean": ["nfkc"]}}))
+    with pytest.raises(SettingsError, match="with options of its own") as fault:
+        plan(tiny_recipe(tmp_path / "run", tmp_path, data=data))
+    assert "beichen data encode" in str(fault.value)
 
 
 @pytest.mark.parametrize(
