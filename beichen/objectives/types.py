@@ -30,11 +30,15 @@ class Scored(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSum:
-    """A float32 scalar to be divided by what all targets count together; so are further losses that are minimised with it, by name."""
+    """A float32 scalar to be divided by what all targets count together; so are further losses that are minimised with it, by name.
+
+    figures: what only the log shows, of any shape, without gradients: sums over what the targets count, divided alike.
+    """
 
     loss_sum: Tensor
     target_count: int
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def minimised(self) -> Tensor:

@@ -7,15 +7,11 @@ neither files nor formats: what to do with its state is the caller's.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
-
-import torch
-from torch import Tensor
 
 from beichen.data.batch import Batch
 from beichen.nn.decoder import Decoder
@@ -24,6 +20,7 @@ from beichen.train.interrupt import stop_on_signals
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.settings import BudgetSettings
+from beichen.train.step import Gathered, gather
 from beichen.util.progress import Reporter, Task
 
 
@@ -45,6 +42,12 @@ class LoopState:
     targets: int = 0  # positions that were scored
     seconds: float = 0.0  # in steps, waiting for data included, evaluation and saving excluded
     loss: float = 0.0  # smoothed, in nats per target
+
+    def count(self, gathered: Gathered, seconds: float) -> None:
+        """One more step, which took so long."""
+        self.step, self.tokens, self.targets = self.step + 1, self.tokens + gathered.tokens, self.targets + gathered.targets
+        self.seconds += seconds
+        self.loss += max(0.02, 1.0 / self.step) * (gathered.loss - self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +73,13 @@ def progress_of(budget: BudgetSettings, state: LoopState, steps_per_epoch: float
 def run_loop(
     decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
     rate: Callable[[int, float], float], metrics: MetricsLog, reporter: Reporter, label: str,
-    save_every_seconds: float, save: Callable[[LoopState], None],
+    save_every_seconds: float, save: Callable[[LoopState], None], seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
 ) -> LoopResult:  # fmt: skip
     """Train until the budget is spent, or until Ctrl-C or SIGTERM; ``save`` is called regularly and when stopped.
 
     ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
-    targets, divided once a step by what the targets of all its micro-batches count.
+    targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved.
     """
-    device = next(decoder.parameters()).device
     decoder.train()
     last_save = time.monotonic()
     with (
@@ -94,16 +96,16 @@ def run_loop(
             batches = coming.result()
             coming = reader.submit(source.micro_batches, state.step + 1)
             factor = rate(state.step, progress)
-            loss, auxiliary, norm = _step(decoder, [batch.to(device) for batch in batches], objective, optimizer, factor)
+            gathered = gather(decoder, batches, objective, seed=seed, step=state.step)
+            norm = optimizer.step(factor, gathered.target_weight)
+            for follow in after_step:
+                follow(gathered)
             seconds = time.perf_counter() - begin
-            tokens, targets = sum(batch.token_count for batch in batches), sum(batch.target_count for batch in batches)
-            state.step, state.tokens, state.targets = state.step + 1, state.tokens + tokens, state.targets + targets
-            state.seconds += seconds
-            state.loss += max(0.02, 1.0 / state.step) * (loss - state.loss)
+            state.count(gathered, seconds)
             speed = state.tokens / state.seconds
             metrics.add(
-                step=state.step, loss=loss, rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
-                seconds=round(state.seconds, 3), tokens_per_second=round(tokens / seconds, 1), **auxiliary,
+                step=state.step, **gathered.as_dict(), rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
+                seconds=round(state.seconds, 3), tokens_per_second=round(gathered.tokens / seconds, 1),
             )  # fmt: skip
             task.set(
                 scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}", speed=f"{speed:,.0f} tok/s"
@@ -124,19 +126,3 @@ def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epo
         total, unit = float(budget.steps or (budget.epochs or 0.0) * steps_per_epoch), "steps"
     with reporter.track(label, total=total, unit=unit) as task:
         yield task, total
-
-
-def _step(
-    decoder: Decoder, batches: Sequence[Batch], objective: Objective, optimizer: Optimizer, factor: float
-) -> tuple[float, dict[str, float], float]:  # fmt: skip
-    """Gradients of all micro-batches, then one update.  -> (mean loss in nats per target, auxiliary losses alike, gradient norm)"""
-    totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float32))
-    count = sum(batch.target_weight for batch in batches) or 1.0
-    for batch in batches:
-        scored = objective(decoder, batch)
-        scored.minimised.backward()
-        for name, value in {"": scored.loss_sum, **scored.auxiliary}.items():
-            totals[name] += value.detach().cpu()
-    norm = optimizer.step(factor, count)
-    means = {name: float(total) / count for name, total in totals.items()}
-    return means.pop("", 0.0), means, norm

@@ -130,7 +130,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
             decoder, planned.stages, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
             state=state, budget=planned.budget, rate=planned.rate, metrics=metrics, reporter=reporter, label=label,
             save_every_seconds=60.0 * recipe.checkpoint.every_minutes,
-            save=lambda now: _save_state(out, optimizer, now, recipe.checkpoint.keep),
+            save=lambda now: _save_state(out, optimizer, now, recipe.checkpoint.keep), seed=recipe.seed,
         )  # fmt: skip
     finally:
         metrics.close()

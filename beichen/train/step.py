@@ -1,0 +1,65 @@
+"""Gradients of one optimizer step, gathered from all its micro-batches.
+
+In: the decoder, the step's micro-batches, an objective. Out: gradients in the parameters, as sums, and the sums and counts that go with
+them. Rule: nothing is divided here, so how a step is cut into micro-batches changes no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beichen.data.batch import Batch
+from beichen.nn.decoder import Decoder
+from beichen.objectives.types import Objective
+from beichen.util.random import keyed_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What the micro-batches of a step gave together, still as sums; on the CPU."""
+
+    loss_sum: float
+    auxiliary: dict[str, float]
+    figures: dict[str, Tensor]
+    tokens: int
+    targets: int
+    target_weight: float  # what the targets count together: gradients and sums are divided by it
+
+    @property
+    def loss(self) -> float:
+        """Mean over targets."""
+        return self.loss_sum / self.target_weight
+
+    def as_dict(self) -> dict[str, float | list[float]]:
+        """The means, for the log."""
+        figures = {name: (total / self.target_weight).tolist() for name, total in self.figures.items()}
+        return {"loss": self.loss, **{name: total / self.target_weight for name, total in self.auxiliary.items()}, **figures}
+
+
+def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, seed: int, step: int) -> Gathered:
+    """Forward and backward of every micro-batch. What is random in them (dropout) follows from seed, step and place alone."""
+    device = next(decoder.parameters()).device
+    losses: dict[str, Tensor] = {}
+    figures: dict[str, Tensor] = {}
+    for place, batch in enumerate(batches):
+        torch.manual_seed(keyed_seed(seed, "dropout", step * len(batches) + place))
+        scored = objective(decoder, batch.to(device))
+        scored.minimised.backward()
+        _add(losses, {"loss": scored.loss_sum, **scored.auxiliary}, torch.float64)
+        _add(figures, scored.figures, torch.float32)
+    sums = {name: float(total) for name, total in losses.items()}
+    return Gathered(
+        loss_sum=sums.pop("loss", 0.0), auxiliary=sums, figures={name: total.cpu() for name, total in figures.items()},
+        tokens=sum(batch.token_count for batch in batches), targets=sum(batch.target_count for batch in batches),
+        target_weight=sum(batch.target_weight for batch in batches) or 1.0,
+    )  # fmt: skip
+
+
+def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    for name, value in values.items():
+        value = value.detach().to(dtype)
+        sums[name] = sums[name] + value if name in sums else value
