@@ -1,6 +1,8 @@
 """python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
 python -m bench experts: a training step with experts beside a python loop over them (two minutes);
 python -m bench packing: efficiency of packing, cost of isolated attention, rendering of dialogues (a minute);
+python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
+python -m bench tokenizers: training and using tokenizers, beside tokenizers, rustbpe, sentencepiece, tiktoken (five minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
@@ -18,13 +20,13 @@ from beichen.errors import BeichenError
 from bench import records, report
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "experts", "packing", "memory")
+PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for, store it, print it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="train, table, decode, experts, packing, memory; or: race FILE...")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or: race FILE...")
     parser.add_argument("--rounds", type=int, default=5, help="repeats of every contender (default %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="also transformers under torch.compile (minutes of compiling)")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
@@ -57,7 +59,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import decoding, experts_step, memory, packing, time_table, training_step
+    from bench import decoding, encoding, experts_step, memory, packing, time_table, tokenizer_costs, training_step
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
@@ -76,6 +78,11 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "packing" in parts:
         print("packing", file=sys.stderr, flush=True)
         found += packing.measure(run, rounds=options.rounds)
+    if "encoding" in parts:
+        print("text to ids", file=sys.stderr, flush=True)
+        found += encoding.measure(run, rounds=options.rounds)
+    if "tokenizers" in parts:
+        found += tokenizer_costs.measure(run, rounds=options.rounds)
     if "experts" in parts:
         print("steps with experts", file=sys.stderr, flush=True)
         found += experts_step.measure(run, rounds=options.rounds)

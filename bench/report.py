@@ -7,17 +7,26 @@ from pathlib import Path
 
 from bench.learning_race import RIVALS
 from bench.records import FOLDER, BenchResult
+from bench.tokenizer_verdicts import COMPARISONS
 
 RESULTS_PAGE = FOLDER / "RESULTS.md"
 PICTURE = "time_table.png"
 PEAK_AIM = 0.75
 CAUSAL = "causal"
 ISOLATION_AIMS = {"4 documents a row": 0.55, "16 documents a row": 0.37}
+ENCODING_PAIRS = (  # ours, theirs, aim
+    ("ours", "datasets", 1.5),
+    ("ours", "tiktoken", None),
+    ("ours, TeleChat-52B's tokenizer", "TeleChat-52B's route", 5.0),
+)
 TITLES = {
     "training": "Training step",
     "time table": "Time of a step by operation",
     "decoding": "Decoding",
     "packing": "Dialogues in rows: packing, isolated attention, rendering",
+    "encoding": "Text to ids on disk",
+    "tokenizer training": "Training tokenizers",
+    "tokenizer encoding": "Encoding with a tokenizer",
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
     "experts": "Training step with experts, beside a python loop over them",
@@ -66,6 +75,16 @@ def isolated(rows: Sequence[BenchResult]) -> list[tuple[str, float, float]]:
     return found
 
 
+def encoded(rows: Sequence[BenchResult]) -> list[tuple[str, float, str]]:
+    """(which two, tokens per second of the first over those of the second, aim) of a run that encodes text."""
+    speed = {row.what: row.value for row in rows if row.unit == "tok/s"}
+    found = []
+    for mine, theirs, aim in ENCODING_PAIRS:
+        if mine in speed and theirs in speed:
+            found.append((f"{mine} / {theirs}", speed[mine] / speed[theirs], f" (aim {aim:g} x)" if aim else ""))
+    return found
+
+
 def as_table(rows: Sequence[BenchResult]) -> str:
     """One Markdown row a record."""
     lines = ["| what | median | unit | ± | runs | ceiling | of ceiling | settings |", "|---|---:|---|---:|---:|---:|---:|---|"]
@@ -87,6 +106,10 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
     ]
     if section == "packing":
         parts.append("\n".join(f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)))
+    if section == "encoding":
+        parts.append("\n".join(f"- {label}: **{ratio:.2f} x**{aim}" for label, ratio, aim in encoded(rows)))
+    if section in COMPARISONS:
+        parts.append("\n".join(f"- {what}: **{ratio:.2f} x**{aim}" for what, ratio, aim in COMPARISONS[section](rows)))
     if section == "experts":
         parts.append("\n".join(f"- {label}: **{ratio:.2f} x**" for label, ratio in over_loop(rows)))
     verdicts = [f"- {label}: **{ratio:.2f} x** (aim {aim:g} x)" for label, ratio, aim in ratios(rows)]
