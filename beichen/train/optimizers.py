@@ -53,14 +53,18 @@ class _Slot:
 
 
 class Optimizer:
-    """State and step for every parameter of one decoder; learning rates follow one schedule factor."""
+    """State and step for every parameter of one decoder that is trained; learning rates follow one schedule factor.
+
+    ``gradient_norm`` may be asked first, so that a step whose norm is not finite is refused before a weight has moved.
+    """
 
     def __init__(self, decoder: Decoder, settings: OptimizerSettings) -> None:
         self.settings, self.steps = settings, 0
         self._adamw: list[_Slot] = []
         self._muon: list[_Slot] = []
         for name, parameter in decoder.named_parameters():
-            self._add(decoder, name, parameter)
+            if parameter.requires_grad:
+                self._add(decoder, name, parameter)
 
     def _add(self, decoder: Decoder, name: str, parameter: Tensor) -> None:
         settings = self.settings
@@ -80,20 +84,33 @@ class Optimizer:
         (self._muon if use_muon else self._adamw).append(slot)
 
     @torch.no_grad()
-    def step(self, rate_factor: float, target_weight: float) -> float:
-        """Divide summed gradients by ``target_weight``, clip, update, and clear them.  -> gradient norm before clipping"""
+    def gradient_norm(self, target_weight: float) -> float:
+        """Of the summed gradients divided by ``target_weight``, before clipping; they stay as they are."""
+        gradients = [slot.gradient for slot in (*self._adamw, *self._muon) if slot.parameter.grad is not None]
+        return math.sqrt(_sum_of_squares(gradients)) / target_weight
+
+    def discard(self) -> None:
+        """Forget the gradients: their step is not taken."""
+        for slot in (*self._adamw, *self._muon):
+            slot.parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, rate_factor: float, target_weight: float, norm: float | None = None) -> float:
+        """Divide summed gradients by ``target_weight``, clip, update, and clear them.  -> gradient norm before clipping
+
+        norm: what ``gradient_norm`` said of these gradients, if it was asked.
+        """
         self.steps += 1
         adamw = [slot for slot in self._adamw if slot.parameter.grad is not None]
         muon = [slot for slot in self._muon if slot.parameter.grad is not None]
-        norm = math.sqrt(_sum_of_squares([slot.gradient for slot in (*adamw, *muon)])) / target_weight
+        norm = self.gradient_norm(target_weight) if norm is None else norm
         scale = 1.0 / target_weight
         if self.settings.clip_norm and norm > self.settings.clip_norm:
             scale *= self.settings.clip_norm / norm
         for slot in adamw:
             self._adamw_step(slot, slot.learning_rate * rate_factor, scale)
         self._muon_step(muon, rate_factor, scale)
-        for slot in (*adamw, *muon):
-            slot.parameter.grad = None
+        self.discard()
         return norm
 
     def _adamw_step(self, slot: _Slot, rate: float, scale: float) -> None:

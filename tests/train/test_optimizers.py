@@ -244,6 +244,51 @@ def test_a_parameter_without_a_gradient_stays():
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_frozen_weights_have_no_state_and_never_move(kind):
+    decoder = tiny_decoder(dtype=torch.bfloat16)
+    frozen = {"embedding.weight", "layers.0.attention.qkv.weight", "final_norm.weight"}
+    for name in frozen:
+        decoder.get_parameter(name).requires_grad_(False)
+    before = values(decoder)
+    optimizer = Optimizer(decoder, OptimizerSettings(name=kind, weight_decay=0.1))
+    assert not any(key.endswith(name) for key in optimizer.state() for name in frozen)
+    set_gradients(decoder, 0)
+    for name in frozen:
+        decoder.get_parameter(name).grad = None
+    optimizer.step(1.0, 1)
+    assert {key for key, value in decoder.named_parameters() if torch.equal(value.detach(), before[key])} == frozen
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_asking_for_the_norm_first_changes_no_bit(kind, name):
+    plain, asked = tiny_decoder(), tiny_decoder()
+    with backend(name):
+        first, second = Optimizer(plain, OptimizerSettings(name=kind)), Optimizer(asked, OptimizerSettings(name=kind))
+        for step in range(3):
+            set_gradients(plain, step), set_gradients(asked, step)
+            assert first.step(1.0, 5) == second.step(1.0, 5, second.gradient_norm(5))
+    assert all(torch.equal(left, right) for left, right in zip(plain.parameters(), asked.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_discarded_step_leaves_nothing_behind(name):
+    """A gradient that is not finite is seen in the norm; the step after it is as if it had not been."""
+    plain, spoilt = tiny_decoder(), tiny_decoder()
+    with backend(name):
+        first, second = Optimizer(plain, OptimizerSettings()), Optimizer(spoilt, OptimizerSettings())
+        for step in range(3):
+            set_gradients(spoilt, 9)
+            spoilt.get_parameter("final_norm.weight").grad[3] = (math.nan, math.inf, -math.inf)[step]  # type: ignore[index]
+            assert not math.isfinite(second.gradient_norm(5))
+            second.discard()
+            assert all(parameter.grad is None for parameter in spoilt.parameters())
+            set_gradients(plain, step), set_gradients(spoilt, step)
+            first.step(1.0, 5), second.step(1.0, 5)
+    assert all(torch.equal(left, second.state()[key]) for key, left in first.state().items()) and second.steps == 3
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_going_on_from_a_state_equals_never_having_stopped(kind, dtype):
     """Bit for bit, also where bf16 parameters alone could not tell."""
