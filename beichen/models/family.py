@@ -39,6 +39,7 @@ class Family:
     sizes: Mapping[str, Mapping[str, Any]]  # preset name -> published config
     chat_template: str | None  # a template of ``text``; None where none is written yet
     licence: Licence  # of the published weights
+    has_experts: bool = False  # whether its published keys can say a mixture
     compatibility: Mapping[str, Compatibility] = field(default_factory=dict)  # by name
     layouts: Mapping[str, NameTable] = field(default_factory=dict)  # how other frameworks lay the weights out, by name
 

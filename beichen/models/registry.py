@@ -47,14 +47,19 @@ class UnsupportedFamilyError(ConfigError):
     """A config of an architecture that this version has no tables for."""
 
 
-def load_family(name: str) -> Family:
-    """The tables of a family by its name."""
+def load_family(name: str, *, experts: bool = False) -> Family:
+    """The tables of a family by its name; ``experts``: a mixture is wanted, which not every family has."""
     if name not in FAMILIES:
         raise UnsupportedFamilyError(
             f"unknown model family '{name}'{nearest(name, FAMILIES)}", remedy=f"known: {', '.join(sorted(FAMILIES))}"
         )
     family = importlib.import_module(FAMILIES[name]).FAMILY
     assert isinstance(family, Family)
+    if experts and not family.has_experts:
+        able = ", ".join(sorted(other for other in FAMILIES if load_family(other).has_experts))
+        raise ConfigError(
+            f"family '{name}' has no mixture of experts", remedy=f"leave the experts out, or take a family that has them: {able}"
+        )
     return family
 
 

@@ -54,7 +54,7 @@ class QuickstartSettings:
 def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Report:
     """Run everything. Raises StorageError when ``out`` holds a run already, and the errors of the stages."""
     began = time.monotonic()
-    load_family(settings.family)  # a name that does not exist is said before anything is made
+    load_family(settings.family, experts=settings.experts > 0)  # what does not go together is said before anything is made
     given = users_material(settings.corpus, settings.dialogues, reporter) if settings.corpus else None
     folder = _run_folder(settings.out)
     try:

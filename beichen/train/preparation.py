@@ -39,6 +39,8 @@ class Parts:
 
 def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, reporter: Reporter) -> Parts:
     """Read, train or load everything the recipe names. Raises the errors of the parts, each naming its file or key."""
+    if recipe.model.start_from is None:
+        fresh_config(recipe, recipe.tokenizer.vocab_size)  # sizes that do not go together are said before text is read
     tokenizer = prepare_tokenizer(recipe, reporter)
     family, decoder = _decoder(recipe, tokenizer, device=device, dtype=dtype, reporter=reporter)
     if decoder.config.vocab_size < tokenizer.vocab_size:
@@ -89,7 +91,8 @@ def _decoder(
 
 def fresh_config(recipe: TrainRecipe, vocab_size: int) -> DecoderConfig:
     """The decoder of a fresh model, with the facts that its family fixes (biases, rope rule) from the family's tables."""
-    model, family = recipe.model, load_family(recipe.model.family)
+    model = recipe.model
+    family = load_family(model.family, experts=model.experts is not None)
     config = family.new_config(
         vocab_size=vocab_size,
         hidden_size=model.hidden_size,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from beichen.errors import ConfigError
-from beichen.models.registry import FAMILIES, load_family
+from beichen.models.registry import FAMILIES, family_of, load_family
 from beichen.nn.config import ExpertsConfig, RopeConfig
 from beichen.nn.rope import RopeTables, rope_rule
 
@@ -29,6 +29,19 @@ def test_a_switch_changes_how_a_network_is_computed_and_not_which_one_it_is(name
     assert repr(faulty) != repr(config) and faulty == config
     assert family.from_decoder_config(faulty) == family.from_decoder_config(config)
     assert family.compatible(config, []) is config
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("experts", [None, EXPERTS], ids=["dense", "experts"])
+def test_what_a_family_publishes_is_read_as_its_own(name, experts):
+    family = load_family(name)
+    config = family.new_config(**SIZES, experts=experts)
+    if experts is not None and not family.has_experts:
+        with pytest.raises(ConfigError, match=f"family '{name}' has no published keys for experts="):
+            family.from_decoder_config(config)
+        return
+    published = family.from_decoder_config(config)
+    assert family_of(published) == name and family.to_decoder_config(published) == config
 
 
 def test_an_unknown_switch_is_named_with_the_nearest():

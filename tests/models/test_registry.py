@@ -82,6 +82,13 @@ def test_without_a_base_length_it_is_the_first_generation():
     assert family_of({"architectures": ["TelechatForCausalLM"], "model_type": "telechat"}) == "telechat"
 
 
+def test_experts_are_asked_of_families_that_have_them():
+    assert load_family("ndl", experts=True) is load_family("ndl")
+    with pytest.raises(ConfigError, match="family 'llama' has no mixture of experts") as fault:
+        load_family("llama", experts=True)
+    assert fault.value.remedy == "leave the experts out, or take a family that has them: ndl, telechat2"
+
+
 def test_model_type_decides_where_no_architecture_is_stated():
     assert family_of({"model_type": "llama"}) == "llama"
 

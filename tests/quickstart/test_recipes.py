@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from beichen.config import parse_settings, settings_as_yaml
+from beichen.models.registry import FAMILIES, load_family
 from beichen.quickstart.material import Material
 from beichen.quickstart.plan import make_plan
 from beichen.quickstart.recipes import TOKENS_PER_STEP, fine_tuning_recipe, pretraining_recipe
 from beichen.quickstart.run import QuickstartSettings
+from beichen.train.preparation import fresh_config
 from beichen.train.settings import TrainRecipe
 
 ASKED = QuickstartSettings(seed=7, device="cpu", threads=1)
@@ -59,6 +61,16 @@ def test_a_rate_that_something_follows_does_not_end_at_zero():
 def test_a_slow_machine_gets_a_smaller_model():
     sizes = [recipes(peak)[0].model.hidden_size for peak in (400.0, 100.0, 20.0)]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("peak", [400.0, 100.0, 20.0])
+def test_every_family_trains_in_every_size_and_where_it_can_with_experts(family, peak):
+    plan = make_plan(float32_peak=peak / 2, bfloat16_peak=peak, minutes=10.0, bundled=True, with_dialogues=True)
+    for experts in (0, 2, 7) if load_family(family).has_experts else (0,):
+        asked = QuickstartSettings(family=family, experts=experts)
+        config = fresh_config(pretraining_recipe(asked, plan, material(), Path("run")), plan.vocab_size)
+        assert experts == (0 if config.experts is None else config.experts.num_experts)
 
 
 def test_stored_settings_are_the_recipe(tmp_path):

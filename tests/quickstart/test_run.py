@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import beichen
-from beichen.errors import DataError, StorageError
+from beichen.errors import ConfigError, DataError, StorageError
 from beichen.quickstart import material, run
 from beichen.quickstart.corpus import held_out
 from beichen.quickstart.report import Report
@@ -144,6 +144,13 @@ def test_own_dialogues_are_what_it_learns_to_say(tmp_path):
     assert len(report.figures["samples"]) == 3 and not (report.folder / "material").exists()
     losses = [record["loss"] for record in read_metrics(report.folder / "fine-tuning" / "metrics.jsonl")]
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("family", ["lama", "llama"])
+def test_a_family_that_cannot_be_trained_so_is_said_before_anything_is_made(tmp_path, family):
+    with pytest.raises(ConfigError, match=f"'{family}'.*"):
+        quickstart(QuickstartSettings(out=str(tmp_path / "run"), family=family, experts=4, **HERE))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_dialogue_is_said_before_anything_is_made(tmp_path):

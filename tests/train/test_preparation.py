@@ -63,8 +63,8 @@ def test_a_fresh_mixture_is_published_by_the_families_that_have_one_and_refused_
         config = parts.decoder.config.experts
         assert config is not None and (config.num_experts, config.balance_factor) == (4, 0.01)
         assert all(getattr(config, key) == value for key, value in missing.items())
-    recipe = tiny_recipe(tmp_path / "llama", corpus)
-    with pytest.raises(ConfigError, match="family 'llama' has no published keys for experts"):
+    recipe = tiny_recipe(tmp_path / "llama", tmp_path / "not-even-looked-for.jsonl")
+    with pytest.raises(ConfigError, match="family 'llama' has no mixture of experts"):
         parts_of(recipe | {"model": recipe["model"] | {"family": "llama", "experts": experts}})
 
 

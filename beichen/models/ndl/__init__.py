@@ -12,5 +12,6 @@ FAMILY = Family(
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
     licence=licence.LICENCE,
+    has_experts=True,
     compatibility=config.COMPATIBILITY,
 )

@@ -30,8 +30,8 @@ def to_decoder_config(published: Mapping[str, Any]) -> DecoderConfig:
 
 
 def publish(config: DecoderConfig) -> dict[str, Any]:
-    """The keys of the 12B file that the original code reads."""
-    keys = telechat2.publish(config) | {"architectures": ["TelechatForCausalLM"]}
+    """The keys of the 12B file that the original code reads; a mixture, which a reader would take for TeleChat2, is not said."""
+    keys = telechat2.publish(replace(config, experts=None)) | {"architectures": ["TelechatForCausalLM"]}
     return {key: value for key, value in keys.items() if key not in _LATER_KEYS}
 
 

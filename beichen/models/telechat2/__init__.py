@@ -12,6 +12,7 @@ FAMILY = Family(
     sizes=sizes.SIZES,
     chat_template=chat.TEMPLATE,
     licence=licence.LICENCE,
+    has_experts=True,
     compatibility=config.COMPATIBILITY,
     layouts=mindspore.LAYOUTS,
 )
