@@ -72,16 +72,23 @@ class Attention(nn.Module):
         scale: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """x [rows, tokens, hidden]; cos, sin [rows, tokens, head_dim / 2]; scale of queries [rows, tokens].  -> [rows, tokens, hidden]"""
-        qkv = self._adjusted(self.qkv(x), scale)
+        return self.mix(self.qkv(x), cos, sin, first_visible, cache, layer, scale)
+
+    def mix(
+        self, qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0,
+        scale: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """All that follows the projection ``qkv`` [rows, tokens, (heads + 2 key_value_heads) * head_dim].  -> [rows, tokens, hidden]"""
+        qkv = self._adjusted(qkv, scale)
         dropout = self.dropout if self.training else 0.0
         if cache is None and dropout == 0.0 and kernels.can_run(qkv):
-            starts = torch.zeros(x.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
+            starts = torch.zeros(qkv.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
             mixed = kernels.rope_attention(
                 qkv, cos, sin, starts, num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim)
             )
             return self.output(mixed)
         if cache is not None and not qkv.requires_grad and kernels.can_run(qkv, cache.keys):
-            keys, values = cache.layer(layer, tokens=x.shape[1])
+            keys, values = cache.layer(layer, tokens=qkv.shape[1])
             mixed = kernels.cached_attention(
                 qkv, cos, sin, first_visible, keys, values, past=cache.length, num_heads=self.heads, scale=1.0 / math.sqrt(self.head_dim)
             )
@@ -92,7 +99,7 @@ class Attention(nn.Module):
             return self.output(attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout))
         past = cache.length
         keys, values = cache.append(layer, key, value)
-        mask = None if first_visible is None and past == 0 else cache.mask(first_visible, x.shape[1])
+        mask = None if first_visible is None and past == 0 else cache.mask(first_visible, qkv.shape[1])
         return self.output(attention(query, keys, values, first_visible, past=past, mask=mask))
 
     def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

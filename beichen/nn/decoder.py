@@ -20,6 +20,7 @@ from beichen.nn.experts import Mixture
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear import linear
 from beichen.nn.norms import Norm
+from beichen.nn.recomputation import Recompute, recomputed
 from beichen.nn.rope import RopeTables
 from beichen.nn.routing import Routing
 
@@ -48,8 +49,42 @@ class Layer(nn.Module):
         update = self._drop(feed_forward(normed, routings) if isinstance(feed_forward, Mixture) else feed_forward(normed))
         return (normed if self.residual_after_norm else residual), update
 
+    def selective(
+        self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
+        scale: Tensor | None, routings: list[Routing] | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """``forward`` without a cache, keeping neither norms nor what enters the last product of the feed-forward."""
+        total = residual if update is None else residual + update
+        residual, qkv = self._entered(total, self.attention_norm, self.attention.qkv)
+        total = residual + self._drop(self.attention.mix(qkv, cos, sin, first_visible, scale=scale))
+        feed_forward = self.feed_forward
+        if isinstance(feed_forward, Mixture):
+            normed = self.feed_forward_norm(total)
+            return (normed if self.residual_after_norm else total), self._drop(feed_forward(normed, routings))
+        residual, gate_up = self._entered(total, self.feed_forward_norm, feed_forward.gate_up)
+        return residual, self._drop(recomputed(feed_forward.descend, gate_up))
+
+    def _entered(self, total: Tensor, norm: Norm, product: nn.Module) -> tuple[Tensor, Tensor]:
+        """(what the next update is added to, product of the norm), without keeping the norm."""
+
+        def enter(x: Tensor) -> tuple[Tensor, Tensor]:
+            normed = norm(x)
+            return (normed if self.residual_after_norm else x), product(normed)
+
+        return recomputed(enter, total)
+
     def _drop(self, update: Tensor) -> Tensor:
         return F.dropout(update, self.dropout, self.training) if self.dropout else update
+
+
+def _with_routings(
+    layer: Layer, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None, index: int,
+    scale: Tensor | None,
+) -> tuple[Tensor, Tensor, list[Routing]]:  # fmt: skip
+    """A layer as a function without other effects: its routings are given back, so that computing it twice counts them once."""
+    routings: list[Routing] = []
+    residual, update = layer(residual, update, cos, sin, first_visible, None, index, scale, routings)
+    return residual, update, routings
 
 
 class Decoder(nn.Module):
@@ -67,6 +102,7 @@ class Decoder(nn.Module):
         if not config.tie_word_embeddings:
             self.head.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         self.rope = RopeTables(config.rope, config.head_dim)
+        self.recompute: Recompute = "nothing"  # in training
 
     @property
     def head_weight(self) -> Tensor:
@@ -94,7 +130,15 @@ class Decoder(nn.Module):
         residual = self.embed(input_ids)
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale, routings)
+            assert isinstance(layer, Layer)
+            if not self.training or cache is not None or self.recompute == "nothing":
+                residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale, routings)
+            elif self.recompute == "selective":
+                residual, update = layer.selective(residual, update, cos, sin, first_visible, scale, routings)
+            else:
+                residual, update, own = recomputed(_with_routings, layer, residual, update, cos, sin, first_visible, index, scale)
+                if routings is not None:
+                    routings.extend(own)
         if cache is not None:
             cache.advance(tokens)
         hidden: Tensor = self.final_norm.add_norm(residual, update)[1]

@@ -28,4 +28,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]"""
-        return self.down(swiglu(self.gate_up(x)))
+        return self.descend(self.gate_up(x))
+
+    def descend(self, gate_up: Tensor) -> Tensor:
+        """[..., 2 intermediate] -> [..., hidden]"""
+        return self.down(swiglu(gate_up))
