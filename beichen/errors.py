@@ -11,6 +11,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── ConfigError          a model's config.json
     ├── CheckpointError      weights or training state on disk
     ├── StorageError         a folder that cannot be written, a full disk
+    ├── DivergenceError      a run whose steps are faulty one after another
     ├── DeviceError          a device or dtype that this machine lacks
     └── MissingExtraError    an optional dependency that is not installed
 """
@@ -59,6 +60,10 @@ class CheckpointError(BeichenError):
 
 class StorageError(BeichenError):
     """A place on disk that cannot be written."""
+
+
+class DivergenceError(BeichenError):
+    """A training run that faulty steps, one after another, have brought to an end."""
 
 
 class DeviceError(BeichenError):

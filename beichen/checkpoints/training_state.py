@@ -21,7 +21,7 @@ from beichen.checkpoints.digests import verify_digests, write_digests
 from beichen.checkpoints.reading import read_json
 from beichen.checkpoints.safetensors_writing import planned, write_safetensors
 from beichen.errors import CheckpointError
-from beichen.util.files import write_folder_atomically
+from beichen.util.files import explain_storage_faults, write_folder_atomically
 from beichen.util.progress import SILENT, Reporter
 
 TENSORS, VALUES = "tensors.safetensors", "values.json"
@@ -42,8 +42,10 @@ def step_folder(run: Path, step: int) -> Path:
     return run / f"step-{step:06d}"
 
 
-def save_training_state(run: Path | str, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, keep: int = 2) -> Path:
-    """Write the state of ``step``, then remove older ones until ``keep`` are left with it.  -> its folder"""
+def save_training_state(
+    run: Path | str, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any], *, keep: int = 2, keep_every: int | None = None
+) -> Path:
+    """Write the state of ``step``, then remove older ones but for ``keep`` in all, and multiples of ``keep_every``.  -> its folder"""
     if keep < 1:
         raise ValueError(f"keep={keep}: at least the state just written is kept")
     run = Path(run)
@@ -53,9 +55,13 @@ def save_training_state(run: Path | str, step: int, tensors: Mapping[str, Tensor
         digest = write_safetensors(inside / TENSORS, {name: planned(tensor) for name, tensor in tensors.items()})
         (inside / VALUES).write_text(text + "\n", encoding="utf-8")
         write_digests(inside, {TENSORS: digest})
-    older = [path for saved, path in saved_steps(run) if saved < step]  # a newer one was damaged and passed over, or it would be resumed
+    kept = keep_every or step + 1  # no step below this one is a multiple of it
+    older = [  # a newer one was damaged and passed over, or it would be resumed
+        path for saved, path in saved_steps(run) if saved < step and (saved == 0 or saved % kept)
+    ]
     for path in older[keep - 1 :]:
-        shutil.rmtree(path)
+        with explain_storage_faults(path):
+            shutil.rmtree(path)
     return folder
 
 

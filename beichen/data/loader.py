@@ -45,15 +45,24 @@ class Loader:
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This process's batches of one optimizer step; none behind the last."""
+        return [collate([self._row(index) for index in rows]) for rows in self._rows_of(step)]
+
+    def samples(self, step: int) -> list[list[str]]:
+        """What stands in each of these batches, for people."""
+        return [[name for index in rows if self._exists(index) for name in self._source.samples(index)] for rows in self._rows_of(step)]
+
+    def _rows_of(self, step: int) -> list[range]:
+        """The rows of each of this process's batches."""
         begin, end = step * self._rows_per_step, (step + 1) * self._rows_per_step
         end = end if self._num_rows is None else min(end, self._num_rows)
-        return [
-            collate([self._row(first + self._offset + row) for row in range(self._share)])
-            for first in range(begin, end, self._rows_per_micro_batch)
-        ]
+        firsts = range(begin + self._offset, end + self._offset, self._rows_per_micro_batch)
+        return [range(first, first + self._share) for first in firsts]
+
+    def _exists(self, index: int) -> bool:
+        return self._num_rows is None or index < self._num_rows
 
     def _row(self, index: int) -> Row:
-        if self._num_rows is None or index < self._num_rows:
+        if self._exists(index):
             return self._source.row(index)
         return lay_row(_NOTHING, [np.zeros(1, np.int32)], sequence_length=self._source.sequence_length, pad_id=0)
 
@@ -86,6 +95,10 @@ class Stages:
     def micro_batches(self, step: int) -> list[Batch]:
         stage, own = self.place(step)
         return self.loaders[stage].micro_batches(own)
+
+    def samples(self, step: int) -> list[list[str]]:
+        stage, own = self.place(step)
+        return self.loaders[stage].samples(own)
 
 
 _NONE = np.zeros(0, np.int64)

@@ -35,12 +35,16 @@ class RowSource(Protocol):
     def locate(self, index: int) -> tuple[int, int]:
         """(epoch, place among its rows) of a row."""
 
+    def samples(self, index: int) -> list[str]:
+        """What stands in a row, for people: each document by source and number, from 0."""
+
 
 @dataclass(frozen=True)
 class _Epoch:
     """One shuffled pass over all documents, end to end."""
 
     owner: np.ndarray  # [documents] which store
+    item: np.ndarray  # [documents] its number there
     first_input: np.ndarray  # [documents] index of its first input id in the store
     begin: np.ndarray  # [documents] where it begins in the pass, in positions
     end: np.ndarray  # [documents] where it ends
@@ -67,12 +71,7 @@ class PretrainingRows:
         return self._mixture.tokens_per_epoch / self.sequence_length
 
     def row(self, index: int) -> Row:
-        number, within = self.locate(index)
-        epoch = self._epochs[number]
-        begin = int(epoch.row_order[within]) * self.sequence_length
-        end = min(begin + self.sequence_length, int(epoch.end[-1]))
-        first, last = np.searchsorted(epoch.end, (begin, end - 1), side="right")
-        inside = slice(first, last + 1)  # the documents that this row meets
+        epoch, inside, begin, end = self._stretch(index)
         start, stop = np.maximum(epoch.begin[inside], begin), np.minimum(epoch.end[inside], end)
         pieces = Pieces(stream=epoch.owner[inside], start=epoch.first_input[inside] + start - epoch.begin[inside], length=stop - start)
         return lay_row(
@@ -81,6 +80,20 @@ class PretrainingRows:
 
     def locate(self, index: int) -> tuple[int, int]:
         return self._epochs.locate(index)
+
+    def samples(self, index: int) -> list[str]:
+        epoch, inside, _, _ = self._stretch(index)
+        names = [self._mixture.stores[owner].directory.name for owner in epoch.owner[inside]]
+        return [f"{name} document {item}" for name, item in zip(names, epoch.item[inside].tolist(), strict=True)]
+
+    def _stretch(self, index: int) -> tuple[_Epoch, slice, int, int]:
+        """A row as a part of its epoch: which documents it meets, its first position and the one behind its last."""
+        number, within = self.locate(index)
+        epoch = self._epochs[number]
+        begin = int(epoch.row_order[within]) * self.sequence_length
+        end = min(begin + self.sequence_length, int(epoch.end[-1]))
+        first, last = np.searchsorted(epoch.end, (begin, end - 1), side="right")
+        return epoch, slice(first, last + 1), begin, end
 
     def _make_epoch(self, number: int) -> _Epoch:
         drawn = self._mixture.epoch(number)
@@ -91,7 +104,7 @@ class PretrainingRows:
             first_input[here] = np.asarray(store.offsets)[drawn.item[here]] - 1  # the end token before the document
         end = np.cumsum(length)
         rows = -(-int(end[-1]) // self.sequence_length)
-        return _Epoch(owner, first_input, end - length, end, permutation(self._seed, "rows", number, rows))
+        return _Epoch(owner, drawn.item, first_input, end - length, end, permutation(self._seed, "rows", number, rows))
 
 
 class DialogueRows:
@@ -142,6 +155,10 @@ class DialogueRows:
 
     def locate(self, index: int) -> tuple[int, int]:
         return self._epochs.locate(index)
+
+    def samples(self, index: int) -> list[str]:
+        number, within = self.locate(index)
+        return [f"dialogue {number}" for number in self._dialogues.numbers[self._epochs[number][within]].tolist()]
 
     def _make_epoch(self, number: int) -> list[np.ndarray]:
         rows = best_fit(self._lengths, self.sequence_length, self._pool.draw(number).item)

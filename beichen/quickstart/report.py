@@ -20,7 +20,7 @@ from beichen.quickstart.plan import Plan
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.text.messages import Message
 from beichen.train.flops import flops_per_token
-from beichen.train.metrics import read_metrics
+from beichen.train.metrics import read_steps
 from beichen.train.run import METRICS, TrainResult
 from beichen.util.files import write_atomically
 from beichen.util.machine import hardware_facts, software_facts
@@ -68,7 +68,7 @@ def write_report(
     }
     curves = {}
     for stage in stages:
-        records = read_metrics(stage.folder / METRICS)
+        records = read_steps(stage.folder / METRICS)
         curves[stage.folder.name] = ([record["tokens"] / 1e6 for record in records], [record["loss"] for record in records])
     plot_curves(folder / LOSS_CURVE, curves, title="Training loss", x_label="million tokens", y_label="nats per target", smooth=0.9)
     if marks is not None:

@@ -6,17 +6,21 @@ neither files nor formats: what to do with its state is the caller's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from beichen.data.batch import Batch
+from beichen.errors import DivergenceError
 from beichen.nn.decoder import Decoder
 from beichen.objectives.types import Objective
+from beichen.train.guards import Fault, GuardSettings, judge
 from beichen.train.interrupt import stop_on_signals
+from beichen.train.loop_state import LoopState
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.settings import BudgetSettings
@@ -32,22 +36,8 @@ class BatchSource(Protocol):
 
     def micro_batches(self, step: int) -> Sequence[Batch]: ...
 
-
-@dataclass
-class LoopState:
-    """How far a run is; with the optimizer's tensors it is all that resuming needs."""
-
-    step: int = 0
-    tokens: int = 0  # positions that ran through the decoder, padding excluded
-    targets: int = 0  # positions that were scored
-    seconds: float = 0.0  # in steps, waiting for data included, evaluation and saving excluded
-    loss: float = 0.0  # smoothed, in nats per target
-
-    def count(self, gathered: Gathered, seconds: float) -> None:
-        """One more step, which took so long."""
-        self.step, self.tokens, self.targets = self.step + 1, self.tokens + gathered.tokens, self.targets + gathered.targets
-        self.seconds += seconds
-        self.loss += max(0.02, 1.0 / self.step) * (gathered.loss - self.loss)
+    def samples(self, step: int) -> Sequence[Sequence[str]]:
+        """What stands in each of them, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +60,28 @@ def progress_of(budget: BudgetSettings, state: LoopState, steps_per_epoch: float
     return max(shares)
 
 
+class Saving(Protocol):
+    """Where the state goes; ``state_keeping.StateKeeper`` is one."""
+
+    def save_if_due(self, state: LoopState) -> None: ...
+    def save(self, state: LoopState) -> None: ...
+    def restore(self) -> LoopState | None: ...
+
+
 def run_loop(
     decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
-    rate: Callable[[int, float], float], metrics: MetricsLog, reporter: Reporter, label: str,
-    save_every_seconds: float, save: Callable[[LoopState], None], seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
+    rate: Callable[[int, float], float], guards: GuardSettings, keeper: Saving, metrics: MetricsLog, reporter: Reporter, label: str,
+    seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
 ) -> LoopResult:  # fmt: skip
-    """Train until the budget is spent, or until Ctrl-C or SIGTERM; ``save`` is called regularly and when stopped.
+    """Train until the budget is spent, or until Ctrl-C or SIGTERM, which saves.
 
     ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
     targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved.
+    Raises DivergenceError after as many faulty steps in a row as ``guards`` bears.
     """
     decoder.train()
-    last_save = time.monotonic()
+    if guards.spike is not None and state.step == 0:
+        keeper.save(state)  # there is always something to go back to
     with (
         stop_on_signals() as stop,
         ThreadPoolExecutor(1) as reader,
@@ -90,31 +90,73 @@ def run_loop(
         coming = reader.submit(source.micro_batches, state.step)
         while (progress := progress_of(budget, state, source.steps_per_epoch)) < 1.0:
             if stop.requested:
-                save(state)
+                keeper.save(state)
                 return LoopResult(finished=False, loss=state.loss)
             begin = time.perf_counter()
             batches = coming.result()
             coming = reader.submit(source.micro_batches, state.step + 1)
+            if state.step in state.left_out:
+                state.skip(time.perf_counter() - begin, faulty=False)
+                continue
             factor = rate(state.step, progress)
             gathered = gather(decoder, batches, objective, seed=seed, step=state.step)
-            norm = optimizer.step(factor, gathered.target_weight)
+            norm = optimizer.gradient_norm(gathered.target_weight)
+            if fault := judge(guards, loss=gathered.loss, gradient_norm=norm, recent=state.recent):
+                optimizer.discard()
+                before = state.step
+                _meet(fault, gathered, source.samples(before), state, guards, keeper, metrics, reporter, time.perf_counter() - begin)
+                if state.step <= before:
+                    coming.cancel()
+                    coming = reader.submit(source.micro_batches, state.step)
+                continue
+            optimizer.step(factor, gathered.target_weight, norm)
             for follow in after_step:
                 follow(gathered)
             seconds = time.perf_counter() - begin
-            state.count(gathered, seconds)
-            speed = state.tokens / state.seconds
+            state.take(gathered, seconds)
             metrics.add(
                 step=state.step, **gathered.as_dict(), rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
                 seconds=round(state.seconds, 3), tokens_per_second=round(gathered.tokens / seconds, 1),
             )  # fmt: skip
             task.set(
-                scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}", speed=f"{speed:,.0f} tok/s"
-            )
-            if time.monotonic() - last_save > save_every_seconds:
-                save(state)
-                last_save = time.monotonic()
+                scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}",
+                speed=f"{state.tokens / state.seconds:,.0f} tok/s",
+            )  # fmt: skip
+            keeper.save_if_due(state)
         coming.cancel()
     return LoopResult(finished=True, loss=state.loss)
+
+
+def _meet(
+    fault: Fault, gathered: Gathered, samples: Sequence[Sequence[str]], state: LoopState, guards: GuardSettings, keeper: Saving,
+    metrics: MetricsLog, reporter: Reporter, seconds: float,
+) -> None:  # fmt: skip
+    """Leave the step out, or go back to the saved state and leave out what led to the fault; say so, with the samples at fault."""
+    guilty = [not math.isfinite(loss) for loss in gathered.losses]
+    named = [name for names, bad in zip(samples, guilty, strict=True) if bad or not any(guilty) for name in names]
+    step, in_a_row = state.step, state.faults_in_a_row + 1
+    event = {"fault": fault.reason, "at_step": step + 1, "samples": named}
+    if fault.remedy == "roll back":
+        earlier = keeper.restore()
+        if earlier is None:
+            raise RuntimeError("a run that watches for spikes saves its first state")
+        out = sorted({*state.left_out, *range(max(earlier.step, step - guards.leave_out), step + 1)})
+        vars(state).update(vars(replace(earlier, left_out=out, faults_in_a_row=in_a_row, seconds=state.seconds + seconds)))
+        metrics.cut(state.step)
+        event |= {"left_out": [number + 1 for number in out]}
+    else:
+        state.skip(seconds, faulty=True)
+    metrics.add(step=state.step, **event)
+    shown = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
+    done = "left out" if fault.remedy == "skip" else f"back to step {state.step}"
+    reporter.warn(f"step {step + 1}: {fault.reason}; {done} ({shown})")
+    if fault.remedy == "roll back" or in_a_row >= guards.patience:
+        keeper.save(state)
+    if in_a_row >= guards.patience:
+        raise DivergenceError(
+            f"step {step + 1}: {in_a_row} faulty steps in a row, the last because {fault.reason}",
+            remedy="lower the learning rate, warm up longer, or look at the samples that metrics.jsonl names",
+        )
 
 
 @contextmanager

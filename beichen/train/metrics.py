@@ -6,33 +6,59 @@ import json
 from pathlib import Path
 from typing import Any
 
-from beichen.errors import DataError
+from beichen.errors import DataError, StorageError
 from beichen.util.files import explain_storage_faults, write_atomically
+from beichen.util.progress import SILENT, Reporter
 
 
 class MetricsLog:
     """Appends to ``path``; a resumed run first cuts off what lies beyond the step that it resumes from."""
 
-    def __init__(self, path: Path, *, resume_step: int = 0) -> None:
-        self.path = path
-        kept = [record for record in read_metrics(path) if record["step"] <= resume_step] if path.exists() else []
-        write_atomically(path, "".join(map(_line, kept)))
-        with explain_storage_faults(path):
-            self._file = path.open("ab", buffering=0)  # a line that finds no room is not tried again while closing
+    def __init__(self, path: Path, *, resume_step: int = 0, reporter: Reporter = SILENT) -> None:
+        self.path, self._reporter = path, reporter
+        self._waiting = b""  # what a full disk has not taken yet
+        self._open(resume_step)
 
     def add(self, **figures: Any) -> None:
-        """Write one record; ``step`` must be among the figures."""
+        """Write one record; ``step`` must be among the figures. What a full disk does not take is written with a later record."""
+        late, self._waiting = bool(self._waiting), self._waiting + _line(figures).encode()
+        try:
+            self._write()
+        except StorageError as fault:
+            if not late:
+                self._reporter.warn(f"records wait in memory, training goes on: {fault}")
+
+    def _write(self) -> None:
         with explain_storage_faults(self.path):
-            line = _line(figures).encode()
-            while line:  # a disk that is almost full takes a part
-                line = line[self._file.write(line) :]
+            while self._waiting:  # a disk that is almost full takes a part
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+    def cut(self, step: int) -> None:
+        """Take out what lies beyond a step that the run goes back to."""
+        self.close()
+        self._open(step)
 
     def close(self) -> None:
-        self._file.close()
+        """Raises StorageError if records still find no room."""
+        try:
+            self._write()
+        finally:
+            self._file.close()
+
+    def _open(self, last_step: int) -> None:
+        kept = [record for record in read_metrics(self.path) if record["step"] <= last_step] if self.path.exists() else []
+        write_atomically(self.path, "".join(map(_line, kept)))
+        with explain_storage_faults(self.path):
+            self._file = self.path.open("ab", buffering=0)  # a line that finds no room is not tried again while closing
 
 
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The records of steps that moved the weights: what curves are drawn from."""
+    return [record for record in read_metrics(path) if "loss" in record]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

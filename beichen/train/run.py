@@ -18,20 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from beichen.checkpoints.saving import save_checkpoint
-from beichen.checkpoints.training_state import load_training_state, save_training_state
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
 from beichen.errors import SettingsError
 from beichen.nn import kernels
 from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.held_out import HeldOut, evaluate_held_out
-from beichen.train.loop import LoopState, run_loop
+from beichen.train.loop import run_loop
+from beichen.train.loop_state import LoopState
 from beichen.train.material import read_material
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
+from beichen.train.state_keeping import StateKeeper
 from beichen.util.device import choose_device, choose_dtype, set_threads
 from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
@@ -39,7 +40,7 @@ from beichen.util.progress import SILENT, Reporter
 
 SETTINGS, METRICS, RESULT, STATE, PLAN = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json"
 EVALUATION_ROWS = 16
-FREE_TO_CHANGE = ("out", "budget", "checkpoint", "threads", "device")  # settings that a resumed run may give anew
+FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "threads", "device")  # settings that a resumed run may give anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,9 @@ class TrainResult:
         """One line for people."""
         speed = f"{self.steps} steps, {self.tokens:,} tokens in {self.seconds / 60:.1f} min ({self.tokens_per_second:,.0f} tokens/s)"
         return speed if self.bits_per_byte is None else f"{speed}, held-out {self.bits_per_byte:.4f} bits per byte"
+
+    def save(self, folder: Path) -> None:
+        write_atomically(folder / RESULT, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"folder": str(self.folder)}
@@ -106,13 +110,12 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     if device.type == "cpu":
         reporter.line(f"kernels: {kernels.status().reason}")
     parts = prepare(recipe, device=device, dtype=dtype, reporter=reporter)
-    decoder, state = parts.decoder, LoopState()
+    decoder = parts.decoder
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
     optimizer = Optimizer(decoder, recipe.optimizer)
-    saved = load_training_state(out / STATE, reporter=reporter)
-    if saved is not None:
-        state = LoopState(**saved.values)
-        optimizer.load_state(saved.tensors, state.step)
+    keeper = StateKeeper(out / STATE, [optimizer], recipe.checkpoint, reporter)
+    state = keeper.restore() or LoopState()
+    if state.step:
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
     reporter.line(
         f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
@@ -123,14 +126,13 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     if not planned.is_plain:
         reporter.line(planned.as_text())
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
-    metrics = MetricsLog(out / METRICS, resume_step=state.step)
+    metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter)
     label = "fine-tuning" if recipe.data.kind == "dialogues" else "pretraining"
     try:
         ended = run_loop(
             decoder, planned.stages, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
-            state=state, budget=planned.budget, rate=planned.rate, metrics=metrics, reporter=reporter, label=label,
-            save_every_seconds=60.0 * recipe.checkpoint.every_minutes,
-            save=lambda now: _save_state(out, optimizer, now, recipe.checkpoint.keep), seed=recipe.seed,
+            state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, metrics=metrics,
+            reporter=reporter, label=label, seed=recipe.seed,
         )  # fmt: skip
     finally:
         metrics.close()
@@ -145,10 +147,10 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     )  # fmt: skip
     if ended.finished:
         save_checkpoint(
-            out, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save],
+            out, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save, result.save],
             generation=generation_defaults(parts.tokenizer), replace=True, reporter=reporter,
         )  # fmt: skip
-        write_atomically(out / RESULT, json.dumps(result.as_dict(), indent=1) + "\n")
+        keeper.remove()
     else:
         reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
@@ -164,10 +166,6 @@ def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:
         )  # fmt: skip
         sums[name] = sums[name] + scored if name in sums else scored
     return sums
-
-
-def _save_state(out: Path, optimizer: Optimizer, state: LoopState, keep: int) -> None:
-    save_training_state(out / STATE, state.step, optimizer.state(), dataclasses.asdict(state), keep=keep)
 
 
 def _continues(recipe: TrainRecipe, out: Path) -> bool:

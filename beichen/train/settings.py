@@ -8,6 +8,7 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.train.guards import GuardSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 
 
@@ -186,14 +187,22 @@ class BudgetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """Training state on disk: how often, and how many are kept. Ctrl-C always saves."""
+    """Training state on disk: how often, and how many are kept. Ctrl-C always saves.
+
+    keep: the newest so many. keep_every: also those whose step is a multiple of it, for good.
+    """
 
     every_minutes: float = 10.0
+    every_steps: int | None = None  # besides
     keep: int = 2
+    keep_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.every_minutes <= 0:
             raise SettingsError(f"checkpoint.every_minutes={self.every_minutes:g}: must be above 0")
+        for key in ("every_steps", "keep_every"):
+            if (steps := getattr(self, key)) is not None and steps < 1:
+                raise SettingsError(f"checkpoint.{key}={steps}: must be at least 1")
         if self.keep < 1:
             raise SettingsError(f"checkpoint.keep={self.keep}: at least the newest state is kept")
 
@@ -211,6 +220,7 @@ class TrainRecipe:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32

@@ -22,7 +22,7 @@ from beichen.util.random import keyed_seed
 class Gathered:
     """What the micro-batches of a step gave together, still as sums; on the CPU."""
 
-    loss_sum: float
+    losses: list[float]  # of each micro-batch, as sums
     auxiliary: dict[str, float]
     figures: dict[str, Tensor]
     tokens: int
@@ -32,7 +32,7 @@ class Gathered:
     @property
     def loss(self) -> float:
         """Mean over targets."""
-        return self.loss_sum / self.target_weight
+        return sum(self.losses) / self.target_weight
 
     def as_dict(self) -> dict[str, float | list[float]]:
         """The means, for the log."""
@@ -43,20 +43,24 @@ class Gathered:
 def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, seed: int, step: int) -> Gathered:
     """Forward and backward of every micro-batch. What is random in them (dropout) follows from seed, step and place alone."""
     device = next(decoder.parameters()).device
-    losses: dict[str, Tensor] = {}
+    losses: list[float] = []
+    auxiliary: dict[str, Tensor] = {}
     figures: dict[str, Tensor] = {}
     for place, batch in enumerate(batches):
         torch.manual_seed(keyed_seed(seed, "dropout", step * len(batches) + place))
         scored = objective(decoder, batch.to(device))
         scored.minimised.backward()
-        _add(losses, {"loss": scored.loss_sum, **scored.auxiliary}, torch.float64)
+        losses.append(float(scored.loss_sum.detach()))
+        _add(auxiliary, scored.auxiliary, torch.float64)
         _add(figures, scored.figures, torch.float32)
-    sums = {name: float(total) for name, total in losses.items()}
     return Gathered(
-        loss_sum=sums.pop("loss", 0.0), auxiliary=sums, figures={name: total.cpu() for name, total in figures.items()},
-        tokens=sum(batch.token_count for batch in batches), targets=sum(batch.target_count for batch in batches),
+        losses=losses,
+        auxiliary={name: float(total) for name, total in auxiliary.items()},
+        figures={name: total.cpu() for name, total in figures.items()},
+        tokens=sum(batch.token_count for batch in batches),
+        targets=sum(batch.target_count for batch in batches),
         target_weight=sum(batch.target_weight for batch in batches) or 1.0,
-    )  # fmt: skip
+    )
 
 
 def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor], dtype: torch.dtype) -> None:

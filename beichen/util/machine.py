@@ -37,6 +37,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset((table.get("flags") or table.get("Features") or "").split())
 
 
+def processor_name() -> str:
+    """The processor's model, as well as the system tells it."""
+    return _cpu_table().get("model name") or platform.processor() or platform.machine()
+
+
 def usable_cores() -> int:
     """Cores this process may use: its affinity, cut by a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -71,7 +76,7 @@ def hardware_facts() -> dict[str, Any]:
     flags, found = cpu_flags(), compiler()
     return {
         "system": platform.platform(),
-        "cpu": _cpu_table().get("model name") or platform.processor() or platform.machine(),
+        "cpu": processor_name(),
         "cores": usable_cores(),
         "memory_bytes": memory_bytes(),
         "instruction_sets": [flag for flag in _NOTED_FLAGS if flag in flags],

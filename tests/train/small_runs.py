@@ -77,6 +77,9 @@ class RandomBatches:
     def __init__(self, *, micro_batches: int = 1, rows: int = 2, tokens: int = 12, steps_per_epoch: float = 10.0) -> None:
         self.number, self.rows, self.tokens, self.steps_per_epoch = micro_batches, rows, tokens, steps_per_epoch
 
+    def samples(self, step: int) -> list[list[str]]:
+        return [[f"sample {step}.{number}.{row}" for row in range(self.rows)] for number in range(self.number)]
+
     def micro_batches(self, step: int) -> Sequence[Batch]:
         return [
             random_batch(rows=self.rows, tokens=self.tokens, seed=1000 * step + number, scored=0.7) for number in range(self.number)
@@ -87,6 +90,14 @@ class AtStep(SilentReporter):
     """Does something once, when a run of a number of steps has taken so many of them."""
 
     def __init__(self, step: int, action: Callable[[], object]) -> None:
+        self.step, self.action, self.done = step, action, False
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def then(self, step: int, action: Callable[[], object]) -> None:
+        """What is done next, from within an action."""
         self.step, self.action, self.done = step, action, False
 
     @contextmanager

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from beichen.data.batch import Batch
-from beichen.errors import DataError
+from beichen.errors import DataError, DivergenceError
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.objectives.next_token import next_token
 from beichen.objectives.types import LossSum, Scored
-from beichen.train.loop import BatchSource, LoopResult, LoopState, progress_of, run_loop
+from beichen.train.guards import GuardSettings
+from beichen.train.loop import BatchSource, LoopResult, progress_of, run_loop
+from beichen.train.loop_state import LoopState
 from beichen.train.metrics import MetricsLog, read_metrics
 from beichen.train.optimizers import Optimizer
 from beichen.train.schedules import rate_factor
@@ -34,14 +36,17 @@ def warmed_up(step: int, progress: float) -> float:
 class Run:
     """A decoder with its optimizer and state, and everything ``run_loop`` saved."""
 
-    def __init__(self, folder: Path, kind: Any = "muon", **sizes: Any) -> None:
+    def __init__(
+        self, folder: Path, kind: Any = "muon", *, guards: GuardSettings | None = None, every: int | None = None, **sizes: Any
+    ) -> None:
         self.decoder = tiny_decoder(**sizes)
         self.optimizer = Optimizer(self.decoder, OptimizerSettings(name=kind))
         self.state, self.folder = LoopState(), folder
+        self.guards, self.every = guards or GuardSettings(), every
         self.saved: list[tuple[LoopState, dict[str, Tensor]]] = []
 
     def go(
-        self, source: BatchSource | None = None, *, steps: int = 12, stop_in_step: int | None = None, every: float = 1e9, **limits: Any
+        self, source: BatchSource | None = None, *, steps: int = 12, stop_in_step: int | None = None, **limits: Any
     ) -> LoopResult:  # fmt: skip
         """``stop_in_step``: Ctrl-C arrives while that step is computed."""
         calls = 0
@@ -58,21 +63,30 @@ class Run:
             return run_loop(
                 self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state,
                 budget=BudgetSettings(steps=None if limits else steps, **limits), rate=warmed_up, metrics=metrics,
-                reporter=SILENT, label="training", save_every_seconds=every, save=self._save,
+                guards=self.guards, keeper=self, reporter=SILENT, label="training",
             )  # fmt: skip
         finally:
             metrics.close()
 
-    def _save(self, state: LoopState) -> None:
+    def save_if_due(self, state: LoopState) -> None:
+        if self.every is not None and state.step % self.every == 0:
+            self.save(state)
+
+    def save(self, state: LoopState) -> None:
         self.saved.append((replace(state), {key: value.clone() for key, value in self.optimizer.state().items()}))
+
+    def restore(self) -> LoopState | None:
+        state, tensors = self.saved[-1]
+        self.optimizer.load_state(tensors, state.updates)
+        return replace(state)
 
     def resumed(self) -> Run:
         """A new process would hold this: a fresh decoder, and the last saved state."""
-        again = Run(self.folder)
+        again = Run(self.folder, guards=self.guards, every=self.every)
         state, tensors = self.saved[-1]
         again.state = replace(state)
         again.optimizer = Optimizer(again.decoder, self.optimizer.settings)
-        again.optimizer.load_state(tensors, state.step)
+        again.optimizer.load_state(tensors, state.updates)
         return again
 
     def weights(self) -> Tensor:
@@ -169,8 +183,8 @@ def test_the_loss_falls(tmp_path):
 
 
 def test_state_is_saved_on_the_way(tmp_path):
-    run = Run(tmp_path)
-    run.go(steps=6, every=0.0)
+    run = Run(tmp_path, every=1)
+    run.go(steps=6)
     assert [state.step for state, _ in run.saved] == [1, 2, 3, 4, 5, 6]
 
 
@@ -232,3 +246,71 @@ def test_sources_and_objectives_are_what_their_protocols_say():
     objective: Callable[[Decoder, Scored], LossSum] = next_token
     found = objective(tiny_decoder(), source.micro_batches(0)[0])
     assert found.target_count == source.micro_batches(0)[0].target_count
+
+
+class Broken(RandomBatches):
+    """Some steps have a batch whose weights are not numbers."""
+
+    def __init__(self, *steps: int, **sizes: int) -> None:
+        super().__init__(micro_batches=2, **sizes)
+        self.broken = steps
+
+    def micro_batches(self, step: int) -> Sequence[Batch]:
+        good, bad = super().micro_batches(step)
+        return [good, replace(bad, weights=torch.full(bad.targets.shape, torch.nan)) if step in self.broken else bad]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_step_that_is_not_finite_moves_nothing_and_names_its_samples(tmp_path, kind):
+    run = Run(tmp_path, kind)
+    run.go(Broken(2, 3), steps=2)
+    before = run.weights()
+    run.go(Broken(2, 3), steps=4)
+    assert torch.equal(run.weights(), before)
+    faulty = run.records()[2]
+    assert faulty["step"] == 3 and "loss" not in faulty and "nan" in faulty["fault"]
+    assert faulty["samples"] == ["sample 2.1.0", "sample 2.1.1"], "the other batch of the step is innocent"
+    run.go(Broken(2, 3), steps=6)
+    assert run.state.step == 6 and run.state.updates == 4 and not torch.equal(run.weights(), before)
+    assert run.weights().isfinite().all() and run.state.faults_in_a_row == 0
+
+
+def test_too_many_faults_in_a_row_end_the_run_with_its_state_saved(tmp_path):
+    run = Run(tmp_path, guards=GuardSettings(patience=3))
+    with pytest.raises(DivergenceError, match="step 7: 3 faulty steps in a row") as fault:
+        run.go(Broken(1, 4, 5, 6))
+    assert "learning rate" in str(fault.value)
+    assert run.saved[-1][0].step == 7
+
+
+class Spiking(RandomBatches):
+    """In some steps everything is to be said backwards."""
+
+    def __init__(self, *steps: int) -> None:
+        super().__init__(rows=8, tokens=16)
+        self.spikes = steps
+
+    def micro_batches(self, step: int) -> Sequence[Batch]:
+        (batch,) = super().micro_batches(step)
+        return [
+            replace(batch, targets=torch.where(batch.targets == -100, batch.targets, 29 - batch.targets)) if step in self.spikes else batch
+        ]
+
+
+def test_a_spike_rolls_back_and_is_as_if_its_batches_had_never_been(tmp_path):
+    """Left out from the beginning, or met, undone and left out: the same weights, also when the run is stopped meanwhile."""
+    guards = GuardSettings(spike=8.0, window=16, leave_out=1)
+    clean, spiked = Run(tmp_path / "clean", "adamw"), Run(tmp_path / "spiked", "adamw", guards=guards, every=10)
+    clean.state.left_out = [43, 44]
+    clean.go(Spiking(), steps=60)
+    spiked.go(Spiking(44), steps=60, stop_in_step=50)
+    event = next(record for record in spiked.records() if "fault" in record)
+    assert event["at_step"] == 45 and event["left_out"] == [44, 45] and event["step"] == 40
+    assert "robust deviations" in event["fault"] and len(event["samples"]) == 8
+    again = spiked.resumed()
+    again.go(Spiking(44), steps=60)
+    assert torch.equal(again.weights(), clean.weights())
+    assert [record for record in again.records() if "loss" in record] == clean.records()
+    unwatched = Run(tmp_path / "unwatched", "adamw")
+    unwatched.go(Spiking(44), steps=60)
+    assert not torch.equal(unwatched.weights(), clean.weights())

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.errors import DataError, StorageError
-from beichen.train.metrics import MetricsLog, read_metrics
+from beichen.train.metrics import MetricsLog, read_metrics, read_steps
+from beichen.util.progress import SilentReporter
 from tests.full_disk import full_disk
+
+
+class Warnings(SilentReporter):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def write(path, first: int, last: int, **more) -> None:
@@ -27,14 +36,34 @@ def test_what_was_added_is_read_back_before_the_file_is_closed(tmp_path):
     log.close()
 
 
-def test_a_full_disk_is_a_users_fault_and_what_stood_there_is_read_again(tmp_path):
+def test_what_a_full_disk_does_not_take_is_written_when_there_is_room_again(tmp_path):
     write(tmp_path / "metrics.jsonl", 1, 9)
-    before = read_metrics(tmp_path / "metrics.jsonl")
+    log = MetricsLog(tmp_path / "metrics.jsonl", resume_step=9, reporter=(said := Warnings()))
+    with full_disk((tmp_path / "metrics.jsonl").stat().st_size + 5):
+        for step in (10, 11):
+            log.add(step=step, loss=0.5)
+        assert [record["step"] for record in read_metrics(log.path)] == list(range(1, 10))
+        with pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl"):
+            log.close()
+    assert len(said.warnings) == 1 and "training goes on" in said.warnings[0]
     log = MetricsLog(tmp_path / "metrics.jsonl", resume_step=9)
-    with full_disk((tmp_path / "metrics.jsonl").stat().st_size + 5), pytest.raises(StorageError, match=r"cannot write .*metrics\.jsonl"):
+    with full_disk((tmp_path / "metrics.jsonl").stat().st_size + 5):
         log.add(step=10, loss=0.5)
+    log.add(step=11, loss=0.25)
     log.close()
-    assert read_metrics(tmp_path / "metrics.jsonl") == before
+    assert [(record["step"], record["loss"]) for record in read_metrics(log.path)[9:]] == [(10, 0.5), (11, 0.25)]
+
+
+def test_going_back_takes_out_what_lies_beyond(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in range(1, 6):
+        log.add(step=step, loss=1.0)
+    log.cut(3)
+    log.add(step=3, fault="a spike")
+    log.add(step=4, loss=2.0)
+    log.close()
+    assert [record["step"] for record in read_metrics(log.path)] == [1, 2, 3, 3, 4]
+    assert [record["step"] for record in read_steps(log.path)] == [1, 2, 3, 4]
 
 
 @given(st.integers(0, 400))

@@ -170,8 +170,26 @@ def test_other_settings_are_refused_by_key(tmp_path, corpus):
     assert result.finished and result.steps > 2
 
 
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, corpus, whole, monkeypatch):
+    monkeypatch.setattr("beichen.train.state_keeping.RETRY_SECONDS", 0.001)
+    recipe = tiny_recipe(tmp_path / "run", corpus, steps=STEPS, checkpoint={"every_steps": 10})
+
+    def fill() -> None:
+        limit_file_size(2000)
+        reporter.then(60, lambda: limit_file_size(None))
+
+    reporter = AtStep(29, fill)
+    try:
+        result = train(recipe, reporter)
+    finally:
+        limit_file_size(None)
+    assert any("step 30 could not be saved, training goes on" in line for line in reporter.warnings)
+    assert result.finished and result.loss == whole.loss
+    assert_same_training(result.folder, whole.folder)
+
+
 def test_a_disk_that_fills_up_leaves_the_last_good_state_and_room_ends_with_the_same_weights(tmp_path, corpus, whole):
-    recipe = tiny_recipe(tmp_path / "run", corpus, steps=STEPS, checkpoint={"every_minutes": 1e-6, "keep": 1})
+    recipe = tiny_recipe(tmp_path / "run", corpus, steps=STEPS, checkpoint={"every_steps": 1, "keep": 1})
     try:
         with pytest.raises(StorageError, match=f"cannot write {tmp_path}") as fault:
             train(recipe, AtStep(20, lambda: limit_file_size(2000)))
