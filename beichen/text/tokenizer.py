@@ -203,6 +203,10 @@ class Tokenizer:
         """One of the tokenizer's files, byte for byte; ``None`` where it has none of that name."""
         return self._files.get(name)
 
+    def with_files(self, files: Mapping[str, bytes]) -> Tokenizer:
+        """The tokenizer with some of its files replaced or new."""
+        return Tokenizer({**self._files, **files}, origin=self._origin, default_template=self._default_template)
+
     def save(self, folder: str | Path) -> None:
         """Writes the tokenizer's files, each whole or not at all."""
         target = Path(folder)

@@ -6,6 +6,7 @@ import pytest
 
 from beichen.cli.main import main
 from beichen.text.tokenizer import load_tokenizer
+from tests.cli.model_folder import model_folder as model_folder
 from tests.inference.small_models import small_tokenizer
 
 
@@ -139,3 +140,36 @@ def test_report_compares_by_domain_and_draws(corpus, folder, capsys):
     assert row["tokens"] == sum(len(small_tokenizer().encode(text)) for text in texts)
     code, _, err = run(capsys, "report", folder, folder, *inputs)
     assert code == 2 and "named twice" in err
+
+
+def test_extend_adds_to_a_tokenizer_alone(corpus, folder, capsys):
+    out = corpus / "longer"
+    code, printed, _ = run(capsys, "extend", folder, "--out", out, "--control", "<think>", "--words", "春天")
+    tokenizer = load_tokenizer(out)
+    size = small_tokenizer().vocab_size
+    assert code == 0 and f"{size} ids before, {size + 2} now" in printed and "'春天'  was [e6] + [98] + [a5] + '天'" in printed
+    assert tokenizer.special_ids["<think>"] == size and tokenizer.encode("春天") == [size + 1]
+    code, printed, _ = run(capsys, "extend", out, "--out", corpus / "learnt", "--learn", 3, "--input", corpus / "part0.jsonl", "--json")
+    facts = json.loads(printed)
+    assert code == 0 and facts["rows"] is None and sorted(facts["added"].values()) == [size + 2, size + 3, size + 4]
+
+
+def test_extend_gives_a_checkpoint_rows(model_folder, tmp_path, capsys):
+    code, printed, _ = run(capsys, "extend", model_folder, "--out", tmp_path / "longer", "--control", "<think>", "--multiple", 8, "--json")
+    facts = json.loads(printed)
+    assert code == 0 and facts["rows"] % 8 == 0 and facts["rows"] > facts["ids"] - 1
+    assert main(["generate", str(tmp_path / "longer"), "--prompt", "a", "--max-new-tokens", "2", "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing to add"),
+        (("--learn", 5), "--learn says how many pieces"),
+        (("--control", "<_end>"), "one token already"),
+        (("--learn", 5, "--input", "x.jsonl", "--memory", "much"), "--memory: 'much' is no amount of memory"),
+    ],
+)
+def test_bad_extensions_are_named(folder, tmp_path, capsys, arguments, words):
+    code, _, err = run(capsys, "extend", folder, "--out", tmp_path / "x", *arguments)
+    assert code == 2 and words in err

@@ -19,6 +19,7 @@ from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import SettingsError
 
 if TYPE_CHECKING:
+    from beichen.data.account import Account
     from beichen.text.byte_pair_training import TextSource, Trained, TrainingSettings
     from beichen.util.progress import Reporter
 
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_folder(out)
     work = arguments.work or out.with_name(out.name + ".training")
     account = Account()
-    trained = train(settings, _sources(arguments, account, reporter), work, reporter=reporter)
+    sources = text_sources(arguments.input, account, reporter, text_key=arguments.text_key, skip_bad=arguments.skip_bad)
+    trained = train(settings, sources, work, reporter=reporter)
     trained.tokenizer.save(out)
     write_atomically(out / RECORD_FILE, _record(trained))
     if arguments.work is None:
@@ -78,28 +80,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(arguments: argparse.Namespace, account: object, reporter: Reporter) -> list[TextSource]:
-    from beichen.data.account import Account
+def text_sources(
+    input_: list[str], account: Account, reporter: Reporter, *, text_key: str | None, skip_bad: bool = False
+) -> list[TextSource]:
+    """Files as sources of texts; ``account`` counts what is dropped where ``skip_bad`` allows it."""
     from beichen.data.files import expand_paths
     from beichen.data.sources import read_documents
     from beichen.text.byte_pair_training import TextSource
 
-    assert isinstance(account, Account)
-
     def reader(file: Path) -> Callable[[Callable[[int], None]], Iterable[str]]:
         def read(consumed: Callable[[int], None]) -> Iterator[str]:
             documents = read_documents(
-                [file], text_key=arguments.text_key, on_bad="count" if arguments.skip_bad else "raise", account=account,
-                reporter=reporter, consumed=consumed,
-            )  # fmt: skip
+                [file], text_key=text_key, on_bad="count" if skip_bad else "raise", account=account, reporter=reporter, consumed=consumed
+            )
             return (document.text for document in documents)
 
         return read
 
     sources = []
-    for file in expand_paths(arguments.input):
+    for file in expand_paths(input_):
         status = file.stat()
-        identity = [status.st_size, status.st_mtime_ns, arguments.text_key, arguments.skip_bad]
+        identity = [status.st_size, status.st_mtime_ns, text_key, skip_bad]
         sources.append(TextSource(str(file.resolve()), reader(file), identity, status.st_size))
     return sources
 

@@ -5,6 +5,7 @@ Each takes the workspace, finds there what has been done already, and does the r
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -115,22 +116,27 @@ def choose_threshold(settings: TrainingSettings, histogram: Sequence[Row], repor
 
 
 def learn_merges(
-    settings: TrainingSettings, workspace: Workspace, histogram: Sequence[Row], threshold: int, reporter: Reporter
-) -> list[Pair]:
+    settings: TrainingSettings, workspace: Workspace, histogram: Sequence[Row], threshold: int, reporter: Reporter,
+    *, known: Sequence[Pair] = (),
+) -> list[Pair]:  # fmt: skip
+    """The merges that follow ``known`` ones, until there are as many ids as the settings say."""
     names = settings.specials.all_names
-    wanted = settings.vocab_size - len(names) - 256
+    wanted = settings.vocab_size - len(names) - 256 - len(known)
     forbidden = sorted({spelled for name in names if (spelled := spelled_bytes(name)) is not None})
-    merges = workspace.begin_learning({"threshold": threshold, "forbidden": [piece.hex() for piece in forbidden]})[:wanted]
+    learnt_with = {"threshold": threshold, "forbidden": [piece.hex() for piece in forbidden]}
+    if known:
+        learnt_with["known"] = hashlib.sha256(repr(list(known)).encode()).hexdigest()
+    merges = workspace.begin_learning(learnt_with)[:wanted]
     if len(merges) == wanted:
         return merges
     task = LearningTask(
-        byte_symbols=byte_symbols(), forbidden=forbidden, most_symbols=256 + wanted, threshold=threshold, budget=settings.memory,
-        threads=settings.workers or usable_cores(),
+        byte_symbols=byte_symbols(), forbidden=forbidden, most_symbols=256 + len(known) + wanted, threshold=threshold,
+        budget=settings.memory, threads=settings.workers or usable_cores(),
     )  # fmt: skip
     with ExitStack() as stack:
         size = workspace.words.stat().st_size
         with reporter.track("reading counted words", total=float(size), unit="B") as reading:
-            learner = stack.enter_context(open_learner(workspace.words, histogram, task, merges, reading.advance))
+            learner = stack.enter_context(open_learner(workspace.words, histogram, task, [*known, *merges], reading.advance))
         bar = stack.enter_context(reporter.track("learning merges", total=float(wanted), unit="merges"))
         bar.set(len(merges))
         while len(merges) < wanted and (more := learner.learn(wanted - len(merges), _LEARN_SECONDS)):

@@ -19,12 +19,17 @@ from beichen.text.training.special_tokens import SpecialTokens
 from beichen.text.vocabulary_folder import JSON_FILE, SETTINGS_FILE, object_file
 
 
+def byte_spellings() -> list[str]:
+    """The letters of the published alphabet in code-point order: how symbols 0 to 255 are spelled."""
+    return sorted(byte_alphabet())
+
+
 def byte_symbols() -> list[int]:
-    """The symbol of each byte: its place among the letters of the published alphabet in code-point order."""
-    letters = sorted(byte_alphabet().items())
+    """The symbol of each byte: the place of its letter among ``byte_spellings``."""
+    alphabet = byte_alphabet()
     symbols = [0] * 256
-    for symbol, (_, byte) in enumerate(letters):
-        symbols[byte] = symbol
+    for symbol, letter in enumerate(byte_spellings()):
+        symbols[alphabet[letter]] = symbol
     return symbols
 
 
@@ -36,7 +41,7 @@ def spelled_bytes(name: str) -> bytes | None:
 
 def tokenizer_json(merges: Sequence[Pair], specials: SpecialTokens, *, pattern: str, normalization: Sequence[str]) -> bytes:
     """The vocabulary file."""
-    spellings = [letter for letter, _ in sorted(byte_alphabet().items())]
+    spellings = byte_spellings()
     pairs = []
     for left, right in merges:
         pairs.append((spellings[left], spellings[right]))
