@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from beichen.data.batch import Documents
 from beichen.nn.decoder import Decoder
 
 
@@ -26,6 +27,8 @@ class Scored(Protocol):
     def target_count(self) -> int: ...
     @property
     def weights(self) -> Tensor | None: ...  # float32, what each target counts; None: all alike
+    @property
+    def documents(self) -> Documents | None: ...  # of objectives that judge documents as wholes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +53,10 @@ class Objective(Protocol):
     """A pure function of the decoder's outputs and one micro-batch."""
 
     def __call__(self, decoder: Decoder, batch: Scored) -> LossSum: ...
+
+
+@runtime_checkable
+class StepObjective(Protocol):
+    """An objective that has to see all micro-batches of a step before the first of them is scored."""
+
+    def of_step(self, decoder: Decoder, batches: Sequence[Scored]) -> Objective: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ EXPERTS = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_siz
 
 def joined(parts: list[Batch]) -> Batch:
     names = ("input_ids", "targets", "positions", "first_visible")
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     count = sum(part.target_count for part in parts)
     return Batch(**tensors, target_count=count, token_count=sum(part.token_count for part in parts))
 

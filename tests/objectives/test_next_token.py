@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -70,8 +71,10 @@ def test_micro_batches_cannot_change_a_gradient(seed):
     """Rows with very different numbers of targets, cut anywhere: a mean of means would be far off."""
     decoder, rng = tiny_decoder(), random.Random(seed)
     parts = [random_batch(rows=1, tokens=16, seed=seed * 10 + row, scored=rng.choice([0.05, 0.5, 1.0])) for row in range(6)]
+    names = ("input_ids", "targets", "positions", "first_visible")
+    tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     whole = Batch(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in ("input_ids", "targets", "positions", "first_visible")},
+        **tensors,
         target_count=sum(part.target_count for part in parts), token_count=96,
     )  # fmt: skip
     expected = gradients(decoder, [whole])

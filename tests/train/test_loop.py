@@ -128,9 +128,10 @@ def test_micro_batches_are_one_batch(tmp_path):
         def micro_batches(self, step: int) -> Sequence[Batch]:
             parts = super().micro_batches(step)
             names = ("input_ids", "targets", "positions", "first_visible")
+            tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
             return [
                 Batch(
-                    **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
+                    **tensors,
                     target_count=sum(part.target_count for part in parts), token_count=sum(part.token_count for part in parts),
                 )
             ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from beichen.nn.kernels.attention import rope_attention
 from beichen.nn.kernels.build import Status, can_run, library, status, switched_off
-from beichen.nn.kernels.cross_entropy import linear_cross_entropy, position_losses
+from beichen.nn.kernels.cross_entropy import cross_entropy_rows, linear_cross_entropy, position_losses
 from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, can_run_few_rows, few_row_linear
 from beichen.nn.kernels.embedding import embedding
 from beichen.nn.kernels.experts import can_run_experts, experts
@@ -21,6 +21,7 @@ __all__ = [
     "can_run_experts",
     "can_run_few_rows",
     "can_step",
+    "cross_entropy_rows",
     "embedding",
     "experts",
     "few_row_linear",

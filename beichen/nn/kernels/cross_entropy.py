@@ -101,3 +101,15 @@ def position_losses(hidden: Tensor, weight: Tensor, targets: Tensor, *, logit_sc
         part = slice(begin, begin + step)
         _losses(rows[part] @ weight.T, wanted[part], found[part], logit_scale, 0.0, False)
     return found if everything else torch.zeros(targets.shape).masked_scatter_(scored, found)
+
+
+def cross_entropy_rows(logits: Tensor, targets: Tensor, *, logit_scale: float = 1.0, gradient: bool = False) -> Tensor:
+    """-log softmax(logit_scale * logits)[target] of each row; with ``gradient``, its gradient takes the place of the logits.
+
+    logits [positions, V] bf16; targets [positions] int64, each an id.  -> [positions] float32
+    """
+    build.require(logits)
+    build.require(targets, dtype=torch.int64)
+    losses = torch.empty(len(logits))
+    _losses(logits, targets, losses, logit_scale, 0.0, gradient)
+    return losses

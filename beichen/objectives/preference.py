@@ -1,0 +1,154 @@
+"""Preference objectives: a batch of whole documents to a sum over its pairs or rated examples, and what the log shows of them.
+
+In: the decoder, a batch whose ``documents`` say which answer each position belongs to, and the log-probability of every answer under the
+reference, known beforehand. Rule: sums over units, divided once by the units of the whole step; the reference point of KTO is a mean over
+the whole step too. So how a step is cut into micro-batches changes no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beichen.data.batch import Documents
+from beichen.nn.cross_entropy import IGNORED
+from beichen.nn.decoder import Decoder
+from beichen.nn.log_probabilities import log_probabilities
+from beichen.objectives.preference_losses import kto_loss
+from beichen.objectives.types import LossSum, Objective, Scored
+
+
+def answer_log_probabilities(decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor]:
+    """(log-probability, number of targets) of each document's scored part.  -> [documents] float32, [documents] float32"""
+    documents = _documents(batch)
+    longest = batch.input_ids.shape[1]
+    reach = longest if decoder.config.stretch_in_training else min(longest, decoder.config.max_position_embeddings)
+    hidden = decoder(
+        batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, rope_length=reach
+    )  # the same rope rule while training and while scoring
+    scored = batch.targets != IGNORED
+    each = log_probabilities(hidden[scored], decoder.head_weight, batch.targets[scored], logit_scale=decoder.config.logit_scale)
+    place, count = documents.place[scored], len(documents.number)
+    sums = torch.zeros(count, dtype=torch.float32, device=each.device).index_add(0, place, each)
+    return sums, torch.bincount(place, minlength=count).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PreferenceObjective:
+    """What all of them share."""
+
+    reference: Tensor  # [documents of the data set] float32, on the decoder's device
+    beta: float
+    sft_weight: float = 0.0  # of the mean loss of a token of the better answer, for each of them
+    per_token: bool = False  # an answer's log-probability is the mean over its tokens, not the sum
+
+    def _answers(self, decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor]:
+        """(log-ratio, mean loss of a token) of each document."""
+        sums, targets = answer_log_probabilities(decoder, batch)
+        return self._log_ratio(sums, targets, _documents(batch)), -sums / targets
+
+    def _log_ratio(self, sums: Tensor, targets: Tensor, documents: Documents) -> Tensor:
+        difference = sums - self.reference[documents.number]
+        return difference / targets if self.per_token else difference
+
+    def _auxiliary(self, better: Tensor) -> dict[str, Tensor]:
+        """better: mean losses of a token of the better answers. [answers]"""
+        return {"sft_loss": self.sft_weight * better.sum()} if self.sft_weight else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairObjective(_PreferenceObjective):
+    """Documents 2u and 2u + 1 of a batch are a pair, the better one first."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]  # log-ratios of the chosen and of the rejected answers -> losses, [pairs]
+
+    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
+        if batch.documents is None:
+            return _nothing(decoder)
+        log_ratio, token_loss = self._answers(decoder, batch)
+        chosen, rejected = log_ratio[0::2], log_ratio[1::2]
+        rewards = self.beta * torch.stack((chosen, rejected)).detach()
+        margin = rewards[0] - rewards[1]
+        return LossSum(
+            loss_sum=self.loss(chosen, rejected).sum(), target_count=batch.target_count,
+            auxiliary=self._auxiliary(token_loss[0::2]),
+            figures={
+                "chosen_reward": rewards[0].sum(), "rejected_reward": rewards[1].sum(), "margin": margin.sum(),
+                "accuracy": (margin > 0).float().sum(),
+            },
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedObjective(_PreferenceObjective):
+    """KTO: each document of a batch is an answer that is good or not. Measures its reference point over a whole step."""
+
+    good_weight: float = 1.0
+    bad_weight: float = 1.0
+
+    def of_step(self, decoder: Decoder, batches: Sequence[Scored]) -> Objective:
+        """The objective of one step, which must see all its micro-batches first."""
+        log_ratios, goods = [], []
+        training = decoder.training
+        decoder.eval()
+        for batch in batches:
+            if batch.documents is None or batch.documents.mismatched is None or batch.documents.good is None:
+                continue
+            mismatched = batch.documents.mismatched
+            with torch.no_grad():
+                log_ratios.append(self._log_ratio(*answer_log_probabilities(decoder, mismatched), _documents(mismatched)))
+            goods.append(batch.documents.good)
+        decoder.train(training)
+        if not goods:
+            return lambda decoder, batch: _nothing(decoder)
+        good = torch.cat(goods).float()
+        return _RatedStep(
+            given=self, reference_point=torch.cat(log_ratios).mean().clamp(min=0.0), share_good=good.mean(), share_bad=1.0 - good.mean()
+        )
+
+    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
+        return self.of_step(decoder, [batch])(decoder, batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RatedStep:
+    """``RatedObjective`` with what is known of the whole step."""
+
+    given: RatedObjective
+    reference_point: Tensor
+    share_good: Tensor
+    share_bad: Tensor
+
+    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
+        if batch.documents is None or batch.documents.good is None:
+            return _nothing(decoder)
+        given, good = self.given, batch.documents.good
+        log_ratio, token_loss = given._answers(decoder, batch)
+        losses = kto_loss(
+            log_ratio, good, self.reference_point, beta=given.beta, good_weight=given.good_weight, bad_weight=given.bad_weight
+        )  # fmt: skip
+        reward = given.beta * log_ratio.detach()
+        good_reward = (reward * good).sum() / self.share_good.clamp(min=1e-9)
+        bad_reward = (reward * ~good).sum() / self.share_bad.clamp(min=1e-9)
+        right = ((log_ratio > self.reference_point) == good).float().sum()
+        return LossSum(
+            loss_sum=losses.sum(), target_count=batch.target_count, auxiliary=given._auxiliary(token_loss[good]),
+            figures={
+                "chosen_reward": good_reward, "rejected_reward": bad_reward, "margin": good_reward - bad_reward, "accuracy": right,
+                "reference_point": self.reference_point * batch.documents.units,
+            },
+        )  # fmt: skip
+
+
+def _documents(batch: Scored) -> Documents:
+    if batch.documents is None:
+        raise ValueError("preference objectives read batches whose documents are known")
+    return batch.documents
+
+
+def _nothing(decoder: Decoder) -> LossSum:
+    """What an empty batch gives: a loss with a gradient of 0."""
+    return LossSum(loss_sum=decoder.head_weight.flatten()[:1].float().sum() * 0.0, target_count=0)
