@@ -1,0 +1,55 @@
+"""Memory that is freed stays with the process where the allocator takes such a wish, and elsewhere nothing is wished."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from beichen.util import memory
+
+PROGRAM = """
+import sys
+from beichen.util.memory import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+kept = keep_freed_memory() if sys.argv[1] == "keep" else None
+block = bytearray(b"x") * (64 << 20)
+before = resident()
+del block
+print(kept, before - resident())
+"""
+PAGES = (64 << 20) // 4096
+
+
+def freed_pages(mode: str) -> tuple[str, int]:
+    """What the wish answered, and how many pages went back to the system; in a process of its own, since the wish cannot be undone."""
+    kept, pages = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True).stdout.split()
+    return kept, int(pages)
+
+
+def is_glibc() -> bool:
+    return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+@pytest.mark.skipif(not is_glibc(), reason="needs glibc")
+def test_a_large_block_stays_with_the_process_that_freed_it():
+    kept, pages = freed_pages("keep")
+    assert kept == "True" and pages < PAGES / 10
+    _, pages = freed_pages("plain")
+    assert pages > PAGES / 2
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_are_left_alone(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("no library is asked"))
+    assert memory.keep_freed_memory() is False
+
+
+def test_an_allocator_without_the_wish_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert memory.keep_freed_memory() is False
