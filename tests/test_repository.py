@@ -113,6 +113,28 @@ def test_make_refuses_what_it_does_not_know():
     assert answer.returncode != 0 and "expected cpu, cuda or npu" in answer.stderr
 
 
+UNFIT = {
+    "too old": (
+        "import sys; sys.version_info, sys.version = (3, 9, 1), '3.9.1 (main)'; exec(sys.argv[1])",
+        "is Python 3.9.1; Beichen needs 3.11",
+    ),
+    "without venv": ("import sys; sys.modules['ensurepip'] = None; exec(sys.argv[1])", "has no venv or ensurepip module; install it"),
+}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("fault", UNFIT)
+def test_make_refuses_a_python_that_is_unfit(tmp_path, fault):
+    program, message = UNFIT[fault]
+    unfit = tmp_path / "python"
+    unfit.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{program}" "$2"\n')
+    unfit.chmod(0o755)
+    command = ["make", "install", f"PYTHON={unfit}", f"VENV={tmp_path / 'venv'}"]
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert answer.returncode != 0 and f"error: {unfit} {message}" in answer.stderr
+    assert not (tmp_path / "venv").exists()
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_names_a_python_that_is_missing():
     command = ["make", "install", "PYTHON=python-that-is-missing", "VENV=.venv-that-is-missing"]

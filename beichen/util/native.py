@@ -27,6 +27,8 @@ from typing import Any
 FLAGS = ("-O3", "-std=c++17", "-march=native", "-fPIC", "-fvisibility=hidden", "-w")
 SWITCH = "BEICHEN_KERNELS"
 
+_warned_of: set[str] = set()  # causes, in this process
+
 _CODES: dict[str, Any] = {"p": ctypes.c_void_p, "l": ctypes.c_long, "f": ctypes.c_float, "d": ctypes.c_double, "i": ctypes.c_int}
 
 
@@ -75,16 +77,17 @@ class NativeLibrary:
         self._flags, self._linked, self._versions = (*FLAGS, *flags), linked, versions
         self._lock = threading.Lock()
         self._built: _Built | None = None
-        self._switched_off = self._warned = False
+        self._switched_off = False
         self._functions: dict[tuple[str, str], Callable[..., Any]] = {}
 
     def library(self) -> ctypes.CDLL | None:
-        """The library, built on the first call; None where there is none, with one warning if nobody asked for that."""
+        """The library, built on the first call; None where there is none. If nobody asked for that, its cause is warned of once, whatever
+        number of libraries it concerns."""
         if self._switched_off or os.environ.get(SWITCH, "").lower() in ("off", "0", "false"):
             return None
         built = self._build_once()
-        if built.library is None and not self._warned:
-            self._warned = True
+        if built.library is None and built.status.reason not in _warned_of:
+            _warned_of.add(built.status.reason)
             warnings.warn(f"{self.what} are not available ({built.status.reason}): using {self.otherwise}", stacklevel=2)
         return built.library
 
