@@ -2,7 +2,8 @@
 python -m bench experts: a training step with experts beside a python loop over them (two minutes);
 python -m bench packing: efficiency of packing, cost of isolated attention, rendering of dialogues (a minute);
 python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
-python -m bench tokenizers: training and using tokenizers, beside tokenizers, rustbpe, sentencepiece, tiktoken (five minutes);
+python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
+python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from beichen.errors import BeichenError
 from bench import records, report
+from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "memory")
+PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
     parser.add_argument("--minutes", type=float, default=10.0, help="race: minutes of training (default %(default)s)")
     parser.add_argument("--out", help="race: folder of the run (default runs/race-<date>)")
+    parser.add_argument("--megabytes", type=int, nargs="+", choices=SIZES, default=SIZES, help="tokenizers: sizes of text (default: all)")
     parser.add_argument("--discard", action="store_true", help="print only, store nothing")
     parser.add_argument("--recipe", help="race: another recipe than recipes/telechat2/race_10min.yaml")
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -82,7 +85,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         print("text to ids", file=sys.stderr, flush=True)
         found += encoding.measure(run, rounds=options.rounds)
     if "tokenizers" in parts:
-        found += tokenizer_costs.measure(run, rounds=options.rounds)
+        found += tokenizer_costs.measure_training(run, rounds=options.rounds, sizes=options.megabytes)
+    if "encoders" in parts:
+        found += tokenizer_costs.measure_encoding(run, rounds=options.rounds)
     if "experts" in parts:
         print("steps with experts", file=sys.stderr, flush=True)
         found += experts_step.measure(run, rounds=options.rounds)

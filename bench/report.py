@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import tokenizer_verdicts
 from bench.learning_race import RIVALS
 from bench.records import FOLDER, BenchResult
-from bench.tokenizer_verdicts import COMPARISONS
 
 RESULTS_PAGE = FOLDER / "RESULTS.md"
 PICTURE = "time_table.png"
@@ -25,8 +25,7 @@ TITLES = {
     "decoding": "Decoding",
     "packing": "Dialogues in rows: packing, isolated attention, rendering",
     "encoding": "Text to ids on disk",
-    "tokenizer training": "Training tokenizers",
-    "tokenizer encoding": "Encoding with a tokenizer",
+    **tokenizer_verdicts.TITLES,
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
     "experts": "Training step with experts, beside a python loop over them",
@@ -108,8 +107,8 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
         parts.append("\n".join(f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)))
     if section == "encoding":
         parts.append("\n".join(f"- {label}: **{ratio:.2f} x**{aim}" for label, ratio, aim in encoded(rows)))
-    if section in COMPARISONS:
-        parts.append("\n".join(f"- {what}: **{ratio:.2f} x**{aim}" for what, ratio, aim in COMPARISONS[section](rows)))
+    if section in tokenizer_verdicts.COMPARISONS:
+        parts.append("\n".join(f"- {what}: **{ratio:.2f} x**{aim}" for what, ratio, aim in tokenizer_verdicts.COMPARISONS[section](rows)))
     if section == "experts":
         parts.append("\n".join(f"- {label}: **{ratio:.2f} x**" for label, ratio in over_loop(rows)))
     verdicts = [f"- {label}: **{ratio:.2f} x** (aim {aim:g} x)" for label, ratio, aim in ratios(rows)]

@@ -23,26 +23,35 @@ from typing import Any
 from bench.process_tree import Measured, run_measured
 from bench.records import FOLDER, BenchResult, Run
 from bench.tokenizer_contenders import CORES, ENCODE_SETTINGS, MERGES_FILE, PATTERN, TRAIN_SETTINGS
+from bench.tokenizer_verdicts import ENCODING, TRAINING
 from bench.varied_corpus import write_varied
 
 IDS = 32_000
 MEMORY, MARGIN = 512 * 2**20, 150 * 10**6  # what --memory says, and how far above it the peak may lie
-SIZES, LARGEST = (10, 40, 80), 160  # MB; the largest is for ours alone
+LARGEST = 160  # MB; for ours alone
 ENCODED = 40  # MB
 CORPUS = FOLDER.parents[1] / "shared/data/corpus"
 TEXTS = FOLDER.parent / "runs" / "bench-texts"
-TRAINING, ENCODING = "tokenizer training", "tokenizer encoding"
 SLOW = ("tokenizers", "sentencepiece")  # measured once
 
 
-def measure(run: Run, *, rounds: int) -> list[BenchResult]:
-    """Records of training at every size and of encoding."""
-    files = corpus_files(CORPUS)
+def measure_training(run: Run, *, rounds: int, sizes: Sequence[int]) -> list[BenchResult]:
+    """Records of training from so many megabytes of text."""
     with tempfile.TemporaryDirectory(prefix="beichen-bench-") as place:
-        texts = {size: write_varied(files, size * 10**6, TEXTS / f"varied-{size}MB.jsonl") for size in (*SIZES, LARGEST)}
         bench = _Training(Path(place), rounds=min(rounds, 3))
-        records = [record for size in (*SIZES, LARGEST) for record in bench.measure(run, size, texts[size])]
-        return [*records, *_encoding(run, bench.made, texts[ENCODED], rounds=min(rounds, 3))]
+        return [record for size in sizes for record in bench.measure(run, size, _texts(size))]
+
+
+def measure_encoding(run: Run, *, rounds: int) -> list[BenchResult]:
+    """Records of encoding."""
+    file = _texts(ENCODED)
+    with tempfile.TemporaryDirectory(prefix="beichen-bench-") as place:
+        run_measured(_ours(file, Path(place), PATTERN), cwd=FOLDER.parent)
+        return list(_encoding(run, Path(place), file, rounds=min(rounds, 3)))
+
+
+def _texts(size: int) -> Path:
+    return write_varied(corpus_files(CORPUS), size * 10**6, TEXTS / f"varied-{size}MB.jsonl")
 
 
 def corpus_files(folder: Path) -> list[Path]:
@@ -84,7 +93,7 @@ class _Training:
             if name not in TRAIN_SETTINGS:
                 details |= {"aim MB": (MEMORY + MARGIN) / 1e6, "sampled below": self._sampled(self._out(name))}
             settings = f"{settings}; peak {peak / 1e6:,.0f} MB"
-            yield run.record(TRAINING, f"{size} MB, {name}", [one.seconds for one in measured], "s", settings=settings, details=details)
+            yield run.record(TRAINING[size], name, [one.seconds for one in measured], "s", settings=settings, details=details)
 
     def _out(self, name: str) -> Path:
         return self.made if name == f"ours, {PATTERN}" else self._place / name.replace(", ", "-")
@@ -95,9 +104,7 @@ class _Training:
         if name in TRAIN_SETTINGS:
             out.mkdir()
             return run_measured(_contender("train", name, file, IDS, out), cwd=FOLDER.parent)
-        words = ["tokenizer", "train", "--input", file, "--vocab-size", IDS, "--out", out, "--memory", "512MiB", "--special", "<|end|>"]
-        words += ["--end", "<|end|>", "--pattern", name.removeprefix("ours, ")]
-        return run_measured([sys.executable, "-m", "beichen", *map(str, words)], cwd=FOLDER.parent)
+        return run_measured(_ours(file, out, name.removeprefix("ours, ")), cwd=FOLDER.parent)
 
     def _sampled(self, folder: Path) -> int:
         return int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["sampled_below"])
@@ -138,6 +145,11 @@ def _encode(name: str, file: Path, folder: Path, cores: int) -> tuple[dict[str, 
     finally:
         os.sched_setaffinity(0, held)
     return json.loads(measured.output.splitlines()[-1]), measured.peak_bytes
+
+
+def _ours(file: Path, out: Path, pattern: str) -> Sequence[str]:
+    words = ["tokenizer", "train", "--input", file, "--vocab-size", IDS, "--out", out, "--memory", "512MiB", "--pattern", pattern]
+    return [sys.executable, "-m", "beichen", *map(str, words), "--special", "<|end|>", "--end", "<|end|>"]
 
 
 def _contender(job: str, name: str, file: Path, number: int, folder: Path) -> Sequence[str]:
