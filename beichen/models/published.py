@@ -20,6 +20,8 @@ COMMON_INERT = frozenset({
 })  # fmt: skip
 """Keys that any publisher may write and that promise nothing about the network."""
 
+SELECTION_BIAS = "beichen_selection_bias"  # a key of our own: routers have biases, of which no original code of these families knows
+
 
 class PublishedKeys:
     """One published config while it is being translated; ``finish`` rejects what was never asked for."""

@@ -84,6 +84,8 @@ class ExpertsConfig:
     layer_frequency: int = 1  # layer i (>= first_dense_layers) is a mixture if i % layer_frequency == 0
     scoring: Literal["softmax", "sigmoid"] = "softmax"
     normalize_top_k: bool = False  # the weights of a token's choices sum to 1
+    selection_bias: bool = False  # each expert has a number that is added to its score when experts are chosen, not in the weights
+    # what training asks of the choices, as far as published configs say it; a recipe's experts_training may ask otherwise
     balance_factor: float = 0.0  # of the balance loss in training, 0 = none
     balance_form: Literal["sequence", "batch"] = "batch"  # experts are to be used alike within each row, or over the rows of a pass
     capacity_factor: float | None = None  # in training an expert serves so many times its even share of choices; None = all of them

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from beichen.nn import kernels
 from beichen.nn.attention import Attention, query_scale
+from beichen.nn.balancing import Balancing
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.experts import Mixture
@@ -103,6 +104,7 @@ class Decoder(nn.Module):
             self.head.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         self.rope = RopeTables(config.rope, config.head_dim)
         self.recompute: Recompute = "nothing"  # in training
+        self.balancing = None if config.experts is None else Balancing.of(config.experts)  # what training asks; objectives read it
 
     @property
     def head_weight(self) -> Tensor:

@@ -67,15 +67,17 @@ class Mixture(nn.Module):
         self.config = experts
         self.router = nn.Module()
         self.router.weight = nn.Parameter(torch.empty(experts.num_experts, config.hidden_size))
+        self.router.register_buffer("bias", torch.zeros(experts.num_experts) if experts.selection_bias else None)
+        self.capacity_factor = experts.capacity_factor  # in training
         self.experts = Experts(config.hidden_size, experts)
         shared = experts.shared_intermediate_size
         self.shared = FeedForward(config, intermediate_size=shared) if shared else None
 
     def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
         """[rows, tokens, hidden] -> the same; ``routings`` receives what was decided. Capacity limits training alone."""
-        router = self.router.weight
-        assert isinstance(router, Tensor)
-        routing = route(x, router, self.config, limited=self.training)
+        router, bias = self.router.weight, self.router.bias
+        assert isinstance(router, Tensor) and (bias is None or isinstance(bias, Tensor))
+        routing = route(x, router, self.config, bias=bias, capacity_factor=self.capacity_factor if self.training else None)
         if routings is not None:
             routings.append(routing)
         mixed = self.experts(x.flatten(0, 1), routing.chosen.flatten(0, 1), routing.effective_weights.flatten(0, 1)).view(x.shape)

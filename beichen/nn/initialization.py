@@ -18,6 +18,8 @@ def initialize(decoder: Decoder, seed: int) -> None:
     Raises nothing; the decoder may be on any device except ``meta``.
     """
     config = decoder.config
+    for buffer in decoder.buffers():  # biases of the choice of experts
+        buffer.zero_()
     into_stream = 1.0 / math.sqrt(2 * config.num_hidden_layers)
     for name, parameter in decoder.named_parameters():
         if "norm" in name:

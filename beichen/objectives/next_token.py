@@ -11,7 +11,7 @@ from torch import Tensor
 from beichen.nn.cross_entropy import IGNORED, linear_cross_entropy
 from beichen.nn.decoder import Decoder
 from beichen.nn.routing import Routing
-from beichen.objectives.balance import balance_sum
+from beichen.objectives.balance import mixture_sums
 from beichen.objectives.types import LossSum, Scored
 
 
@@ -19,15 +19,13 @@ def next_token(decoder: Decoder, batch: Scored) -> LossSum:
     """Sum of -log p(target), times what the target counts, over the positions whose target is not ignored.
 
     Positions that nobody scores still run through the layers (later ones see them), but never through the head. A mixture of experts
-    adds its balance loss while it is trained.
+    adds what is asked of it while it is trained, and what the log shows of it.
     """
     routings: list[Routing] = []
     hidden = decoder(batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, routings=routings)
     loss = _weighted_sum(decoder, hidden.flatten(0, 1), batch.targets.flatten(), None if batch.weights is None else batch.weights.flatten())
-    experts = decoder.config.experts
-    balanced = experts is not None and experts.balance_factor > 0 and decoder.training
-    auxiliary = {"balance_loss": balance_sum(routings, experts, batch)} if balanced and experts is not None else {}
-    return LossSum(loss_sum=loss, target_count=batch.target_count, auxiliary=auxiliary)
+    auxiliary, figures = mixture_sums(decoder, routings, batch)
+    return LossSum(loss_sum=loss, target_count=batch.target_count, auxiliary=auxiliary, figures=figures)
 
 
 def _weighted_sum(decoder: Decoder, hidden: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:

@@ -23,6 +23,7 @@ from beichen.errors import SettingsError
 from beichen.nn import kernels
 from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
+from beichen.train.expert_balancing import set_experts_training
 from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.loop import run_loop
 from beichen.train.loop_state import LoopState
@@ -113,7 +114,9 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     decoder = parts.decoder
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
     optimizer = Optimizer(decoder, recipe.optimizer)
-    keeper = StateKeeper(out / STATE, [optimizer], recipe.checkpoint, reporter)
+    biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
+    moving = [] if biases is None else [biases]
+    keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter)
     state = keeper.restore() or LoopState()
     if state.step:
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
@@ -132,7 +135,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         ended = run_loop(
             decoder, planned.stages, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
             state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, metrics=metrics,
-            reporter=reporter, label=label, seed=recipe.seed,
+            reporter=reporter, label=label, seed=recipe.seed, after_step=moving,
         )  # fmt: skip
     finally:
         metrics.close()

@@ -8,6 +8,7 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 
@@ -216,6 +217,7 @@ class TrainRecipe:
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
+    experts_training: ExpertsTrainingSettings = field(default_factory=ExpertsTrainingSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)

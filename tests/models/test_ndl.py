@@ -67,7 +67,7 @@ def test_keys_of_experts_in_a_dense_config_are_not_understood():
     [
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling="),
         ({"rope_scaling": "ntk"}, "rope_scaling='ntk'"),
-        ({"scoring_func": "sigmoid"}, "scoring_func='sigmoid'"),
+        ({"scoring_func": "cosine"}, "scoring_func='cosine'"),
         ({"num_experts_per_tok": 16}, "num_experts_per_token=16 of only num_experts=15"),
     ],
 )

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
+from beichen.nn.balancing import balance_loss
 from beichen.nn.config import DecoderConfig, ExpertsConfig
 from beichen.nn.experts import Mixture, mix
-from beichen.nn.routing import Routing, balance_loss
+from beichen.nn.routing import Routing
 
 CASES: list[dict[str, Any]] = [
     {},

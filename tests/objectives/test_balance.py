@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from beichen.data.batch import IGNORED, Batch
+from beichen.nn.balancing import Balancing, balance_loss
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
-from beichen.nn.routing import Routing, balance_loss
+from beichen.nn.routing import Routing
 from beichen.objectives.balance import holds_token
 from beichen.objectives.next_token import next_token
+from beichen.train.step import gather
 from tests.objectives.test_next_token import cut
 from tests.train.small_runs import random_batch, tiny_decoder
 
@@ -49,6 +52,33 @@ def test_micro_batches_cannot_change_it(seed):
         )
 
 
+@pytest.mark.parametrize("asked", [
+    Balancing(), Balancing(z_loss_factor=0.3), Balancing(factor=0.3, form="sequence"),
+    Balancing(factor=0.1, form="sequence", device_factor=0.1, device_groups=2, z_loss_factor=0.1),
+])  # fmt: skip
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_eight_rows_in_1_2_4_or_8_micro_batches_give_the_same_gradients_and_figures(asked, scoring):
+    """Of unequal numbers of targets, in float32; every tensor within a millionth of its largest gradient. Choices are never dropped."""
+    decoder = tiny_decoder(experts=replace(EXPERTS, scoring=scoring)).train()
+    decoder.balancing = asked
+    parts = [random_batch(rows=1, tokens=16, seed=row, scored=0.05 if row % 3 else 1.0) for row in range(8)]
+    whole = joined(parts)
+
+    def step(sizes: list[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        decoder.zero_grad()
+        found = gather(decoder, cut(whole, sizes), next_token, seed=0, step=0)
+        return {name: parameter.grad for name, parameter in decoder.named_parameters() if parameter.grad is not None}, found.figures
+
+    expected, figures = step([8])
+    assert len(expected) == len(list(decoder.parameters()))
+    for sizes in ([4, 4], [1, 5, 1, 1], [1] * 8):
+        found, counted = step(sizes)
+        for name, gradient in found.items():
+            assert float((gradient - expected[name]).abs().max()) <= 1e-6 * float(expected[name].abs().max()), (name, sizes)
+        for name, values in counted.items():
+            torch.testing.assert_close(values, figures[name])
+
+
 def test_in_the_batch_form_too_its_weight_does_not_grow_with_the_number_of_micro_batches():
     """Each micro-batch then balances itself, so values differ a little; n of them do not weigh n times as much."""
     decoder = tiny_decoder(experts=replace(EXPERTS, balance_form="batch")).train()
@@ -66,6 +96,20 @@ def test_it_is_the_mean_over_layers_summed_times_the_targets():
     assert len(routings) == 2
     torch.testing.assert_close(found.auxiliary["balance_loss"], expected)
     torch.testing.assert_close(found.minimised, found.loss_sum + expected)
+
+
+def test_the_log_shows_load_entropy_and_drops_of_every_layer():
+    decoder, batch = (
+        tiny_decoder(experts=replace(EXPERTS, capacity_factor=0.6)).train(),
+        random_batch(rows=3, tokens=10, seed=3, scored=0.5),
+    )
+    figures = next_token(decoder, batch).figures
+    assert {name: tuple(values.shape) for name, values in figures.items()} == {
+        "expert_load": (2, 4), "router_entropy": (2,), "drop_rate": (2,)
+    }  # fmt: skip
+    torch.testing.assert_close(figures["expert_load"].sum(1) / batch.target_weight, torch.ones(2))
+    assert not any(values.requires_grad for values in figures.values())
+    assert next_token(decoder.eval(), batch).figures == {} == next_token(tiny_decoder().train(), batch).figures
 
 
 def test_only_training_with_a_factor_has_it():

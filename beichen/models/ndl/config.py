@@ -8,7 +8,7 @@ from typing import Any
 
 from beichen.errors import ConfigError
 from beichen.models.family import Compatibility, rounded_rope
-from beichen.models.published import PublishedKeys, head_width
+from beichen.models.published import SELECTION_BIAS, PublishedKeys, head_width
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 
 DENSE, MIXTURE = ("NDLForCausalLM", "Ndl"), ("NDLMOEForCausalLM", "NdlMOE")  # architecture, model_type
@@ -84,10 +84,10 @@ def _rope(keys: PublishedKeys, published: Mapping[str, Any], trained_length: int
 def _experts(keys: PublishedKeys) -> ExpertsConfig | None:
     """Shared experts are one feed-forward of their joint width; a single choice is never renormalised."""
     width, choices = keys.integer("moe_intermediate_size"), keys.integer("num_experts_per_tok")
-    keys.one_of("scoring_func", ("softmax",), default="softmax")
+    sigmoid = keys.one_of("scoring_func", ("softmax", "sigmoid"), default="softmax") == "sigmoid"  # the original knows the first alone
     normalize, experts = keys.boolean("norm_topk_prob", default=False), keys.optional_integer("n_routed_experts")
     shared, first_dense = keys.optional_integer("n_shared_experts"), keys.integer("first_k_dense_replace", default=1)
-    frequency = keys.integer("moe_layer_freq", default=1)
+    frequency, biased = keys.integer("moe_layer_freq", default=1), keys.boolean(SELECTION_BIAS, default=False)
     factor, by_row = keys.number("aux_loss_alpha", default=0.001), keys.boolean("seq_aux", default=True)
     if experts is None:
         return None
@@ -98,7 +98,9 @@ def _experts(keys: PublishedKeys) -> ExpertsConfig | None:
         shared_intermediate_size=(shared or 0) * width,
         first_dense_layers=first_dense,
         layer_frequency=frequency,
+        scoring="sigmoid" if sigmoid else "softmax",
         normalize_top_k=normalize and choices > 1,
+        selection_bias=biased,
         balance_factor=factor,
         balance_form="sequence" if by_row else "batch",
     )
@@ -140,6 +142,8 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
             "scoring_func": experts.scoring,
             "seq_aux": experts.balance_form == "sequence",
         }
+        if experts.selection_bias:
+            keys[SELECTION_BIAS] = True
     return keys
 
 

@@ -24,6 +24,7 @@ NAMES = NameTable(
         Row("layers.{i}.feed_forward_norm.weight", (_LAYER + "post_attention_layernorm.weight",)),
         *_feed_forward("layers.{i}.feed_forward.", _FEED_FORWARD),
         Row("layers.{i}.feed_forward.router.weight", (_FEED_FORWARD + "gate.weight",)),
+        Row("layers.{i}.feed_forward.router.bias", (_FEED_FORWARD + "gate.e_score_correction_bias",)),  # named as DeepSeek does
         *_feed_forward("layers.{i}.feed_forward.experts.", _EXPERT),
         *_feed_forward("layers.{i}.feed_forward.shared.", _SHARED),
         Row("final_norm.weight", ("model.norm.weight",)),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from beichen.models.family import Compatibility, rounded_rope
-from beichen.models.published import PublishedKeys, head_width
+from beichen.models.published import SELECTION_BIAS, PublishedKeys, head_width
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 
 INERT = frozenset({
@@ -67,6 +67,7 @@ def _experts(keys: PublishedKeys) -> ExpertsConfig:
         intermediate_size=keys.integer("ffn_hidden_size"),
         down_bias=True,
         normalize_top_k=True,
+        selection_bias=keys.boolean(SELECTION_BIAS, default=False),
         balance_factor=keys.number("aux_loss_factor", default=0.01),
         capacity_factor=keys.number("capacity_factor", default=0.0) or None,
     )
@@ -81,6 +82,8 @@ def publish(config: DecoderConfig) -> dict[str, Any]:
         "aux_loss_factor": experts.balance_factor,
         "capacity_factor": experts.capacity_factor or 0.0,
     }  # fmt: skip
+    if experts is not None and experts.selection_bias:
+        mixture[SELECTION_BIAS] = True
     return {
         "architectures": ["TeleChat2ForCausalLM"],
         "model_type": "telechat",

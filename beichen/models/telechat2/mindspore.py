@@ -14,6 +14,7 @@ _COMMON = (
     Row("layers.{i}.feed_forward.down.weight", (_LAYER + "feed_forward.w2.weight",)),
     Row("layers.{i}.feed_forward.down.bias", (_LAYER + "feed_forward.w2.bias",)),
     Row("layers.{i}.feed_forward.router.weight", (_LAYER + "feed_forward.router.dense.weight",)),
+    Row("layers.{i}.feed_forward.router.bias", (_LAYER + "feed_forward.router.router.topk_bias",)),
     Row("layers.{i}.feed_forward.experts.down.bias", (_EXPERTS + "w2.bias",), stacked_bias, merged=False),
     Row("final_norm.weight", ("model.norm_out.weight",)),
     Row("head.weight", ("lm_head.weight",)),

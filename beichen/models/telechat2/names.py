@@ -22,6 +22,7 @@ NAMES = NameTable(
         Row("layers.{i}.feed_forward.down.weight", (_LAYER + "mlp.down_proj.weight",)),
         Row("layers.{i}.feed_forward.down.bias", (_LAYER + "mlp.down_proj.bias",)),
         Row("layers.{i}.feed_forward.router.weight", (_LAYER + "mlp.router.weight",)),
+        Row("layers.{i}.feed_forward.router.bias", (_LAYER + "mlp.router.topk_bias",)),  # named as in MindFormers
         Row("layers.{i}.feed_forward.experts.gate_up.weight", (_EXPERT + "gate_proj.weight", _EXPERT + "up_proj.weight"), gate_and_up),
         Row("layers.{i}.feed_forward.experts.down.weight", (_EXPERT + "down_proj.weight",)),
         Row("layers.{i}.feed_forward.experts.down.bias", (_EXPERT + "down_proj.bias",)),
