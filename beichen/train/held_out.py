@@ -20,7 +20,7 @@ class HeldOut:
 
     nats: float
     targets: int
-    num_bytes: int
+    num_bytes: int | None  # of the text that the targets cover; None: not text as it was read, but rendered dialogues
 
     @property
     def loss(self) -> float:
@@ -28,16 +28,28 @@ class HeldOut:
         return self.nats / max(self.targets, 1)
 
     @property
-    def bits_per_byte(self) -> float:
-        return self.nats / math.log(2) / max(self.num_bytes, 1)
+    def bits_per_byte(self) -> float | None:
+        return None if self.num_bytes is None else self.nats / math.log(2) / max(self.num_bytes, 1)
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        return {"loss": self.loss, "bits_per_byte": self.bits_per_byte, "targets": self.targets}
+
+    def as_text(self) -> str:
+        """For people."""
+        bits = self.bits_per_byte
+        return f"loss {self.loss:.4f}" if bits is None else f"{bits:.4f} bits per byte"
 
     def __add__(self, other: HeldOut) -> HeldOut:
-        return HeldOut(nats=self.nats + other.nats, targets=self.targets + other.targets, num_bytes=self.num_bytes + other.num_bytes)
+        return HeldOut(nats=self.nats + other.nats, targets=self.targets + other.targets, num_bytes=_sum(self.num_bytes, other.num_bytes))
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right
 
 
 @torch.no_grad()
 def evaluate_held_out(
-    decoder: Decoder, batches: Iterable[Batch], *, num_bytes: int, total_batches: int | None = None, reporter: Reporter = SILENT
+    decoder: Decoder, batches: Iterable[Batch], *, num_bytes: int | None, total_batches: int | None = None, reporter: Reporter = SILENT
 ) -> HeldOut:  # fmt: skip
     """Score every batch once, in evaluation mode; the decoder's mode is restored."""
     was_training, device = decoder.training, next(decoder.parameters()).device

@@ -72,11 +72,13 @@ def run_loop(
     decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
     rate: Callable[[int, float], float], guards: GuardSettings, keeper: Saving, metrics: MetricsLog, reporter: Reporter, label: str,
     seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
+    evaluate: Callable[[LoopState], bool] = lambda state: False,
 ) -> LoopResult:  # fmt: skip
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which saves.
 
     ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
-    targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved.
+    targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved,
+    ``evaluate`` when the step is counted and recorded: it says whether the run is to end.
     Raises DivergenceError after as many faulty steps in a row as ``guards`` bears.
     """
     decoder.train()
@@ -122,7 +124,10 @@ def run_loop(
                 scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}",
                 speed=f"{state.tokens / state.seconds:,.0f} tok/s",
             )  # fmt: skip
+            ends = evaluate(state)
             keeper.save_if_due(state)
+            if ends:
+                break
         coming.cancel()
     return LoopResult(finished=True, loss=state.loss)
 

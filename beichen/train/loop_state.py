@@ -21,6 +21,9 @@ class LoopState:
     loss: float = 0.0  # smoothed, per target
     recent: list[float] = field(default_factory=list)  # losses of the last updates
     faults_in_a_row: int = 0
+    best_loss: float | None = None  # held-out, of the evaluations so far
+    best_step: int = 0
+    worse_in_a_row: int = 0  # evaluations since the best one
     left_out: list[int] = field(default_factory=list)  # steps whose batches a roll-back took out
 
     def take(self, gathered: Gathered, seconds: float) -> None:
@@ -29,6 +32,13 @@ class LoopState:
         self.tokens, self.targets, self.seconds = self.tokens + gathered.tokens, self.targets + gathered.targets, self.seconds + seconds
         self.loss += max(0.02, 1.0 / self.updates) * (gathered.loss - self.loss)
         self.recent = [*self.recent[1 - REMEMBERED :], gathered.loss]
+
+    def note_held_out(self, loss: float) -> None:
+        """One more evaluation."""
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_loss, self.best_step, self.worse_in_a_row = loss, self.step, 0
+        else:
+            self.worse_in_a_row += 1
 
     def skip(self, seconds: float, *, faulty: bool) -> None:
         """A step whose batches were read for nothing."""

@@ -12,7 +12,7 @@ import json
 import operator
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from beichen.errors import SettingsError
 from beichen.nn import kernels
 from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
+from beichen.train.evaluation import Evaluator
 from beichen.train.expert_balancing import set_experts_training
 from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.loop import run_loop
@@ -39,9 +40,9 @@ from beichen.util.files import FolderLock, check_free_space, prepare_folder, wri
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
-SETTINGS, METRICS, RESULT, STATE, PLAN = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json"
+SETTINGS, METRICS, RESULT, STATE, PLAN, BEST = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json", "best"
 EVALUATION_ROWS = 16
-FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "threads", "device")  # settings that a resumed run may give anew
+FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "threads", "device")  # settings that a resumed run may give anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ class TrainResult:
     held_out_loss: float | None  # nats per token
     bits_per_byte: float | None
     parameters: int
-    bits_per_byte_by_source: dict[str, float]  # empty for a single source
+    bits_per_byte_by_source: dict[str, float | None]  # empty for a single source
+    best_step: int | None  # of the lowest held-out loss among the evaluations on the way
 
     def as_text(self) -> str:
         """One line for people."""
@@ -130,12 +132,23 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         reporter.line(planned.as_text())
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
     metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter)
-    label = "fine-tuning" if recipe.data.kind == "dialogues" else "pretraining"
+    chats = recipe.data.kind != "documents"
+
+    def save_model(folder: Path, *extra: Callable[[Path], object]) -> None:
+        save_checkpoint(
+            folder, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save, *extra],
+            generation=generation_defaults(parts.tokenizer), replace=True, reporter=reporter,
+        )  # fmt: skip
+
+    evaluator = Evaluator(
+        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=chats,
+        keep_best=lambda: save_model(out / BEST), metrics=metrics, reporter=reporter,
+    )  # fmt: skip
     try:
         ended = run_loop(
-            decoder, planned.stages, objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling"), optimizer,
+            decoder, planned.stages, objective("supervised" if chats else "language_modelling"), optimizer,
             state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, metrics=metrics,
-            reporter=reporter, label=label, seed=recipe.seed, after_step=moving,
+            reporter=reporter, label="fine-tuning" if chats else "pretraining", seed=recipe.seed, after_step=moving, evaluate=evaluator,
         )  # fmt: skip
     finally:
         metrics.close()
@@ -147,12 +160,10 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         held_out_loss=None if held_out is None else held_out.loss,
         bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
         bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
+        best_step=None if state.best_loss is None else state.best_step,
     )  # fmt: skip
     if ended.finished:
-        save_checkpoint(
-            out, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save, result.save],
-            generation=generation_defaults(parts.tokenizer), replace=True, reporter=reporter,
-        )  # fmt: skip
+        save_model(out, result.save)
         keeper.remove()
     else:
         reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")

@@ -8,6 +8,7 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.train.evaluation_settings import EvaluationSettings
 from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
@@ -223,6 +224,7 @@ class TrainRecipe:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32
