@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ PROCESSES = 2
 
 def datasets_route(file: str, folder: str, out: str) -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # the processes share the cores
-    from datasets import load_dataset
     from tokenizers import Tokenizer
 
+    load_dataset = import_module("datasets").load_dataset  # a contender that whoever measures it installs; not declared
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     end = _end(folder)
 

@@ -1,5 +1,6 @@
 import json
 
+import gguf
 import pytest
 import tiktoken
 
@@ -33,6 +34,27 @@ def test_gguf_fields_say_what_the_file_says(pattern, name):
     assert all(len(merge.split(" ")) == 2 for merge in fields["tokenizer.ggml.merges"])
     assert (fields["tokenizer.ggml.bos_token_id"], fields["tokenizer.ggml.eos_token_id"]) == (1, 2)
     json.dumps(fields)
+
+
+def test_llama_cpps_own_library_writes_and_reads_the_fields(tmp_path):
+    tokenizer = train_tokenizer([*sentences(300), "naïve 🙂"], vocab_size=400, pattern="llama3")
+    fields = gguf_fields(tokenizer)
+    names = gguf.Keys.Tokenizer
+    known = {value for key, value in vars(names).items() if key.isupper() and isinstance(value, str)}
+    assert fields.keys() <= known and fields["tokenizer.ggml.token_type"][0] == gguf.TokenType.CONTROL
+    writer = gguf.GGUFWriter(tmp_path / "vocabulary.gguf", "llama")
+    writer.add_tokenizer_model(fields[names.MODEL])
+    writer.add_tokenizer_pre(fields[names.PRE])
+    writer.add_token_list(fields[names.LIST])
+    writer.add_token_types(fields[names.TOKEN_TYPE])
+    writer.add_token_merges(fields[names.MERGES])
+    writer.add_eos_token_id(fields[names.EOS_ID])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    read = gguf.GGUFReader(tmp_path / "vocabulary.gguf").fields
+    for key in (names.MODEL, names.PRE, names.LIST, names.TOKEN_TYPE, names.MERGES, names.EOS_ID):
+        assert read[key].contents() == fields[key]
 
 
 def test_a_pattern_that_llama_cpp_does_not_know_is_refused():
