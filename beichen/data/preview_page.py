@@ -9,18 +9,11 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from beichen.data.preview import Preview, PreviewPart, PreviewToken
+from beichen.util.page import page
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --soft: #66758a; --line: #d8dee6;
-        --trained: #c9ecd0; --context: #eef1f5; --begin: #d4572a; --fault: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e9ef; --paper: #14181d; --soft: #93a1b3; --line: #313a45; --trained: #1f5a32; --context: #242b33;
-          --begin: #f08a5d; --fault: #ff8a80; } }
-body { font: 15px/1.7 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
-       color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-h3 { font-size: .95rem; margin: 1.4rem 0 .3rem; font-weight: 600; } .facts { color: var(--soft); font-weight: 400; }
-.fault { color: var(--fault); font-weight: 600; }
+:root { --trained: #c9ecd0; --context: var(--tint); --begin: #d4572a; }
+@media (prefers-color-scheme: dark) { :root { --trained: #1f5a32; --begin: #f08a5d; } }
 .part { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem; }
 .part span { background: var(--context); border-radius: 3px; box-shadow: inset -1px 0 0 var(--paper); }
 .part span.t { background: var(--trained); } .part span.w { outline: 1px dashed var(--soft); outline-offset: -1px; }
@@ -34,13 +27,10 @@ h3 { font-size: .95rem; margin: 1.4rem 0 .3rem; font-weight: 600; } .facts { col
 
 def preview_page(preview: Preview, *, title: str) -> str:
     """The whole page."""
-    return "\n".join(_page(preview, title)) + "\n"
+    return page(title, _parts(preview), style=_STYLE)
 
 
-def _page(preview: Preview, title: str) -> Iterator[str]:
-    yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-    yield f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-    yield f"<h1>{escape(title)}</h1>"
+def _parts(preview: Preview) -> Iterator[str]:
     yield f"<p>{escape(preview.account)}</p>"
     yield (
         '<p class="key"><span class="t">trained</span><span>context</span><span class="w">trained with another weight than 1</span>'
@@ -48,7 +38,6 @@ def _page(preview: Preview, title: str) -> Iterator[str]:
     )
     yield from _section("Samples", preview.samples)
     yield from _section(f"Rows of {preview.sequence_length:,} tokens, as packed for the first epoch", preview.rows)
-    yield "</body></html>"
 
 
 def _section(heading: str, parts: Iterable[PreviewPart]) -> Iterator[str]:
@@ -56,7 +45,7 @@ def _section(heading: str, parts: Iterable[PreviewPart]) -> Iterator[str]:
     for part in parts:
         facts = f"{len(part.tokens):,} tokens, {part.targets:,} trained"
         faults = "".join(f' <span class="fault">⚠ {escape(fault)}</span>' for fault in part.faults)
-        yield f'<h3>{escape(part.title)} <span class="facts">{facts}</span>{faults}</h3>'
+        yield f'<h3>{escape(part.title)} <span class="soft">{facts}</span>{faults}</h3>'
         padding = f' <i class="pad">+ {part.padding:,} of padding</i>' if part.padding else ""
         yield f'<div class="part">{"".join(map(_box, part.tokens))}{padding}</div>'
 

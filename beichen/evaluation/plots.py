@@ -28,6 +28,26 @@ def plot_curves(
     """Lines of (x, y) by name. smooth: share of the old value in a running mean, drawn over the faint raw line of curves with many points.
     marks: named x.
     """
+    _write(_curves(curves, title=title, x_label=x_label, y_label=y_label, smooth=smooth, marks=marks), path)
+
+
+def curves_svg(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str, smooth: float = 0.0
+) -> str:  # fmt: skip
+    """The same as SVG, to stand in a page: its words stay words, in the page's fonts."""
+    from matplotlib import rc_context
+
+    content = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        figure = _curves(curves, title=title, x_label=x_label, y_label=y_label, smooth=smooth)
+        figure.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str, smooth: float,
+    marks: Mapping[str, float] | None = None,
+) -> Figure:  # fmt: skip
     figure, axes = _canvas(8.0, 4.5, title)
     for number, (name, (x, y)) in enumerate(curves.items()):
         colour = f"C{number}"
@@ -44,7 +64,7 @@ def plot_curves(
     axes.grid(**_GRID)
     if len(curves) > 1:
         axes.legend(frameon=False)
-    _write(figure, path)
+    return figure
 
 
 def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, baselines: Mapping[str, float] | None = None) -> None:
