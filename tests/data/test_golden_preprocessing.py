@@ -202,8 +202,9 @@ def without_system(ids: tuple[int, ...], mask: tuple[int, ...]) -> Sample:
 
 def test_ndl() -> None:
     """The corrected labels of the original's format: answer and its [EOS] (F15), typed control tokens as text (F26)."""
+    lines = (folder("ndl") / "sft_golden.jsonl").read_text(encoding="utf-8").splitlines()
     tokenizer = golden_tokenizer("ndl", "ndl")
-    for line in (folder("ndl") / "sft_golden.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in lines:
         case = json.loads(line)
         turns = case["conversations"]
         if [turn["from"] for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
