@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from beichen.data.account import Account
-from beichen.data.curriculum import Phase, plan_phases, walk_phase
+from beichen.data.curriculum import Phase, plan_phases
 from beichen.data.dialogue_files import read_dialogues
 from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
 from beichen.data.encoded_text import open_encoded_text
 from beichen.data.encoding import encode_corpus
-from beichen.data.mixture import Mixture, epochs_of_shares
-from beichen.data.pool import Part, Pool
+from beichen.data.mixture import Mixture
+from beichen.data.pool import Pool
+from beichen.data.preference_tokens import PreferenceTokens
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
 from beichen.data.scoring import ScoringRows
 from beichen.data.source_list import Source, read_source_file
@@ -27,7 +28,9 @@ from beichen.errors import SettingsError
 from beichen.text.bulk_rendering import RenderedDialogues
 from beichen.text.messages import Dialogue
 from beichen.text.tokenizer import Tokenizer
+from beichen.train.item_walk import walk_items
 from beichen.train.plan import Plan
+from beichen.train.preference_material import plan_preferences
 from beichen.train.settings import DataSettings, TrainRecipe
 from beichen.train.source_settings import SourceSettings
 from beichen.util.progress import Reporter
@@ -42,6 +45,7 @@ class Material:
     plan: Plan
     held_out: Sequence[tuple[str, ScoringRows]]  # a source may stand in several stores
     account: Account
+    preferences: PreferenceTokens | None = None
 
 
 def sources_of(data: DataSettings) -> list[SourceSettings]:
@@ -69,6 +73,9 @@ def read_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter)
     """Encode or render everything that the recipe names, and plan it."""
     if recipe.data.kind == "dialogues":
         return _dialogues(recipe, sources_of(recipe.data), tokenizer, reporter)
+    if recipe.data.kind == "preferences":
+        stretch, tokens = plan_preferences(recipe, sources_of(recipe.data), tokenizer, reporter)
+        return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=tokens.account, preferences=tokens)
     data, corpus = recipe.data, _corpus(recipe, tokenizer, reporter)
 
     def make_rows(mixture: Mixture, sequence_length: int) -> RowSource:
@@ -154,25 +161,12 @@ def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer
         rendered(), sequence_length=data.sequence_length, pad_id=tokenizer.pad_id, too_long=data.dialogues.too_long, account=account
     )
     owner = np.searchsorted(begins, collected.numbers, side="right") - 1
-    positions = collected.lengths - 1  # the last id of a dialogue is a target only
-    parts = [
-        Part(name=source.name, source=place, items=np.flatnonzero(owner == place), lengths=positions[owner == place])
-        for place, source in enumerate(sources)
-    ]  # fmt: skip
-    for part in parts:
-        if not part.count:
-            raise SettingsError(f"data.sources: no dialogue of '{part.name}' can be trained on", remedy="leave the source out")
-    weights = [source.weight for source in sources]
-    if data.weigh_by == "shares":
-        weights = epochs_of_shares([part.tokens for part in parts], weights)
 
     def make_rows(pool: Pool) -> RowSource:
         return DialogueRows(
             collected, sequence_length=data.sequence_length, seed=recipe.seed, isolate=data.isolate_documents, pool=pool
         )  # fmt: skip
 
-    names = [source.name for source in sources]
-    phase = Phase(name="all", weights=dict(zip(names, weights, strict=True)), sequence_length=data.sequence_length)
-    pool = Pool(parts=parts, weights=weights, seed=recipe.seed)
-    stretch, _ = walk_phase(phase, pool, make_rows, recipe.budget.samples, names)
+    positions = collected.lengths - 1  # the last id of a dialogue is a target only
+    stretch = walk_items(recipe, sources, owner, positions, make_rows, item="dialogue")
     return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=account)

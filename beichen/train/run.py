@@ -32,6 +32,7 @@ from beichen.train.material import read_material
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
+from beichen.train.preferences import begin_preferences, preferences_as_text
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
@@ -42,6 +43,7 @@ from beichen.util.progress import SILENT, Reporter
 
 SETTINGS, METRICS, RESULT, STATE, PLAN, BEST = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json", "best"
 EVALUATION_ROWS = 16
+LABELS = {"documents": "pretraining", "dialogues": "fine-tuning", "preferences": "preference training"}  # of the kinds of data
 FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "threads", "device")  # settings that a resumed run may give anew
 
 
@@ -61,10 +63,13 @@ class TrainResult:
     parameters: int
     bits_per_byte_by_source: dict[str, float | None]  # empty for a single source
     best_step: int | None  # of the lowest held-out loss among the evaluations on the way
+    preference: dict[str, dict[str, float]] | None = None  # held-out figures before and after, see train/preferences.py
 
     def as_text(self) -> str:
         """One line for people."""
         speed = f"{self.steps} steps, {self.tokens:,} tokens in {self.seconds / 60:.1f} min ({self.tokens_per_second:,.0f} tokens/s)"
+        if self.preference is not None:
+            return f"{speed}, {preferences_as_text(self.preference)}"
         return speed if self.bits_per_byte is None else f"{speed}, held-out {self.bits_per_byte:.4f} bits per byte"
 
     def save(self, folder: Path) -> None:
@@ -119,6 +124,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
     moving = [] if biases is None else [biases]
     keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter)
+    preferences = begin_preferences(recipe, parts, out, begun=(out / STATE).exists(), reporter=reporter)  # of the weights as they are now
     state = keeper.restore() or LoopState()
     if state.step:
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
@@ -132,7 +138,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         reporter.line(planned.as_text())
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
     metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter)
-    chats = recipe.data.kind != "documents"
+    learnt = objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling")
 
     def save_model(folder: Path, *extra: Callable[[Path], object]) -> None:
         save_checkpoint(
@@ -141,14 +147,14 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         )  # fmt: skip
 
     evaluator = Evaluator(
-        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=chats,
+        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
         keep_best=lambda: save_model(out / BEST), metrics=metrics, reporter=reporter,
     )  # fmt: skip
     try:
         ended = run_loop(
-            decoder, planned.stages, objective("supervised" if chats else "language_modelling"), optimizer,
+            decoder, planned.stages, learnt if preferences is None else preferences.objective, optimizer,
             state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, metrics=metrics,
-            reporter=reporter, label="fine-tuning" if chats else "pretraining", seed=recipe.seed, after_step=moving, evaluate=evaluator,
+            reporter=reporter, label=LABELS[recipe.data.kind], seed=recipe.seed, after_step=moving, evaluate=evaluator,
         )  # fmt: skip
     finally:
         metrics.close()
@@ -161,6 +167,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
         bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
         best_step=None if state.best_loss is None else state.best_step,
+        preference=preferences.held_out(decoder, reporter) if preferences is not None and ended.finished else None,
     )  # fmt: skip
     if ended.finished:
         save_model(out, result.save)

@@ -11,6 +11,7 @@ from beichen.nn.config import ExpertsConfig
 from beichen.train.evaluation_settings import EvaluationSettings
 from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
+from beichen.train.preference_settings import PreferenceSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 
 
@@ -63,7 +64,7 @@ class DataSettings:
     encoded: a folder that `beichen data encode` wrote, with its sources, weights, grades and held-out documents.
     weigh_by: a weight counts ``epochs`` (2.0 takes each document twice, 0.5 a random half) or ``shares`` of the tokens.
     phases: a curriculum, in order; empty: one mixture throughout.
-    kind: ``documents`` (language modelling) or ``dialogues`` (supervised fine-tuning).
+    kind: ``documents`` (language modelling), ``dialogues`` (supervised fine-tuning) or ``preferences`` (see ``preference``).
     held_out_fraction: share of documents, chosen by the hash of their text, that is only evaluated.
     isolate_documents: tokens see their own document (or dialogue) only, and positions begin anew with each.
     dialogues: which answers are learnt, and what happens to records and lengths that do not fit.
@@ -75,7 +76,7 @@ class DataSettings:
     encoded: str | None = None
     weigh_by: Literal["epochs", "shares"] = "epochs"
     phases: tuple[PhaseSettings, ...] = ()
-    kind: Literal["documents", "dialogues"] = "documents"
+    kind: Literal["documents", "dialogues", "preferences"] = "documents"
     sequence_length: int = 512
     held_out_fraction: float = 0.05
     on_bad: Literal["raise", "count"] = "raise"  # records that cannot be read: stop, or leave them out and count them
@@ -89,10 +90,12 @@ class DataSettings:
             raise SettingsError(f"data.held_out_fraction={self.held_out_fraction}: must be at least 0 and below 1")
         if sum(map(bool, (self.files, self.sources, self.sources_file, self.encoded))) > 1:
             raise SettingsError("data.files: give one of files, sources, sources_file and encoded")
-        if self.kind == "dialogues" and self.encoded:
-            raise SettingsError("data.encoded: holds text, not dialogues")
-        if self.kind == "dialogues" and self.phases:
-            raise SettingsError("data.phases: dialogues have none; train them in several runs, each from the one before")
+        if self.kind != "documents" and self.encoded:
+            raise SettingsError(f"data.encoded: holds text, not {self.kind}")
+        if self.kind != "documents" and self.phases:
+            raise SettingsError(f"data.phases: {self.kind} have none; train them in several runs, each from the one before")
+        if self.kind == "preferences" and not self.isolate_documents:
+            raise SettingsError("data.isolate_documents: answers are judged by themselves, so preferences are always isolated")
         check_sources(self.sources, self.phases, all_named=not (self.sources_file or self.encoded))
 
     @property
@@ -225,6 +228,7 @@ class TrainRecipe:
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32
@@ -233,5 +237,9 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if not self.budget.given and not self.data.phases:
             raise SettingsError("budget: give steps, minutes, epochs or samples")
+        if self.data.kind == "preferences" and self.model.start_from is None:
+            raise SettingsError("model.start_from: preferences need a model that answers already; it is also the reference")
+        if self.data.kind != "preferences" and self.preference != PreferenceSettings():
+            raise SettingsError("preference: set, but data.kind is not preferences", remedy="set data.kind: preferences")
         if self.budget.samples is not None and self.data.phases:
             raise SettingsError("budget: samples and data.phases both say how many rows are read; give one of them")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from beichen.data.batch import Batch
 from beichen.nn.decoder import Decoder
-from beichen.objectives.types import Objective
+from beichen.objectives.types import Objective, StepObjective
 from beichen.util.random import keyed_seed
 
 
@@ -46,6 +46,8 @@ def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, 
     losses: list[float] = []
     auxiliary: dict[str, Tensor] = {}
     figures: dict[str, Tensor] = {}
+    if isinstance(objective, StepObjective):
+        objective = objective.of_step(decoder, [batch.to(device) for batch in batches])
     for place, batch in enumerate(batches):
         torch.manual_seed(keyed_seed(seed, "dropout", step * len(batches) + place))
         scored = objective(decoder, batch.to(device))

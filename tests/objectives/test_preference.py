@@ -47,7 +47,8 @@ def pairs(**changes: Any) -> tuple[PreferenceTokens, PairObjective]:
 def rated(**changes: Any) -> tuple[PreferenceTokens, RatedObjective]:
     tokens = collected(random_rated(40), sequence_length=ROW, paired=False)
     weights = {"good_weight": 1.0, "bad_weight": 1.4}
-    return tokens, RatedObjective(**{"reference": reference_of(tokens), "beta": BETA, **weights, **changes})
+    reference = reference_of(tokens) - 40.0  # so that the reference point is well above 0
+    return tokens, RatedObjective(**{"reference": reference, "beta": BETA, **weights, **changes})
 
 
 def plain(model: Decoder, tokens: PreferenceTokens, number: int) -> torch.Tensor:
@@ -108,7 +109,8 @@ def test_rated_answers_equal_the_plain_form():
     numbers = batch.documents.number.tolist()
     with torch.no_grad():
         mismatched = [float(plain(model, tokens, number + 1) - objective.reference[number + 1]) for number in numbers]
-    point = max(0.0, sum(mismatched) / len(mismatched))
+    point = sum(mismatched) / len(mismatched)
+    assert point > 1.0, "its clamp at 0 would hide it"
     total = torch.zeros(())
     rewards: dict[bool, list[float]] = {True: [], False: []}
     for number in numbers:
@@ -125,14 +127,20 @@ def test_rated_answers_equal_the_plain_form():
     assert_near(gradients(model, found.minimised), gradients(model, total), 2e-5)
 
 
-def step_gradients(model: Decoder, objective: PairObjective | RatedObjective, batches: list[Batch]) -> torch.Tensor:
-    """Of the mean over all units of all batches."""
+def test_the_reference_point_is_never_below_zero():
+    tokens, objective = rated()
+    above = RatedObjective(reference=torch.zeros_like(objective.reference), beta=BETA)  # the reference is surer of everything
+    assert float(above(decoder(), collate([rows_of(tokens).row(0)])).figures["reference_point"]) == 0.0
+
+
+def step_gradients(model: Decoder, objective: PairObjective | RatedObjective, batches: list[Batch]) -> list[torch.Tensor]:
+    """Of the mean over all units of all batches, for each tensor."""
     model.zero_grad()
     scored = objective.of_step(model, batches) if isinstance(objective, RatedObjective) else objective
     for batch in batches:
         scored(model, batch).minimised.backward()
     units = sum(batch.target_weight for batch in batches)
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]) / units
+    return [parameter.grad.clone() / units for parameter in model.parameters() if parameter.grad is not None]
 
 
 @pytest.mark.parametrize("kind", ["dpo", "ipo", "kto", "dpo with sft", "kto with sft"])
@@ -154,7 +162,8 @@ def test_micro_batches_cannot_change_a_gradient(kind):
     for sizes in ([4, 4], [1, 7], [2, 3, 2, 1], [1] * 8):
         ends = np.cumsum(sizes).tolist()
         found = step_gradients(model, objective, [collate(rows[end - size : end]) for size, end in zip(sizes, ends, strict=True)])
-        assert_near(found, expected, 1e-6)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_near(ours, theirs, 1e-6)
 
 
 @pytest.mark.parametrize("make", [pairs, rated])
