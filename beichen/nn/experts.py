@@ -6,6 +6,8 @@ that is always on, if there is one, is an ordinary feed-forward beside them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +17,31 @@ from beichen.nn.feed_forward import FeedForward, swiglu
 from beichen.nn.grouped import grouped_linear
 from beichen.nn.routing import Routing, route
 
+Product = Callable[[Tensor, Tensor], Tensor]
+
 
 class StackedLinear(nn.Module):
     """One linear layer for each expert. Weights are left uninitialised, as in ``Linear``."""
 
     def __init__(self, experts: int, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
+        self.adapter: nn.Module | None = None
         self.weight = nn.Parameter(torch.empty(experts, out_features, in_features))
         self.bias = nn.Parameter(torch.empty(experts, out_features)) if bias else None
+
+    def forward(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Rows sorted by expert, without the bias.  [n, in] -> [n, out]; ends: as for ``grouped_linear``"""
+        out = grouped_linear(x, self.weight, ends)
+        return out if self.adapter is None else self.adapter(x, out, self, ends)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the product is all that it does."""
+        return self.adapter is None
+
+    def full_weight(self) -> Tensor:
+        """[experts, out, in], without the adapter."""
+        return self.weight
 
 
 class Experts(nn.Module):
@@ -30,30 +49,40 @@ class Experts(nn.Module):
 
     def __init__(self, hidden_size: int, config: ExpertsConfig) -> None:
         super().__init__()
+        self.count = config.num_experts
         self.gate_up = StackedLinear(config.num_experts, hidden_size, 2 * config.intermediate_size, bias=False)
         self.down = StackedLinear(config.num_experts, config.intermediate_size, hidden_size, bias=config.down_bias)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """x [tokens, hidden]; chosen, weights [tokens, choices].  -> sum over choices of weight x expert(x), [tokens, hidden]"""
-        gate_up, down = self.gate_up.weight, self.down.weight
-        if kernels.can_run_experts(x, gate_up, down):
-            mixed = kernels.experts(x, gate_up, down, chosen, weights)
+        gate_up, down = self.gate_up, self.down
+        if gate_up.is_plain and down.is_plain and kernels.can_run_experts(x, gate_up.weight, down.weight):
+            mixed = kernels.experts(x, gate_up.weight, down.weight, chosen, weights)
         else:
-            mixed = mix(x, gate_up, down, chosen, weights)
+            mixed = mix_by(x, gate_up, down, chosen, weights, experts=self.count)
         if self.down.bias is None:
             return mixed
-        shares = weights.new_zeros(len(weights), len(down)).scatter_add(1, chosen, weights)
+        shares = weights.new_zeros(len(weights), self.count).scatter_add(1, chosen, weights)
         return mixed + shares.to(mixed.dtype) @ self.down.bias
 
 
 def mix(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """The same in torch's operations, without the bias; gate_up, down: the stacked matrices."""
+
+    def product(weight: Tensor) -> Product:
+        return lambda rows, ends: grouped_linear(rows, weight, ends)
+
+    return mix_by(x, product(gate_up), product(down), chosen, weights, experts=len(down))
+
+
+def mix_by(x: Tensor, gate_up: Product, down: Product, chosen: Tensor, weights: Tensor, *, experts: int) -> Tensor:
+    """The same by two products, of whatever kind: (rows sorted by expert, where each expert's end) -> rows."""
     tokens, choices = chosen.shape
     flat = chosen.flatten()
     order = flat.argsort(stable=True)  # choice t * choices + c, by expert
-    ends = torch.bincount(flat, minlength=len(down)).cumsum(0).int()
-    inner = swiglu(grouped_linear(x.index_select(0, order // choices), gate_up, ends))
-    sorted_out = grouped_linear(inner, down, ends)
+    ends = torch.bincount(flat, minlength=experts).cumsum(0).int()
+    inner = swiglu(gate_up(x.index_select(0, order // choices), ends))
+    sorted_out = down(inner, ends)
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     out = sorted_out.index_select(0, place).view(tokens, choices, -1)
     return torch.bmm(weights[:, None].to(out.dtype), out)[:, 0]

@@ -22,6 +22,11 @@ def grouped_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     return _padded_linear(x, weight, ends)
 
 
+def group_of_rows(ends: Tensor, rows: int) -> Tensor:
+    """The group of each row.  [groups] -> [rows]"""
+    return torch.bucketize(torch.arange(rows, device=ends.device), ends, right=True, out_int32=True)
+
+
 class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
@@ -41,9 +46,8 @@ def _padded_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """The same for any number format and width: every group filled up with zero rows to the length of the longest."""
     groups, starts = len(ends), ends.roll(1).index_fill(0, torch.zeros(1, dtype=torch.int64, device=ends.device), 0)
     longest = int((ends - starts).max()) if len(x) else 0
-    row = torch.arange(len(x), device=x.device)
-    group = torch.bucketize(row, ends, right=True, out_int32=True)
-    slot = group * longest + row - starts[group]
+    group = group_of_rows(ends, len(x))
+    slot = group * longest + torch.arange(len(x), device=x.device) - starts[group]
     padded = x.new_zeros(groups * longest, x.shape[1]).index_copy(0, slot, x)
     out = torch.bmm(padded.view(groups, longest, x.shape[1]), weight.transpose(1, 2))
     return out.flatten(0, 1).index_select(0, slot)

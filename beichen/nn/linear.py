@@ -1,4 +1,7 @@
-"""The linear layer: a weight [out, in] with or without a bias; few rows on a CPU go through a kernel that reads weights once."""
+"""The linear layer: a weight [out, in] with or without a bias; few rows on a CPU go through a kernel that reads weights once.
+
+A low-rank update (``nn.low_rank``) may ride on it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,18 @@ class Linear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
+        self.adapter: nn.Module | None = None
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]"""
-        return linear(x, self.weight, self.bias)
+        out = linear(x, self.weight, self.bias)
+        return out if self.adapter is None else self.adapter(x, out, self)
+
+    def full_weight(self) -> Tensor:
+        """[out, in], without the adapter."""
+        return self.weight
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,7 +1,8 @@
 """One new column for every row through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts) it is one call into them; elsewhere it is the decoder's
-own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, adapters or quantized weights) it is one call into them;
+elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move
+meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from beichen.nn import kernels
 from beichen.nn.cache import KeyValueCache
 from beichen.nn.decoder import Decoder, Layer
 from beichen.nn.feed_forward import FeedForward
+from beichen.nn.low_rank import LowRank
+from beichen.nn.quantized import QuantizedMatrix
 
 
 class Stepper:
@@ -50,6 +53,8 @@ def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
     """The whole step as one kernel, or None where it does not fit this decoder or this machine."""
     config = decoder.config
     if config.norm != "rms" or config.experts is not None or not kernels.can_run(*decoder.parameters()):
+        return None
+    if any(isinstance(module, (LowRank, QuantizedMatrix)) for module in decoder.modules()):
         return None
     return kernels.DecoderStep(
         [_layer_weights(layer) for layer in decoder.layers if isinstance(layer, Layer)], decoder.final_norm.weight,
