@@ -41,7 +41,7 @@ def extend_tokenizer(
 ) -> Extension:
     """``control``: names that steer the model and that text never becomes; ``words``: text that is one token wherever it stands;
     ``merges``: pairs of pieces as the file spells them."""
-    _check_names(old, control, words)
+    check_names(old, control, words)
     if old.file(JSON_FILE) is not None:
         return _extend_json(old, control, words, merges, use_reserved)
     if old.file(SENTENCEPIECE_FILE) is None:
@@ -54,7 +54,8 @@ def extend_tokenizer(
     return _extend_sentencepiece(old, control)
 
 
-def _check_names(old: Tokenizer, control: Sequence[str], words: Sequence[str]) -> None:
+def check_names(old: Tokenizer, control: Sequence[str], words: Sequence[str]) -> None:
+    """An error where a name cannot be added."""
     named = [*control, *words]
     for place, name in enumerate(named):
         if not name.strip():

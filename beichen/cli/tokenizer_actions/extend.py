@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.checkpoints.published_files import CONFIG
     from beichen.checkpoints.resizing import resize_checkpoint
     from beichen.checkpoints.tokenizers import load_tokenizer
-    from beichen.text.extension import extend_tokenizer
+    from beichen.text.extension import check_names, extend_tokenizer
     from beichen.util.files import prepare_folder
 
     if bool(arguments.learn) != bool(arguments.input):
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     reporter = make_reporter()
     folder = find_folder(arguments.folder, reporter=reporter)
     old = load_tokenizer(folder)
+    check_names(old, arguments.control, arguments.words)  # before anything is learnt
     merges = _learn(old, arguments, reporter) if arguments.learn else []
     extension = extend_tokenizer(
         old, control=arguments.control, words=arguments.words, merges=merges, use_reserved=not arguments.new_ids
