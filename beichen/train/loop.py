@@ -57,6 +57,8 @@ def progress_of(budget: BudgetSettings, state: LoopState, steps_per_epoch: float
         shares.append(state.seconds / (60.0 * budget.minutes))
     if budget.epochs is not None:
         shares.append(state.step / (budget.epochs * steps_per_epoch))
+    if budget.tokens is not None:
+        shares.append(state.tokens / budget.tokens)
     return max(shares)
 
 
@@ -101,8 +103,12 @@ def run_loop(
                 state.skip(time.perf_counter() - begin, faulty=False)
                 continue
             factor = rate(state.step, progress)
-            gathered = gather(decoder, batches, objective, seed=seed, step=state.step)
+            gathered = gather(decoder, batches, objective, seed=seed, step=state.step, loss_scale=optimizer.loss_scale)
             norm = optimizer.gradient_norm(gathered.target_weight)
+            if not math.isfinite(norm) and math.isfinite(gathered.loss) and optimizer.lower_loss_scale():
+                optimizer.discard()
+                state.skip(time.perf_counter() - begin, faulty=False)
+                continue
             if fault := judge(guards, loss=gathered.loss, gradient_norm=norm, recent=state.recent):
                 optimizer.discard()
                 before = state.step
@@ -166,9 +172,11 @@ def _meet(
 
 @contextmanager
 def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
-    """A bar in seconds or in steps, whichever limits the run, and its full length."""
+    """A bar in seconds, tokens or steps, whichever limits the run, and its full length."""
     if budget.minutes is not None:
         total, unit = 60.0 * budget.minutes, "s"
+    elif budget.tokens is not None:
+        total, unit = float(budget.tokens), "tokens"
     else:
         total, unit = float(budget.steps or (budget.epochs or 0.0) * steps_per_epoch), "steps"
     with reporter.track(label, total=total, unit=unit) as task:

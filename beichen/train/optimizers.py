@@ -1,15 +1,15 @@
-"""AdamW and Muon over float32 master weights.
+"""AdamW and Muon over float32 master weights, or over bf16 weights that are rounded at random.
 
-The decoder may compute in bf16: every parameter has a float32 master here, which is updated and then rounded into the
-parameter. Gradients are read once, scaled by one factor (clipping and the division by the target count together).
-Groups are made by what a parameter is: vectors, embedding, head, or a matrix of a layer.
+The decoder may compute in bf16: every parameter then has a float32 master here, which is updated and rounded into the parameter.
+Gradients are read once, scaled by one factor (clipping and the division by the target count together). On request a moving average
+of the weights is kept as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -17,39 +17,11 @@ from torch import Tensor
 from beichen.errors import CheckpointError
 from beichen.nn import kernels
 from beichen.nn.decoder import Decoder
-from beichen.train.orthogonal import orthogonalize
-from beichen.train.settings import OptimizerSettings
-
-
-@dataclass(kw_only=True)
-class _Slot:
-    """One parameter, its master, and the moments that its optimizer keeps (all float32, same shape)."""
-
-    name: str
-    parameter: Tensor
-    master: Tensor
-    learning_rate: float
-    weight_decay: float
-    moments: list[Tensor]
-    parts: list[int] = field(default_factory=list)  # Muon: rows of the matrices that are fused in this one
-
-    @property
-    def gradient(self) -> Tensor:
-        """The summed gradient; only slots that have one are asked."""
-        gradient = self.parameter.grad
-        assert gradient is not None
-        return gradient
-
-    @property
-    def rounded(self) -> Tensor | None:
-        """The parameter, where it is a copy of the master in another format."""
-        return None if self.master.data_ptr() == self.parameter.data_ptr() else self.parameter.detach()
-
-    @torch.no_grad()
-    def round(self) -> None:
-        """Master into parameter."""
-        if self.rounded is not None:
-            self.parameter.copy_(self.master)
+from beichen.train.adamw import adamw_step
+from beichen.train.muon import muon_step
+from beichen.train.optimizer_settings import OptimizerSettings
+from beichen.train.precision import LossScale
+from beichen.train.slots import Slot, slots_of
 
 
 class Optimizer:
@@ -58,40 +30,30 @@ class Optimizer:
     ``gradient_norm`` may be asked first, so that a step whose norm is not finite is refused before a weight has moved.
     """
 
-    def __init__(self, decoder: Decoder, settings: OptimizerSettings) -> None:
-        self.settings, self.steps = settings, 0
-        self._adamw: list[_Slot] = []
-        self._muon: list[_Slot] = []
-        for name, parameter in decoder.named_parameters():
-            if parameter.requires_grad:
-                self._add(decoder, name, parameter)
+    def __init__(self, decoder: Decoder, settings: OptimizerSettings, *, seed: int = 0) -> None:
+        self.settings, self.seed, self.steps = settings, seed, 0
+        self._slots = slots_of(decoder, settings)
+        self._loss_scale = LossScale() if any(slot.parameter.dtype == torch.float16 for slot in self._slots) else None
+        decay = settings.average_decay
+        self._average = {} if decay is None else {slot.name: slot.master.float().clone() for slot in self._slots}
 
-    def _add(self, decoder: Decoder, name: str, parameter: Tensor) -> None:
-        settings = self.settings
-        is_matrix = parameter.ndim >= 2 and not name.endswith("bias")
-        use_muon = settings.name == "muon" and name.startswith("layers.") and is_matrix
-        rates = {"embedding.weight": settings.embedding_learning_rate, "head.weight": settings.head_learning_rate}
-        rate = settings.matrix_learning_rate if use_muon else settings.learning_rate
-        if settings.name == "muon":
-            rate = rates.get(name, rate)
-        values = parameter.detach()
-        slot = _Slot(
-            name=name, parameter=parameter, master=values if values.dtype == torch.float32 else values.float(),
-            learning_rate=rate, weight_decay=settings.weight_decay if is_matrix else 0.0,
-            moments=[torch.zeros(values.shape, dtype=torch.float32, device=values.device) for _ in range(1 if use_muon else 2)],
-            parts=_fused_parts(decoder, name, parameter) if use_muon else [],
-        )  # fmt: skip
-        (self._muon if use_muon else self._adamw).append(slot)
+    @property
+    def loss_scale(self) -> float:
+        """What losses are to be multiplied by before their gradients are taken; 1 but for float16."""
+        return 1.0 if self._loss_scale is None else self._loss_scale.factor
 
     @torch.no_grad()
     def gradient_norm(self, target_weight: float) -> float:
         """Of the summed gradients divided by ``target_weight``, before clipping; they stay as they are."""
-        gradients = [slot.gradient for slot in (*self._adamw, *self._muon) if slot.parameter.grad is not None]
-        return math.sqrt(_sum_of_squares(gradients)) / target_weight
+        return math.sqrt(_sum_of_squares([slot.gradient for slot in self._with_gradient()])) / (target_weight * self.loss_scale)
+
+    def lower_loss_scale(self) -> bool:
+        """After gradients that are not finite.  -> whether the scale may have been why, so that the next step can go well"""
+        return self._loss_scale is not None and self._loss_scale.lower()
 
     def discard(self) -> None:
         """Forget the gradients: their step is not taken."""
-        for slot in (*self._adamw, *self._muon):
+        for slot in self._slots:
             slot.parameter.grad = None
 
     @torch.no_grad()
@@ -101,59 +63,63 @@ class Optimizer:
         norm: what ``gradient_norm`` said of these gradients, if it was asked.
         """
         self.steps += 1
-        adamw = [slot for slot in self._adamw if slot.parameter.grad is not None]
-        muon = [slot for slot in self._muon if slot.parameter.grad is not None]
         norm = self.gradient_norm(target_weight) if norm is None else norm
-        scale = 1.0 / target_weight
+        scale = 1.0 / (target_weight * self.loss_scale)
         if self.settings.clip_norm and norm > self.settings.clip_norm:
             scale *= self.settings.clip_norm / norm
-        for slot in adamw:
-            self._adamw_step(slot, slot.learning_rate * rate_factor, scale)
-        self._muon_step(muon, rate_factor, scale)
+        moving = self._with_gradient()
+        for slot in moving:
+            if not slot.parts:
+                adamw_step(slot, self.settings, rate=slot.learning_rate * rate_factor, scale=scale, step=self.steps, seed=self.seed)
+        muon_step(
+            [slot for slot in moving if slot.parts], momentum=self.settings.momentum, rate_factor=rate_factor, scale=scale,
+            step=self.steps, seed=self.seed,
+        )  # fmt: skip
         self.discard()
+        self._follow()
+        if self._loss_scale is not None:
+            self._loss_scale.grow()
         return norm
 
-    def _adamw_step(self, slot: _Slot, rate: float, scale: float) -> None:
-        settings, gradient = self.settings, slot.gradient
-        first, second = slot.moments
-        if kernels.can_step(slot.rounded, gradient, slot.master, first, second):
-            kernels.adamw_step(
-                slot.rounded, gradient, slot.master, first, second, learning_rate=rate, beta1=settings.beta1, beta2=settings.beta2,
-                epsilon=settings.epsilon, weight_decay=slot.weight_decay, step=self.steps, gradient_scale=scale,
-            )  # fmt: skip
-            return
-        gradient = gradient.float() * scale
-        first.lerp_(gradient, 1.0 - settings.beta1)
-        second.lerp_(gradient.square(), 1.0 - settings.beta2)
-        correction = math.sqrt(1.0 - settings.beta2**self.steps)
-        slot.master.mul_(1.0 - rate * slot.weight_decay)
-        slot.master.addcdiv_(first, (second.sqrt() / correction).add_(settings.epsilon), value=-rate / (1.0 - settings.beta1**self.steps))
-        slot.round()
+    def _with_gradient(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.parameter.grad is not None]
 
-    def _muon_step(self, slots: list[_Slot], rate_factor: float, scale: float) -> None:
-        """Momentum of every matrix; then all matrices of one shape are orthogonalised together."""
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor | None, _Slot]]] = {}
-        for slot in slots:
-            direction = _look_ahead(slot.gradient, slot.moments[0], self.settings.momentum, scale)
-            rounded = [None] * len(slot.parts) if slot.rounded is None else _split(slot.rounded, slot.parts)
-            for part, master, copy in zip(_split(direction, slot.parts), _split(slot.master, slot.parts), rounded, strict=True):
-                by_shape.setdefault(part.shape, []).append((part, master, copy, slot))
-        for shape, matrices in by_shape.items():
-            updates = orthogonalize(torch.stack([part for part, _, _, _ in matrices])).contiguous()
-            for update, (_, master, copy, slot) in zip(updates, matrices, strict=True):
-                rate = slot.learning_rate * rate_factor
-                _apply(update, master, copy, rate=rate * math.sqrt(max(1.0, shape[0] / shape[1])), decay=rate * slot.weight_decay)
+    def _follow(self) -> None:
+        """The average moves towards the weights; faster in the first steps, lest it stay near where they began."""
+        if self.settings.average_decay is not None:
+            share = 1.0 - min(self.settings.average_decay, (self.steps + 1) / (self.steps + 10))
+            for slot in self._slots:
+                self._average[slot.name].lerp_(slot.master.float(), share)
+
+    @contextlib.contextmanager
+    def result(self) -> Iterator[None]:
+        """Inside, the decoder holds what the settings call the run's result: the weights as they are, or their average."""
+        if self.settings.result == "weights":
+            yield
+            return
+        own = [slot.parameter.detach().clone() for slot in self._slots]
+        with torch.no_grad():
+            for slot in self._slots:
+                slot.parameter.copy_(self._average[slot.name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for slot, values in zip(self._slots, own, strict=True):
+                    slot.parameter.copy_(values)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name, for the training state on disk."""
+        """Masters, moments and averages by name, for the training state on disk."""
         tensors: dict[str, Tensor] = {}
-        for slot in (*self._adamw, *self._muon):
+        for slot in self._slots:
             tensors[f"master.{slot.name}"] = slot.master
             tensors |= {f"moment{number}.{slot.name}": moment for number, moment in enumerate(slot.moments)}
-        return tensors
+        if self._loss_scale is not None:
+            tensors["loss_scale"] = self._loss_scale.state
+        return tensors | {f"average.{name}": average for name, average in self._average.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        """Take over what ``state`` gave. Raises CheckpointError when a tensor is missing or of another shape."""
+        """Take over what ``state`` gave. steps: taken so far. Raises CheckpointError when a tensor is missing or of another shape."""
         self.steps = steps
         for name, target in self.state().items():
             if name not in tensors or tensors[name].shape != target.shape:
@@ -163,7 +129,7 @@ class Optimizer:
                     remedy="the recipe's model or optimizer differs from the run that is resumed; give another output folder",
                 )
             target.copy_(tensors[name])
-        for slot in (*self._adamw, *self._muon):
+        for slot in self._slots:
             slot.round()
 
 
@@ -171,40 +137,3 @@ def _sum_of_squares(gradients: list[Tensor]) -> float:
     if all(kernels.can_step(gradient) for gradient in gradients):
         return kernels.sum_of_squares(gradients)
     return sum(float(torch.linalg.vector_norm(gradient, dtype=torch.float32)) ** 2 for gradient in gradients)
-
-
-def _look_ahead(gradient: Tensor, momentum: Tensor, factor: float, scale: float) -> Tensor:
-    """Update the momentum in place.  -> Nesterov's direction in bf16, like the gradient"""
-    if kernels.can_step(gradient, momentum):
-        direction = torch.empty(gradient.shape, dtype=torch.bfloat16)
-        kernels.muon_direction(gradient, momentum, direction, factor=factor, gradient_scale=scale)
-        return direction
-    wide = gradient.float() * scale
-    momentum.lerp_(wide, 1.0 - factor)
-    return wide.lerp_(momentum, factor).bfloat16()
-
-
-def _apply(update: Tensor, master: Tensor, rounded: Tensor | None, *, rate: float, decay: float) -> None:
-    """master <- (1 - decay) master - rate update, and its rounded copy."""
-    if kernels.can_step(update, master, rounded):
-        kernels.muon_apply(rounded, update, master, rate=rate, decay=decay)
-        return
-    master.mul_(1.0 - decay).add_(update.float(), alpha=-rate)
-    if rounded is not None:
-        rounded.copy_(master)
-
-
-def _fused_parts(decoder: Decoder, name: str, parameter: Tensor) -> list[int]:
-    """Rows of the matrices that one parameter holds, fused or stacked by expert: Muon orthogonalises each of them alone."""
-    config, rows = decoder.config, parameter.shape[-2]
-    parts = [rows]
-    if name.endswith("attention.qkv.weight"):
-        parts = [config.query_size, config.key_value_size, config.key_value_size]
-    elif name.endswith("gate_up.weight"):
-        parts = [rows // 2] * 2
-    return parts * parameter.shape[:-2].numel()
-
-
-def _split(tensor: Tensor, parts: list[int]) -> tuple[Tensor, ...]:
-    """Views of the matrices in a contiguous [..., rows, columns]."""
-    return tensor.view(-1, tensor.shape[-1]).split(parts)

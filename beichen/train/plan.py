@@ -12,7 +12,8 @@ from typing import Any
 from beichen.data.curriculum import Stretch
 from beichen.data.loader import Loader, Stages
 from beichen.errors import SettingsError
-from beichen.train.schedules import phase_factor, rate_factor
+from beichen.train.optimizer_settings import ScheduleSettings
+from beichen.train.schedules import in_shares, phase_factor, rate_factor
 from beichen.train.settings import BudgetSettings, TrainRecipe
 
 CURVE_POINTS = 400  # places at which the course of the learning rate is written down, for a picture
@@ -63,13 +64,22 @@ class Plan:
         """Steps of the whole run, unless it is minutes that end it."""
         budget = self.budget
         epochs = None if budget.epochs is None else int(-(-budget.epochs * self.stages.steps_per_epoch // 1))
-        return min((steps for steps in (budget.steps, epochs) if steps is not None), default=None)
+        full_steps = None if budget.tokens is None else -(-budget.tokens // self._tokens_per_step)  # rows without padding
+        return min((steps for steps in (budget.steps, epochs, full_steps) if steps is not None), default=None)
+
+    @cached_property
+    def _schedule(self) -> ScheduleSettings:
+        return in_shares(self.recipe.schedule, None if self.recipe.budget.minutes is not None else self.expected_steps)
+
+    @property
+    def _tokens_per_step(self) -> int:
+        return self.recipe.batch.rows_per_step * self.recipe.data.sequence_length
 
     def rate(self, step: int, progress: float) -> float:
         """Factor of the optimizer's rates: by the step within its phase, or by the run's progress where phases have no rate."""
         phases = self.recipe.data.phases
         if not phases or phases[0].rate is None:
-            return rate_factor(self.recipe.schedule, progress)
+            return rate_factor(self._schedule, progress, step=step)
         stage, own = self.stages.place(step)
         rate, steps = phases[stage].rate, self.stages.loaders[stage].steps
         if rate is None or steps is None:
@@ -93,9 +103,8 @@ class Plan:
         steps = self.expected_steps
         if steps is None:
             return []
-        tokens_per_step = self.recipe.batch.rows_per_step * self.recipe.data.sequence_length
         places = sorted({min(steps - 1, round(number * (steps - 1) / CURVE_POINTS)) for number in range(CURVE_POINTS + 1)})
-        return [(step * tokens_per_step, self.rate(step, step / steps)) for step in places]
+        return [(step * self._tokens_per_step, self.rate(step, step / steps)) for step in places]
 
     def as_text(self) -> str:
         """The table of phases: how long each is, its learning rate, and how often it reads each source."""

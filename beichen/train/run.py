@@ -32,11 +32,12 @@ from beichen.train.material import read_material
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
+from beichen.train.precision import training_dtype
 from beichen.train.preferences import begin_preferences, preferences_as_text
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
-from beichen.util.device import choose_device, choose_dtype, set_threads
+from beichen.util.device import choose_device, set_threads
 from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
@@ -112,7 +113,7 @@ def _as_recipe(given: TrainRecipe | Mapping[str, Any] | str | Path) -> TrainReci
 
 def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     device = choose_device(recipe.device)
-    dtype = choose_dtype(recipe.dtype, device)
+    dtype = training_dtype(recipe.dtype, device)
     set_threads(recipe.threads)
     keep_freed_memory()
     if device.type == "cpu":
@@ -120,7 +121,8 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     parts = prepare(recipe, device=device, dtype=dtype, reporter=reporter)
     decoder = parts.decoder
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
-    optimizer = Optimizer(decoder, recipe.optimizer)
+    optimizer = Optimizer(decoder, recipe.optimizer, seed=recipe.seed)
+    decoder.recompute = recipe.recompute
     biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
     moving = [] if biases is None else [biases]
     keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter)
@@ -158,22 +160,23 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         )  # fmt: skip
     finally:
         metrics.close()
-    by_source = _held_out(parts, reporter) if ended.finished else {}
-    held_out = functools.reduce(operator.add, by_source.values()) if by_source else None
-    result = TrainResult(
-        folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
-        tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
-        held_out_loss=None if held_out is None else held_out.loss,
-        bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
-        bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
-        best_step=None if state.best_loss is None else state.best_step,
-        preference=preferences.held_out(decoder, reporter) if preferences is not None and ended.finished else None,
-    )  # fmt: skip
-    if ended.finished:
-        save_model(out, result.save)
-        keeper.remove()
-    else:
-        reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
+    with optimizer.result():
+        by_source = _held_out(parts, reporter) if ended.finished else {}
+        held_out = functools.reduce(operator.add, by_source.values()) if by_source else None
+        result = TrainResult(
+            folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
+            tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
+            held_out_loss=None if held_out is None else held_out.loss,
+            bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
+            bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
+            best_step=None if state.best_loss is None else state.best_step,
+            preference=preferences.held_out(decoder, reporter) if preferences is not None and ended.finished else None,
+        )  # fmt: skip
+        if ended.finished:
+            save_model(out, result.save)
+            keeper.remove()
+        else:
+            reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
 
 

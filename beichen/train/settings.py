@@ -8,9 +8,11 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.nn.recomputation import Recompute
 from beichen.train.evaluation_settings import EvaluationSettings
 from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
+from beichen.train.optimizer_settings import OptimizerSettings, ScheduleSettings
 from beichen.train.preference_settings import PreferenceSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 
@@ -121,55 +123,6 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
-    """``adamw`` for everything, or ``muon`` for the matrices of the layers with AdamW for embedding, head and vectors.
-
-    Learning rates are peaks, multiplied by the schedule. Weight decay acts on matrices only, never on norms and biases.
-    """
-
-    name: Literal["adamw", "muon"] = "muon"
-    learning_rate: float = 3e-3  # AdamW: vectors, and all matrices when ``name`` is adamw
-    matrix_learning_rate: float = 0.02  # Muon
-    embedding_learning_rate: float = 0.01  # AdamW, with Muon
-    head_learning_rate: float = 0.003  # AdamW, with Muon
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    momentum: float = 0.95  # Muon
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0  # 0 turns clipping off
-
-    def __post_init__(self) -> None:
-        for key in ("learning_rate", "matrix_learning_rate", "embedding_learning_rate", "head_learning_rate"):
-            if getattr(self, key) <= 0:
-                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must be above 0")
-        for key in ("beta1", "beta2", "momentum"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must be at least 0 and below 1")
-        for key in ("epsilon", "weight_decay", "clip_norm"):
-            if getattr(self, key) < 0:
-                raise SettingsError(f"optimizer.{key}={getattr(self, key)}: must not be below 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleSettings:
-    """The learning rate's course over the run, in shares of its budget (0 to 1).
-
-    ``linear`` and ``cosine`` fall from the end of the warmup; ``stable`` holds the peak and falls linearly over the last ``decay``.
-    """
-
-    name: Literal["constant", "linear", "cosine", "stable"] = "stable"
-    warmup: float = 0.02
-    decay: float = 0.5
-    final: float = 0.0  # factor at the very end
-
-    def __post_init__(self) -> None:
-        for key in ("warmup", "decay", "final"):
-            if not 0.0 <= getattr(self, key) <= 1.0:
-                raise SettingsError(f"schedule.{key}={getattr(self, key)}: must lie between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
     """When the run ends: the first of these that is reached, or the end of the last of data.phases.
 
@@ -179,15 +132,16 @@ class BudgetSettings:
     steps: int | None = None
     minutes: float | None = None
     epochs: float | None = None
+    tokens: int | None = None  # positions that ran through the decoder, padding excluded
     samples: int | None = None  # exactly so many rows, walking the weighted sources over and over
 
     def __post_init__(self) -> None:
         if any(value <= 0 for value in self.given):
-            raise SettingsError("budget: steps, minutes, epochs and samples must be above 0")
+            raise SettingsError("budget: steps, minutes, epochs, tokens and samples must be above 0")
 
     @property
     def given(self) -> list[float]:
-        return [value for value in (self.steps, self.minutes, self.epochs, self.samples) if value is not None]
+        return [value for value in (self.steps, self.minutes, self.epochs, self.tokens, self.samples) if value is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,12 +185,13 @@ class TrainRecipe:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     seed: int = 0
     device: str | None = None
-    dtype: Literal["float32", "bfloat16"] | None = None  # of the computation; master weights are always float32
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the computation; float16 on accelerators only
+    recompute: Recompute = "nothing"  # in the backward pass, to save memory (docs/training.md)
     threads: int | None = None
 
     def __post_init__(self) -> None:
         if not self.budget.given and not self.data.phases:
-            raise SettingsError("budget: give steps, minutes, epochs or samples")
+            raise SettingsError("budget: give steps, minutes, epochs, tokens or samples")
         if self.data.kind == "preferences" and self.model.start_from is None:
             raise SettingsError("model.start_from: preferences need a model that answers already; it is also the reference")
         if self.data.kind != "preferences" and self.preference != PreferenceSettings():

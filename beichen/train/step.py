@@ -40,8 +40,11 @@ class Gathered:
         return {"loss": self.loss, **{name: total / self.target_weight for name, total in self.auxiliary.items()}, **figures}
 
 
-def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, seed: int, step: int) -> Gathered:
-    """Forward and backward of every micro-batch. What is random in them (dropout) follows from seed, step and place alone."""
+def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, seed: int, step: int, loss_scale: float = 1.0) -> Gathered:
+    """Forward and backward of every micro-batch. What is random in them (dropout) follows from seed, step and place alone.
+
+    loss_scale: factor of the gradients.
+    """
     device = next(decoder.parameters()).device
     losses: list[float] = []
     auxiliary: dict[str, Tensor] = {}
@@ -51,7 +54,7 @@ def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, 
     for place, batch in enumerate(batches):
         torch.manual_seed(keyed_seed(seed, "dropout", step * len(batches) + place))
         scored = objective(decoder, batch.to(device))
-        scored.minimised.backward()
+        (scored.minimised if loss_scale == 1.0 else scored.minimised * loss_scale).backward()
         losses.append(float(scored.loss_sum.detach()))
         _add(auxiliary, scored.auxiliary, torch.float64)
         _add(figures, scored.figures, torch.float32)

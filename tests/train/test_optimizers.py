@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from beichen.errors import CheckpointError
+from beichen.errors import CheckpointError, SettingsError
 from beichen.nn import kernels
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
+from beichen.train.optimizer_settings import GroupSettings, OptimizerSettings
 from beichen.train.optimizers import Optimizer
 from beichen.train.orthogonal import orthogonalize
-from beichen.train.settings import OptimizerSettings
 from tests.train.small_runs import tiny_decoder
 
 BACKENDS = ["torch", pytest.param("kernels", marks=pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason))]
@@ -113,7 +114,7 @@ def test_the_parameter_is_its_master_rounded(kind, name):
 @pytest.mark.parametrize("name", BACKENDS)
 def test_steps_too_small_for_bf16_add_up_in_the_master(kind, name):
     """Each step moves a weight of size 1 by less than half of bf16's last bit; a hundred of them must still arrive."""
-    rates = dict.fromkeys(RATES, 1e-4)
+    rates: dict[str, Any] = dict.fromkeys(RATES, 1e-4)
     decoder = tiny_decoder(dtype=torch.bfloat16)
     for parameter in decoder.parameters():
         parameter.data.fill_(1.0)
@@ -175,7 +176,8 @@ def test_muon_moves_each_stacked_expert_by_itself():
 
 
 def test_muon_takes_the_layers_matrices_and_adamw_the_rest():
-    decoder, rates = tiny_decoder(), {"embedding_learning_rate": 0.4, "head_learning_rate": 0.2, "learning_rate": 0.1}
+    rates: dict[str, Any] = {"embedding_learning_rate": 0.4, "head_learning_rate": 0.2, "learning_rate": 0.1}
+    decoder = tiny_decoder()
     optimizer = Optimizer(decoder, OptimizerSettings(name="muon", clip_norm=0.0, **rates))
     second = {key.removeprefix("moment1.") for key in optimizer.state() if key.startswith("moment1.")}
     everything = dict(decoder.named_parameters())
@@ -194,7 +196,7 @@ def test_muon_takes_the_layers_matrices_and_adamw_the_rest():
 @pytest.mark.parametrize("name", BACKENDS)
 def test_weight_decay_acts_on_matrices_alone(kind, name):
     """Without gradients worth mentioning, matrices shrink by rate * decay and vectors stay."""
-    rates = dict.fromkeys(RATES, 0.1)
+    rates: dict[str, Any] = dict.fromkeys(RATES, 0.1)
     experts = ExpertsConfig(num_experts=3, num_experts_per_token=2, intermediate_size=8, first_dense_layers=1, down_bias=True)
     decoder = tiny_decoder(experts=experts)
     for parameter in decoder.parameters():
@@ -310,6 +312,130 @@ def test_going_on_from_a_state_equals_never_having_stopped(kind, dtype):
     assert straight.steps == after.steps == 6
     for key, tensor in straight.state().items():
         assert torch.equal(tensor, after.state()[key]), key
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_without_masters_steps_add_up_on_average(kind, name):
+    """Law: rounded at random, steps below bf16's last bit arrive as they do with masters; rounded to nearest, none of them would."""
+    rates: dict[str, Any] = dict.fromkeys(RATES, 1e-4)
+    moved = {}
+    for masters in (True, False):
+        decoder = tiny_decoder(dtype=torch.bfloat16)
+        for parameter in decoder.parameters():
+            parameter.data.fill_(1.0)
+        with backend(name):
+            optimizer = Optimizer(decoder, OptimizerSettings(name=kind, clip_norm=0.0, master_weights=masters, **rates))
+            for _ in range(60):
+                set_gradients(decoder, 0)
+                optimizer.step(1.0, 1)
+        assert {tensor.dtype for tensor in optimizer.state().values()} == {torch.float32 if masters else torch.bfloat16}
+        moved[masters] = {key: value.float() - 1.0 for key, value in optimizer.state().items() if key.startswith("master")}
+    matrices = [key for key in moved[True] if moved[True][key].ndim == 2]
+    exact, drawn = (torch.cat([moved[masters][key].flatten() for key in matrices]) for masters in (True, False))
+    assert float((drawn - exact).mean().abs()) < 0.05 * float(exact.abs().mean())  # no drift
+    assert float(drawn @ exact) > 0.8 * float(exact @ exact)
+
+
+def test_without_masters_both_ways_of_rounding_agree_bit_for_bit():
+    """Weights in chunks or whole, by kernel or in torch; the step itself is in torch in both, since kernels order sums otherwise."""
+    found = []
+    for chunk in (1 << 18, 100):
+        decoder = tiny_decoder(dtype=torch.bfloat16)
+        with pytest.MonkeyPatch.context() as patch, kernels.switched_off():
+            patch.setattr("beichen.train.adamw.CHUNK", chunk)
+            optimizer = Optimizer(decoder, OptimizerSettings(name="adamw", master_weights=False), seed=5)
+            for step in range(3):
+                set_gradients(decoder, step)
+                optimizer.step(1.0, 1)
+        found.append(optimizer.state())
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    other = tiny_decoder(dtype=torch.bfloat16)
+    set_gradients(other, 0)
+    Optimizer(other, OptimizerSettings(name="adamw", master_weights=False), seed=6).step(1.0, 1)
+    assert any(not torch.equal(found[0][f"master.{key}"], value) for key, value in values(other).items())
+
+
+def test_masters_are_kept_for_float16():
+    with pytest.raises(SettingsError, match="only bfloat16"):
+        Optimizer(tiny_decoder(dtype=torch.float16), OptimizerSettings(master_weights=False))
+
+
+def test_groups_have_rates_and_decay_of_their_own():
+    """By name, the first that fits; what they leave open is as for the others, and vectors never decay."""
+    groups = (
+        GroupSettings(parameters="layers.0.*.weight", learning_rate=0.3),
+        GroupSettings(parameters="layers.*", weight_decay=1.0, learning_rate=0.2),
+    )
+    settings = OptimizerSettings(name="adamw", learning_rate=0.1, weight_decay=0.5, groups=groups)
+    decoder = tiny_decoder()
+    for parameter in decoder.parameters():
+        parameter.data.fill_(1.0)
+        parameter.grad = torch.zeros_like(parameter)
+    Optimizer(decoder, settings).step(1.0, 1)
+    for key, parameter in decoder.named_parameters():
+        rate, decay = (
+            (0.3, 0.5) if key.startswith("layers.0.") and key.endswith("weight") else (0.2, 1.0) if "layers" in key else (0.1, 0.5)
+        )
+        expected = 1.0 - rate * decay if parameter.ndim == 2 else 1.0
+        torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, expected), msg=key)
+
+
+def test_a_group_that_fits_nothing_is_refused_with_names():
+    with pytest.raises(SettingsError, match=r"'layers\.0\.attention\.qkv\.weigth' fits no trained parameter \(did you mean"):
+        Optimizer(tiny_decoder(), OptimizerSettings(groups=(GroupSettings(parameters="layers.0.attention.qkv.weigth"),)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masters", [True, False])
+def test_the_average_follows_and_is_the_result_on_request(dtype, masters):
+    settings = OptimizerSettings(name="adamw", average_decay=0.6, result="average", master_weights=masters)
+    decoder = tiny_decoder(dtype=dtype)
+    optimizer = Optimizer(decoder, settings)
+    expected = {key: value.float() for key, value in values(decoder).items()}
+    for step in range(1, 6):
+        set_gradients(decoder, step)
+        optimizer.step(1.0, 1)
+        kept = min(0.6, (step + 1) / (step + 10))
+        expected = {key: kept * value + (1 - kept) * optimizer.state()[f"master.{key}"].float() for key, value in expected.items()}
+    own = values(decoder)
+    with optimizer.result():
+        for key, parameter in decoder.named_parameters():
+            torch.testing.assert_close(
+                parameter.detach(), expected[key].to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6
+            )
+    assert all(torch.equal(value, own[key]) for key, value in values(decoder).items())
+    resumed = Optimizer(tiny_decoder(1, dtype=dtype), settings)
+    resumed.load_state(optimizer.state(), 5)
+    assert all(torch.equal(tensor, resumed.state()[key]) for key, tensor in optimizer.state().items())
+
+
+def test_the_loss_scale_changes_no_step():
+    """float16 gradients of losses times the scale: the same norm and the same step; an overflow halves the scale and is left out."""
+    plain, scaled = tiny_decoder(), tiny_decoder(dtype=torch.float16)
+    with torch.no_grad():
+        for parameter, half in zip(plain.parameters(), scaled.parameters(), strict=True):
+            parameter.copy_(half)
+    first, second = Optimizer(plain, OptimizerSettings(name="adamw")), Optimizer(scaled, OptimizerSettings(name="adamw"))
+    assert first.loss_scale == 1.0 and not first.lower_loss_scale()
+    for step in range(4):
+        set_gradients(plain, step), set_gradients(scaled, step)
+        for parameter, half in zip(plain.parameters(), scaled.parameters(), strict=True):
+            assert half.grad is not None
+            parameter.grad = half.grad.float()
+            half.grad = half.grad * second.loss_scale
+        if step == 2:
+            next(scaled.parameters()).grad[0] = math.inf  # type: ignore[index]
+            assert second.gradient_norm(3) == math.inf and second.lower_loss_scale() and second.loss_scale == 8.0
+            first.discard()
+            second.discard()
+            continue
+        assert second.step(1.0, 3) == pytest.approx(first.step(1.0, 3), rel=1e-6)
+    for key, tensor in first.state().items():
+        torch.testing.assert_close(tensor, second.state()[key], rtol=1e-4, atol=1e-6)
+    again = Optimizer(tiny_decoder(dtype=torch.float16), OptimizerSettings(name="adamw"))
+    again.load_state(second.state(), 3)
+    assert again.loss_scale == 8.0
 
 
 def test_a_state_of_another_model_is_refused_by_name():

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.train.schedules import phase_factor, rate_factor
-from beichen.train.settings import ScheduleSettings
+from beichen.errors import SettingsError
+from beichen.train.optimizer_settings import ScheduleSettings
+from beichen.train.schedules import in_shares, phase_factor, rate_factor
 from beichen.train.source_settings import RateSettings
 
 NAMES = ("constant", "linear", "cosine", "stable")
@@ -57,6 +58,24 @@ def test_the_courses_by_hand():
     stable = ScheduleSettings(name="stable", warmup=0.0, decay=0.4, final=0.2)
     assert [rate_factor(stable, place) for place in (0.3, 0.6, 0.8, 0.9)] == pytest.approx([1.0, 1.0, 0.6, 0.4])
     assert rate_factor(ScheduleSettings(name="stable", decay=0.0), 1.0) == 1.0
+
+
+def test_warmup_and_decay_in_steps():
+    """Exactly so many: the factor rises by 1 / warmup_steps a step, and decays over the last decay_steps."""
+    settings = in_shares(ScheduleSettings(name="stable", warmup_steps=4, decay_steps=10, final=0.1), 1000)
+    factors = [rate_factor(settings, step / 1000, step=step) for step in range(1001)]
+    assert factors[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert factors[989:991] == pytest.approx([1.0, 1.0]) and factors[995] == pytest.approx(0.55) and factors[1000] == pytest.approx(0.1)
+    cosine = in_shares(ScheduleSettings(name="cosine", warmup_steps=200), 1000)
+    assert rate_factor(cosine, 0.6, step=600) == pytest.approx(0.5)
+    assert rate_factor(in_shares(ScheduleSettings(warmup_steps=0), None), 0.0) == 1.0
+
+
+def test_a_decay_that_cannot_be_placed_is_refused():
+    settings = ScheduleSettings(decay_steps=10, warmup_steps=5)
+    with pytest.raises(SettingsError, match="decay_steps=10"):
+        in_shares(settings, None)
+    assert rate_factor(in_shares(ScheduleSettings(name="linear", warmup_steps=5), None), 0.5, step=9) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("course", ["linear", "cosine"])

@@ -8,7 +8,7 @@ from beichen.nn.kernels.embedding import embedding
 from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
-from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, sum_of_squares
+from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
 
 __all__ = [
     "DecoderStep",
@@ -32,6 +32,7 @@ __all__ = [
     "position_losses",
     "rms_norm",
     "rope_attention",
+    "round_stochastically",
     "status",
     "sum_of_squares",
     "swiglu",

@@ -70,6 +70,16 @@ def muon_apply(parameter: Tensor | None, update: Tensor, master: Tensor, *, rate
 
 
 @torch.no_grad()
+def round_stochastically(values: Tensor, out: Tensor, *, key: int, first: int = 0) -> None:
+    """float32 into bf16, up or down by random words of ``key`` and place; see ``nn.stochastic_rounding``."""
+    _check(None, (values,), (out,))
+    if not 0 <= key < 1 << 63:
+        raise ValueError(f"key={key}: must have at most 63 bits")
+    run = build.function("round_stochastically", "pp lll i")
+    run(values.data_ptr(), out.data_ptr(), values.numel(), first, key, torch.get_num_threads())
+
+
+@torch.no_grad()
 def sum_of_squares(tensors: Iterable[Tensor]) -> float:
     """Sum over all elements of all tensors, in float32 per block of 16,384 and float64 beyond."""
     run, total = build.function("squares", "pip li"), 0.0

@@ -64,3 +64,30 @@ KERNEL void squares(const void *values, int is_float, double *sums, long count, 
         sums[begin / BLOCK] = sum64;
     }
 }
+
+// bf16 up or down at random: the lower half of a random word of (key, place) is added to what is cut off. The twin of
+// nn/stochastic_rounding.py, bit for bit.
+INLINE lanes mix(lanes x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+INLINE int count_of(Whole) { return 16; }
+INLINE int count_of(Part part) { return part.count; }
+
+KERNEL void round_stochastically(const float *values, bf16 *out, long count, long first, long key, int threads) {
+    const lanes numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const lanes low = splat(uint32_t(key)), high = splat(uint32_t(uint64_t(key) >> 32)), exponent = splat(0x7f800000u);
+    blocks(count, threads, [&](long i, auto part) {
+        lanes words = mix(mix((numbers + uint32_t(first + i)) ^ low) + high);
+        vec x = load_float(values + i, part);
+        lanes u = (lanes)x;
+        u = (u + (words & 0xffffu & (lanes)((u & exponent) != exponent))) >> 16;
+        u = (lanes)((x == x) ? (ints)u : (ints)splat(uint32_t(0x7fc0)));
+        halves h = __builtin_convertvector(u, halves);  // not store_bf16, whose instruction takes subnormal numbers for zero
+        memcpy(out + i, &h, count_of(part) * sizeof(bf16));
+    });
+}
