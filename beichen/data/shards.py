@@ -25,7 +25,7 @@ from beichen.errors import DataError
 MAGIC = b"BEICHEN\n"
 VERSION = 2
 HEADER_BYTES = 4096
-REMEDY = "encode the texts again into this folder"
+REMEDY = "remove the folder of encoded text and encode again"
 _DIGEST_BYTES = 32
 _PARTIAL = ".partial"
 
