@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from beichen.errors import DataError, StorageError
+from beichen.train.trackers import Tracker, numbers
 from beichen.util.files import explain_storage_faults, write_atomically
 from beichen.util.progress import SILENT, Reporter
 
@@ -14,13 +16,18 @@ from beichen.util.progress import SILENT, Reporter
 class MetricsLog:
     """Appends to ``path``; a resumed run first cuts off what lies beyond the step that it resumes from."""
 
-    def __init__(self, path: Path, *, resume_step: int = 0, reporter: Reporter = SILENT) -> None:
-        self.path, self._reporter = path, reporter
+    def __init__(
+        self, path: Path, *, resume_step: int = 0, reporter: Reporter = SILENT, trackers: Sequence[Tracker] = ()
+    ) -> None:  # fmt: skip
+        """``trackers`` get the numbers of every record too, and are closed with the file."""
+        self.path, self._reporter, self._trackers = path, reporter, trackers
         self._waiting = b""  # what a full disk has not taken yet
         self._open(resume_step)
 
     def add(self, **figures: Any) -> None:
         """Write one record; ``step`` must be among the figures. What a full disk does not take is written with a later record."""
+        for tracker in self._trackers:
+            tracker.add(figures["step"], numbers(figures))
         late, self._waiting = bool(self._waiting), self._waiting + _line(figures).encode()
         try:
             self._write()
@@ -35,7 +42,8 @@ class MetricsLog:
 
     def cut(self, step: int) -> None:
         """Take out what lies beyond a step that the run goes back to."""
-        self.close()
+        self._write()
+        self._file.close()
         self._open(step)
 
     def close(self) -> None:
@@ -44,6 +52,8 @@ class MetricsLog:
             self._write()
         finally:
             self._file.close()
+            for tracker in self._trackers:
+                tracker.close()
 
     def _open(self, last_step: int) -> None:
         kept = [record for record in read_metrics(self.path) if record["step"] <= last_step] if self.path.exists() else []

@@ -37,6 +37,7 @@ from beichen.train.preferences import begin_preferences, preferences_as_text
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
+from beichen.train.trackers import start_trackers
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
@@ -45,7 +46,8 @@ from beichen.util.progress import SILENT, Reporter
 SETTINGS, METRICS, RESULT, STATE, PLAN, BEST = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json", "best"
 EVALUATION_ROWS = 16
 LABELS = {"documents": "pretraining", "dialogues": "fine-tuning", "preferences": "preference training"}  # of the kinds of data
-FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "threads", "device")  # settings that a resumed run may give anew
+# settings that a resumed run may give anew
+FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "trackers", "threads", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,8 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     if not planned.is_plain:
         reporter.line(planned.as_text())
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
-    metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter)
+    trackers = start_trackers(recipe.trackers, out, settings_as_dict(recipe), first_step=state.step)
+    metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter, trackers=trackers)
     learnt = objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling")
 
     def save_model(folder: Path, *extra: Callable[[Path], object]) -> None:

@@ -15,6 +15,7 @@ from beichen.train.guards import GuardSettings
 from beichen.train.optimizer_settings import OptimizerSettings, ScheduleSettings
 from beichen.train.preference_settings import PreferenceSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
+from beichen.train.trackers import check_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +184,7 @@ class TrainRecipe:
     guards: GuardSettings = field(default_factory=GuardSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
+    trackers: tuple[str, ...] = ("tensorboard",)  # where the figures go besides metrics.jsonl: tensorboard, wandb, swanlab
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the computation; float16 on accelerators only
@@ -190,6 +192,7 @@ class TrainRecipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        check_names(self.trackers)
         if not self.budget.given and not self.data.phases:
             raise SettingsError("budget: give steps, minutes, epochs, tokens or samples")
         if self.data.kind == "preferences" and self.model.start_from is None:
