@@ -1,7 +1,8 @@
-"""A training step with experts beside the same step with a python loop over them: same weights, same data, taking turns.
+"""A training step with experts beside the same with a python loop over them, and beside a dense model of the active parameters.
 
 The model is NDL-MoE scaled down: 12 layers, the first dense, then 15 experts of which a token chooses 4 beside a shared one, balanced
-row by row. The loop is that of published code: three linear modules an expert, a mask for each, rows gathered and written back.
+row by row. The loop is that of published code: three linear modules an expert, a mask for each, rows gathered and written back; same
+weights, same data. The dense model has one feed-forward in each mixture's place, as wide as what a token meets there. All take turns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from beichen.models.ndl import FAMILY
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.experts import Experts, Mixture
+from beichen.nn.feed_forward import FeedForward
 from beichen.objectives.next_token import next_token
 from bench.records import BenchResult, Run
 from bench.timing import take_turns
@@ -52,7 +54,7 @@ class Shape:
         return ours(config, dtype).train()
 
 
-SHAPES = (Shape(64, 40, 1, 128), Shape(64, 40, 4, 128), Shape(128, 80, 2, 128), Shape(200, 128, 4, 128))
+SHAPES = (Shape(64, 40, 1, 128), Shape(64, 40, 4, 128), Shape(128, 80, 2, 128), Shape(200, 128, 4, 128), Shape(256, 160, 8, 256))
 
 
 class OneExpert(nn.Module):
@@ -93,6 +95,19 @@ def looped(decoder: Decoder) -> Decoder:
     return decoder
 
 
+def densified(decoder: Decoder) -> Decoder:
+    """The decoder with dense feed-forwards of the active width in place of its mixtures; the weights are new ones."""
+    for layer in decoder.layers:
+        mixture = layer.feed_forward
+        if isinstance(mixture, Mixture):
+            width = CHOICES * mixture.config.intermediate_size + mixture.config.shared_intermediate_size
+            dense = FeedForward(decoder.config, intermediate_size=width).to(decoder.head_weight.dtype)
+            for parameter in dense.parameters():
+                nn.init.normal_(parameter, 0.0, decoder.config.initializer_range)
+            layer.feed_forward = dense
+    return decoder
+
+
 def step_of(decoder: Decoder, ids: Tensor) -> Callable[[], float]:
     """Forward, backward, gradients dropped.  -> mean loss in nats per target"""
     batch, parameters = as_batch(ids), list(decoder.parameters())
@@ -108,7 +123,7 @@ def step_of(decoder: Decoder, ids: Tensor) -> Callable[[], float]:
 
 
 def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
-    """Records of both for every shape and number format. Raises AssertionError when first losses differ."""
+    """Records of all three for every shape and number format. Raises AssertionError when first losses of ours and the loop differ."""
     records = []
     for shape in SHAPES:
         for dtype in (torch.bfloat16, torch.float32):
@@ -118,6 +133,8 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
             losses = {name: step() for name, step in steps.items()}
             if abs(losses["ours"] - losses["loop"]) > LOSS_TOLERANCE:
                 raise AssertionError(f"{shape}: first losses {losses} differ: not the same model")
+            steps["dense"] = step_of(densified(shape.decoder(dtype)), ids)
+            steps["dense"]()
             seconds = take_turns(steps, rounds=rounds)
             label = f"{shape}, {str(dtype).removeprefix('torch.')}"
             for name, values in seconds.items():

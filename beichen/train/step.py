@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +36,8 @@ class Gathered:
         return sum(self.losses) / self.target_weight
 
     def as_dict(self) -> dict[str, float | list[float]]:
-        """The means, for the log."""
-        figures = {name: (total / self.target_weight).tolist() for name, total in self.figures.items()}
+        """The means, for the log; figures, which may be many, in five digits."""
+        figures = {name: _shortened((total / self.target_weight).tolist()) for name, total in self.figures.items()}
         return {"loss": self.loss, **{name: total / self.target_weight for name, total in self.auxiliary.items()}, **figures}
 
 
@@ -66,6 +67,11 @@ def gather(decoder: Decoder, batches: Sequence[Batch], objective: Objective, *, 
         targets=sum(batch.target_count for batch in batches),
         target_weight=sum(batch.target_weight for batch in batches) or 1.0,
     )
+
+
+def _shortened(value: Any) -> Any:
+    """A number, or nested lists of them, in five digits."""
+    return [_shortened(one) for one in value] if isinstance(value, list) else float(f"{value:.5g}")
 
 
 def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor], dtype: torch.dtype) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.experts_step import LoopedExperts, Shape, looped, step_of
+from bench.experts_step import CHOICES, EXPERTS, LAYERS, LoopedExperts, Shape, densified, looped, step_of
 from bench.workload import random_batch
 
 
@@ -26,3 +26,12 @@ def test_the_loop_computes_the_same():
     for found, expected in zip(*results, strict=True):
         assert found is not None and expected is not None
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_the_dense_model_has_the_parameters_that_a_token_meets():
+    shape = Shape(16, 8, 2, 12)
+    mixed, dense = shape.decoder(torch.float32), densified(shape.decoder(torch.float32))
+    width, mixtures = 3 * 16 * 8, LAYERS - 1
+    idle_and_router = mixtures * ((EXPERTS - CHOICES) * width + EXPERTS * 16)
+    assert sum(one.numel() for one in dense.parameters()) == sum(one.numel() for one in mixed.parameters()) - idle_and_router
+    assert 0 < step_of(dense, random_batch(dense.config, 0, rows=2, tokens=12))() < 20
