@@ -21,7 +21,7 @@ def weigh_answers(dialogue: Dialogue, settings: DialogueSettings, *, takes_thoug
     if settings.thinking and not takes_thoughts and any(message.thinking is not None for message in messages):
         raise DataError(
             f"{dialogue.origin}: an answer has a thought, for which the model's chat format has no place",
-            remedy="leave thoughts out (dialogues.thinking false), or choose a chat format that writes them",
+            remedy="leave thoughts out (dialogues.thinking false, --no-thinking), or choose a chat format that writes them",
         )
     if settings.answers == "all" and settings.tool_calls and settings.thinking:
         return dialogue
