@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beichen.cli.options import add_compute_options, add_json_option
+from beichen.cli.options import add_base_option, add_compute_options, add_json_option
 from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, SettingsError
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_chat_options(parser)
     add_sampling_options(parser)
     add_compute_options(parser)
+    add_base_option(parser)
     add_json_option(parser)
 
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_threads(arguments.threads)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, reporter=make_reporter(),
     )  # fmt: skip
     conversation = Conversation(model, system=arguments.system, thinking=arguments.thinking, **sampling_settings_of(arguments))
     if arguments.message is not None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beichen.cli.options import add_compute_options, add_json_option
+from beichen.cli.options import add_base_option, add_compute_options, add_json_option
 from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, DataError, SettingsError
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_chat_options(parser)
     add_sampling_options(parser)
     add_compute_options(parser)
+    add_base_option(parser)
     add_json_option(parser)
 
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     records = [] if arguments.input is None else _read(arguments.input)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, reporter=make_reporter(),
     )  # fmt: skip
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "inspect": "describe a checkpoint folder without loading its weights",
     "export": "write a checkpoint in another layout",
     "models": "list every published size with its parameters and licence, or show one",
+    "merge": "fold an adapter into its base, and prove that the model is the same",
     "convert": "rewrite weights in another framework's layout, and back",
     "checkpoint": "verify that a checkpoint is what was written, bit for bit",
     "verify": "compare our numbers with those of the original code",

@@ -18,6 +18,11 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_base_option(parser: argparse.ArgumentParser) -> None:
+    """``--base``, ``None`` when not given."""
+    parser.add_argument("--base", metavar="DIR", help="of an adapter: where its base is, if not where it was when it was trained")
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``: the result as one JSON document on standard output, nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")

@@ -13,6 +13,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.adapted import load_adapted
+from beichen.checkpoints.adapters import is_adapter
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
@@ -21,9 +23,11 @@ from beichen.inference.api import Completion, Delta, Request, SamplingSettings
 from beichen.inference.decoding import interval_of, rope_key
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
+from beichen.models.adapters import adapted_layers
 from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.quantized import kind_of
 from beichen.text.messages import Message
 from beichen.text.special_ids import check_special_ids
 from beichen.text.tokenizer import Tokenizer, load_tokenizer
@@ -178,6 +182,8 @@ class LanguageModel:
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None, replace: bool = False) -> None:
         """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` one that stands there."""
+        if adapted_layers(self.decoder) or kind_of(self.decoder) is not None:
+            raise SettingsError(f"{folder}: a model with an adapter is not saved as a whole", remedy="fold it into its base: beichen merge")
         extra = () if self._tokenizer is None else (self._tokenizer.save,)
         save_checkpoint(
             folder,
@@ -193,25 +199,34 @@ class LanguageModel:
 
 def load(
     folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
-    compatibility: str | Iterable[str] = (), template: str | None = None, reporter: Reporter = SILENT,
+    compatibility: str | Iterable[str] = (), template: str | None = None, base: str | Path | None = None, reporter: Reporter = SILENT,
 ) -> LanguageModel:  # fmt: skip
-    """The model in a folder, or by name: 'hf:org/name@revision' (Hugging Face), 'ms:org/name' (ModelScope).
+    """The model in a folder, or by name: 'hf:org/name@revision' (Hugging Face), 'ms:org/name' (ModelScope); or an adapter with its base.
 
     device: 'cpu', 'cuda', ...; dtype: 'float32', 'bfloat16', ...; both chosen for the machine if left out.
 
     compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
     template: another chat format than the folder's, by name (docs/tokenizers.md lists them).
+    base: where the base of an adapter is, if not where it was when the adapter was trained.
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
     path = find_folder(folder, reporter=reporter)
     faults = (compatibility,) if isinstance(compatibility, str) else compatibility
-    checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
-    usual = load_family(checkpoint.family).chat_template
-    tokenizer = load_tokenizer(path, template=template, default_template=usual) if holds_tokenizer(path) else None
+    weights = path
+    if is_adapter(path):
+        weights, checkpoint, _ = load_adapted(
+            path, base=base, device=place, dtype=number_format, compatibility=faults, reporter=reporter
+        )  # fmt: skip
+    elif base is not None:
+        raise SettingsError(f"base={base}: {path} holds no adapter, which alone has a base")
+    else:
+        checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
+    usual, beside = load_family(checkpoint.family).chat_template, path if holds_tokenizer(path) else weights
+    tokenizer = load_tokenizer(beside, template=template, default_template=usual) if holds_tokenizer(beside) else None
     return LanguageModel(
-        checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=path,
-        defaults=read_generation_defaults(path),
+        checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=weights,
+        defaults=read_generation_defaults(beside),
     )  # fmt: skip
 
 

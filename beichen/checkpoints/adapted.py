@@ -1,0 +1,55 @@
+"""An adapter folder -> its base with the adapter on it, held in memory as it was trained (quantized, if it was)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from beichen.checkpoints.adapters import BASE, StoredAdapter, put_on, read_adapter
+from beichen.checkpoints.fingerprints import check_base
+from beichen.checkpoints.hubs import find_folder
+from beichen.checkpoints.hubs.folders import hub_name
+from beichen.checkpoints.loading import Checkpoint, load_checkpoint
+from beichen.errors import CheckpointError
+from beichen.models.registry import load_family
+from beichen.nn.quantized import quantize
+from beichen.util.progress import SILENT, Reporter
+
+
+class Adapted(NamedTuple):
+    """The base's folder, the base as loaded with the adapter on it, and what the adapter's folder held."""
+
+    base: Path
+    checkpoint: Checkpoint
+    stored: StoredAdapter
+
+
+def load_adapted(
+    folder: Path | str, *, base: Path | str | None = None, device: torch.device | str = "cpu", dtype: torch.dtype | None = None,
+    compatibility: Iterable[str] = (), thorough: bool = False, reporter: Reporter = SILENT,
+) -> Adapted:  # fmt: skip
+    """Load an adapter with its base: the one it names, or ``base``, which must hold the same weights. thorough: as for ``check_base``."""
+    stored = read_adapter(folder)
+    place = find_base(stored, base, reporter=reporter)
+    if stored.base is not None:
+        check_base(stored.base, place, thorough=thorough, reporter=reporter)
+    checkpoint = load_checkpoint(place, device=device, dtype=dtype, compatibility=compatibility, reporter=reporter)
+    if stored.base is not None and stored.base.quantized is not None:
+        quantize(checkpoint.decoder, stored.base.quantized)
+    put_on(checkpoint.decoder, load_family(checkpoint.family).names, stored)
+    return Adapted(place, checkpoint, stored)
+
+
+def find_base(stored: StoredAdapter, base: Path | str | None, *, reporter: Reporter = SILENT) -> Path:
+    """The folder of the base that is given, or that the adapter names."""
+    named = base if base is not None else stored.base_folder
+    if named is None or (base is None and hub_name(named) is None and not Path(named).is_dir()):
+        where = "names no base" if named is None else f"was trained on {named}, which is no folder here"
+        raise CheckpointError(
+            f"{stored.folder}: {where}" + (f" ({BASE})" if stored.base is not None else ""),
+            remedy="name the base's folder, or its name on a hub (hf:org/name): --base, base=",
+        )
+    return find_folder(named, reporter=reporter)
