@@ -46,6 +46,8 @@ def third_party(folder: str) -> set[str]:
     """Distributions that the Python files of a folder import, at their top or late."""
     found: set[str] = set()
     for path in (REPOSITORY / folder).rglob("*.py"):
+        if ".venv" in path.parts:  # `make bench-peers` puts the peers' own below bench
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
