@@ -17,17 +17,24 @@ from beichen.data.batch import Documents
 from beichen.nn.cross_entropy import IGNORED
 from beichen.nn.decoder import Decoder
 from beichen.nn.log_probabilities import log_probabilities
+from beichen.nn.routing import Routing
+from beichen.objectives.balance import mixture_sums
 from beichen.objectives.preference_losses import kto_loss
 from beichen.objectives.types import LossSum, Objective, Scored
 
+Mixed = tuple[dict[str, Tensor], dict[str, Tensor]]  # losses, figures
 
-def answer_log_probabilities(decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor]:
-    """(log-probability, number of targets) of each document's scored part.  -> [documents] float32, [documents] float32"""
+
+def answer_log_probabilities(decoder: Decoder, batch: Scored, routings: list[Routing] | None = None) -> tuple[Tensor, Tensor]:
+    """(log-probability, number of targets) of each document's scored part.  -> [documents] float32, [documents] float32
+
+    routings: receives what each mixture layer decided.
+    """
     documents = _documents(batch)
     longest = batch.input_ids.shape[1]
     reach = longest if decoder.config.stretch_in_training else min(longest, decoder.config.max_position_embeddings)
     hidden = decoder(
-        batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, rope_length=reach
+        batch.input_ids, positions=batch.positions, first_visible=batch.first_visible, rope_length=reach, routings=routings
     )  # the same rope rule while training and while scoring
     scored = batch.targets != IGNORED
     each = log_probabilities(hidden[scored], decoder.head_weight, batch.targets[scored], logit_scale=decoder.config.logit_scale)
@@ -45,16 +52,17 @@ class _PreferenceObjective:
     sft_weight: float = 0.0  # of the mean loss of a token of the better answer, for each of them
     per_token: bool = False  # an answer's log-probability is the mean over its tokens, not the sum
 
-    def _answers(self, decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor]:
-        """(log-ratio, mean loss of a token) of each document."""
-        sums, targets = answer_log_probabilities(decoder, batch)
-        return self._log_ratio(sums, targets, _documents(batch)), -sums / targets
+    def _answers(self, decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor, Mixed]:
+        """(log-ratio, mean loss of a token) of each document, and what a mixture of experts adds to losses and figures."""
+        routings: list[Routing] = []
+        sums, targets = answer_log_probabilities(decoder, batch, routings)
+        return self._log_ratio(sums, targets, _documents(batch)), -sums / targets, mixture_sums(decoder, routings, batch)
 
     def _log_ratio(self, sums: Tensor, targets: Tensor, documents: Documents) -> Tensor:
         difference = sums - self.reference[documents.number]
         return difference / targets if self.per_token else difference
 
-    def _auxiliary(self, better: Tensor) -> dict[str, Tensor]:
+    def _sft(self, better: Tensor) -> dict[str, Tensor]:
         """better: mean losses of a token of the better answers. [answers]"""
         return {"sft_loss": self.sft_weight * better.sum()} if self.sft_weight else {}
 
@@ -68,16 +76,16 @@ class PairObjective(_PreferenceObjective):
     def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
         if batch.documents is None:
             return _nothing(decoder)
-        log_ratio, token_loss = self._answers(decoder, batch)
+        log_ratio, token_loss, (balance, loads) = self._answers(decoder, batch)
         chosen, rejected = log_ratio[0::2], log_ratio[1::2]
         rewards = self.beta * torch.stack((chosen, rejected)).detach()
         margin = rewards[0] - rewards[1]
         return LossSum(
             loss_sum=self.loss(chosen, rejected).sum(), target_count=batch.target_count,
-            auxiliary=self._auxiliary(token_loss[0::2]),
+            auxiliary=self._sft(token_loss[0::2]) | balance,
             figures={
                 "chosen_reward": rewards[0].sum(), "rejected_reward": rewards[1].sum(), "margin": margin.sum(),
-                "accuracy": (margin > 0).float().sum(),
+                "accuracy": (margin > 0).float().sum(), **loads,
             },
         )  # fmt: skip
 
@@ -126,7 +134,7 @@ class _RatedStep:
         if batch.documents is None or batch.documents.good is None:
             return _nothing(decoder)
         given, good = self.given, batch.documents.good
-        log_ratio, token_loss = given._answers(decoder, batch)
+        log_ratio, token_loss, (balance, loads) = given._answers(decoder, batch)
         losses = kto_loss(
             log_ratio, good, self.reference_point, beta=given.beta, good_weight=given.good_weight, bad_weight=given.bad_weight
         )  # fmt: skip
@@ -135,10 +143,10 @@ class _RatedStep:
         bad_reward = (reward * ~good).sum() / self.share_bad.clamp(min=1e-9)
         right = ((log_ratio > self.reference_point) == good).float().sum()
         return LossSum(
-            loss_sum=losses.sum(), target_count=batch.target_count, auxiliary=given._auxiliary(token_loss[good]),
+            loss_sum=losses.sum(), target_count=batch.target_count, auxiliary=given._sft(token_loss[good]) | balance,
             figures={
                 "chosen_reward": good_reward, "rejected_reward": bad_reward, "margin": good_reward - bad_reward, "accuracy": right,
-                "reference_point": self.reference_point * batch.documents.units,
+                "reference_point": self.reference_point * batch.documents.units, **loads,
             },
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from beichen.data.packing import Pieces, lay_row
 from beichen.data.pool import Part, Pool
 from beichen.data.preference_rows import PreferenceRows
 from beichen.data.preference_tokens import PreferenceTokens
+from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.objectives.preference import PairObjective, RatedObjective
 from beichen.objectives.preference_losses import dpo_loss, ipo_loss
@@ -164,6 +165,21 @@ def test_micro_batches_cannot_change_a_gradient(kind):
         found = step_gradients(model, objective, [collate(rows[end - size : end]) for size, end in zip(sizes, ends, strict=True)])
         for ours, theirs in zip(found, expected, strict=True):
             assert_near(ours, theirs, 1e-6)
+
+
+def test_the_balance_of_experts_counts_once_for_each_pair():
+    """Divided by the pairs of the step, it is a mean over them: micro-batches cannot change it, and more targets do not make it larger."""
+    tokens, objective = pairs()
+    experts = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8, balance_factor=0.5, balance_form="sequence")
+    model = tiny_decoder(vocab_size=320, max_position_embeddings=256, experts=experts).train()
+    rows = [rows_of(tokens).row(index) for index in range(6)]
+    parts = [collate(rows[:1]), collate(rows[1:])]
+    for ours, theirs in zip(step_gradients(model, objective, parts), step_gradients(model, objective, [collate(rows)]), strict=True):
+        assert_near(ours, theirs, 2e-6)
+    scored = objective(model, parts[0])
+    pair_balance = float(scored.auxiliary["balance_loss"].detach()) / parts[0].target_weight
+    assert 0.4 < pair_balance < 2 * 2 * 0.5, "two layers, each about 0.5 times 1 where experts are used alike"
+    assert scored.figures["margin"].shape == () and any(name.startswith("expert") for name in scored.figures)
 
 
 @pytest.mark.parametrize("make", [pairs, rated])
