@@ -22,6 +22,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.tokenizer import Tokenizer
+from beichen.train.adaptation import Adaptation, adapt
 from beichen.train.material import Material, read_material, sources_of
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import Reporter
@@ -35,6 +36,7 @@ class Parts:
     decoder: Decoder
     family: str
     material: Material
+    adaptation: Adaptation | None = None  # adapters are trained, the rest is frozen
 
 
 def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, reporter: Reporter) -> Parts:
@@ -48,8 +50,13 @@ def prepare(recipe: TrainRecipe, *, device: torch.device, dtype: torch.dtype, re
             f"the tokenizer has {tokenizer.vocab_size} ids, the model only {decoder.config.vocab_size} embedding rows",
             remedy="use the tokenizer that the model was trained with",
         )
+    adaptation = None
+    if recipe.lora is not None and recipe.model.start_from is not None:
+        adaptation = adapt(
+            decoder, recipe.lora, start_from=recipe.model.start_from, family=family, seed=recipe.seed, reporter=reporter
+        )  # fmt: skip
     material = read_material(recipe, tokenizer, reporter)
-    return Parts(tokenizer=tokenizer, decoder=decoder, family=family, material=material)
+    return Parts(tokenizer=tokenizer, decoder=decoder, family=family, material=material, adaptation=adaptation)
 
 
 def prepare_tokenizer(recipe: TrainRecipe, reporter: Reporter) -> Tokenizer:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beichen.checkpoints.adapters import is_adapter
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
 from beichen.errors import SettingsError
@@ -132,10 +133,13 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     state = keeper.restore() or LoopState()
     if state.step:
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
+    trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
+    size = f"{parameters:,} parameters"
+    size += "" if parts.adaptation is None else f", {sum(parameter.numel() for parameter in trained):,} of them trained"
     reporter.line(
-        f"{parameters:,} parameters, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
+        f"{size}, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
     )
-    stored = [*decoder.parameters(), *optimizer.state().values()]
+    stored = [*trained, *optimizer.state().values()]
     check_free_space(out, sum(tensor.numel() * tensor.element_size() for tensor in stored))
     planned = parts.material.plan
     if not planned.is_plain:
@@ -146,10 +150,14 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     learnt = objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling")
 
     def save_model(folder: Path, *extra: Callable[[Path], object]) -> None:
-        save_checkpoint(
-            folder, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=[parts.tokenizer.save, *extra],
-            generation=generation_defaults(parts.tokenizer), replace=True, reporter=reporter,
-        )  # fmt: skip
+        beside, generation = [parts.tokenizer.save, *extra], generation_defaults(parts.tokenizer)
+        if parts.adaptation is not None:
+            parts.adaptation.save(folder, decoder, write_extra=beside, generation=generation)
+        else:
+            save_checkpoint(
+                folder, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=beside, generation=generation,
+                replace=True, reporter=reporter,
+            )  # fmt: skip
 
     evaluator = Evaluator(
         recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
@@ -197,7 +205,7 @@ def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:
 
 def _continues(recipe: TrainRecipe, out: Path) -> bool:
     """Whether ``out`` holds a run of these settings that was begun. A finished run, or steps of one with others, is refused."""
-    if (out / "config.json").exists():
+    if (out / "config.json").exists() or is_adapter(out):
         raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
     if not (out / SETTINGS).exists():
         return False

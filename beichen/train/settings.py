@@ -9,6 +9,7 @@ from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.recomputation import Recompute
+from beichen.train.adapter_settings import AdapterSettings
 from beichen.train.evaluation_settings import EvaluationSettings
 from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
@@ -182,8 +183,9 @@ class TrainRecipe:
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    lora: AdapterSettings | None = None
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     trackers: tuple[str, ...] = ("tensorboard",)  # where the figures go besides metrics.jsonl: tensorboard, wandb, swanlab
     seed: int = 0
     device: str | None = None
@@ -192,6 +194,8 @@ class TrainRecipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if self.lora is not None and self.model.start_from is None:
+            raise SettingsError("lora: adapters need a base; name its folder in model.start_from")
         check_names(self.trackers)
         if not self.budget.given and not self.data.phases:
             raise SettingsError("budget: give steps, minutes, epochs, tokens or samples")
