@@ -136,9 +136,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
     trained = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
     size = f"{parameters:,} parameters"
     size += "" if parts.adaptation is None else f", {sum(parameter.numel() for parameter in trained):,} of them trained"
-    reporter.line(
-        f"{size}, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}"
-    )
+    reporter.line(f"{size}, {parts.family}, {str(dtype).removeprefix('torch.')} on {device}; {parts.material.account.as_text()}")
     stored = [*trained, *optimizer.state().values()]
     check_free_space(out, sum(tensor.numel() * tensor.element_size() for tensor in stored))
     planned = parts.material.plan
