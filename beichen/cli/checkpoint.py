@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify; 0 when nothing is wrong."""
     from beichen.checkpoints.digests import DIGESTS
     from beichen.checkpoints.verification import verify_checkpoint
+    from beichen.util.quantities import counted
 
     found = verify_checkpoint(arguments.folder, reporter=make_reporter())
     if arguments.json:
@@ -36,5 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"  not compared  {what}")
     for fault in found.faults:
         print(f"  FAULT         {fault}")
-    print(f"{found.folder}: " + (f"{len(found.faults)} faults" if found.faults else "no fault found"))
+    print(f"{found.folder}: " + (counted(len(found.faults), "faults") if found.faults else "no fault found"))
     return 1 if found.faults else 0

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from beichen.cli.outputs import drawn_file
 from beichen.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if len(set(map(_name, arguments.runs))) < len(arguments.runs):
         raise SettingsError("two of the runs have the same name", remedy="name each folder once")
-    out = arguments.out or arguments.runs[0] / "report.html"
-    write_atomically(out, report_page([read_run(folder) for folder in arguments.runs]))
+    runs = [read_run(folder) for folder in arguments.runs]
+    out = drawn_file(arguments.out or arguments.runs[0] / "report.html")
+    write_atomically(out, report_page(runs))
     print(out)
     return 0
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from beichen.util.progress import Reporter, Task
-from beichen.util.quantities import count, duration
+from beichen.util.quantities import byte_count, count, duration, singular
 
 PLAIN_SECONDS = 15.0  # between two lines of one task where no bar can be drawn
+BYTES, SECONDS = "B", "s"  # units of work that are shown in their own way
 
 
 def make_reporter(stream: TextIO | None = None) -> Reporter:
@@ -69,30 +70,40 @@ class _Meter:
 
     @property
     def pace(self) -> str:
-        """The speed, or for slow work its inverse."""
-        return f"{count(self.speed)} {self.unit}/s" if self.speed >= 0.1 else f"{duration(1 / self.speed)} per {self.unit}"
+        """The speed, or for slow work its inverse; time has none."""
+        if self.unit == SECONDS:
+            return ""
+        return f"{self._amount(self.speed)}/s" if self.speed >= 0.1 else f"{duration(1 / self.speed)} per {singular(self.unit)}"
+
+    def _amount(self, number: float) -> str:
+        """'1.20 M tokens', '1 token', '1.77 MB', '0:45'."""
+        if self.unit == SECONDS:
+            return duration(number)
+        if self.unit == BYTES:
+            return byte_count(number)
+        return f"{count(number)} {singular(self.unit) if number == 1 else self.unit}"
 
     def describe(self) -> str:
         """'45 %  1.20 M/2.67 M tokens  5.01 k tokens/s  0:31 left  loss 2.31'."""
         parts = []
         if self.total:
             parts.append(f"{min(100, 100 * self.done / self.total):.0f} %")
-            amount = f"{count(self.done)}/{count(self.total)} {self.unit}"
+            done = self._amount(self.done) if self.unit in (BYTES, SECONDS) else count(self.done)
+            parts.append(f"{done}/{self._amount(self.total)}")
         else:
-            amount = f"{count(self.done)} {self.unit}"
-        parts.append(amount)
+            parts.append(self._amount(self.done))
         if self.speed > 0:
             parts.append(self.pace)
             if self.total and self.done < self.total:
                 parts.append(f"{duration((self.total - self.done) / self.speed)} left")
-        return "  ".join([*parts, self.figures] if self.figures else parts)
+        return "  ".join(filter(None, [*parts, self.figures]))
 
     def summary(self) -> str:
         """The line that stays when the task has ended."""
-        parts = [f"{count(self.done)} {self.unit} in {duration(self.seconds)}"]
+        parts = [f"{self._amount(self.done)} in {duration(self.seconds)}"]
         if self.speed > 0 and self.seconds >= 1:
             parts.append(self.pace)
-        return f"{self.label}: " + "  ".join([*parts, self.figures] if self.figures else parts)
+        return f"{self.label}: " + "  ".join(filter(None, [*parts, self.figures]))
 
 
 def _figure(value: float | str) -> str:

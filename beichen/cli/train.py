@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _draw_rates(folder: Path) -> None:
     """learning_rate.png, where the run has phases and their course is known."""
+    from beichen.evaluation.fonts import stand_ins
     from beichen.evaluation.plots import plot_curves
     from beichen.train.run import PLAN
 
@@ -54,9 +55,10 @@ def _draw_rates(folder: Path) -> None:
     for stretch in planned["stretches"]:
         begins[stretch["phase"]] = float(done)
         done += stretch["positions"] or 0
+    labels = stand_ins(begins, "phase")
     if len(begins) > 1 and planned["rates"]:
         tokens, factors = zip(*planned["rates"], strict=True)
         plot_curves(
             folder / "learning_rate.png", {"rate": (tokens, factors)}, title="Learning rate over the phases", x_label="tokens",
-            y_label="factor of the optimizer's rates", marks=begins,
+            y_label="factor of the optimizer's rates", marks={labels[name]: place for name, place in begins.items()},
         )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from beichen.errors import DataError
 from beichen.util.progress import SILENT, Reporter
+from beichen.util.quantities import counted
 
 OnBad = Literal["raise", "count"]
 WARNINGS_SHOWN = 10  # bad lines named on the screen; the rest is counted
@@ -93,7 +94,7 @@ class Account:
     def as_text(self) -> str:
         """One line for the screen, with reasons where there are any."""
         parts = [f"{self.used.items:,} used", *(f"{tally.items:,} dropped ({reason})" for reason, tally in sorted(self.dropped.items()))]
-        line = f"{self.read.items:,} {self.item} ({self.read.size:,} {self.unit}) read = {' + '.join(parts)}"
+        line = f"{counted(self.read.items, self.item)} ({self.read.size:,} {self.unit}) read = {' + '.join(parts)}"
         return line + "".join(f"; {tally.items:,} {fact}" for fact, tally in sorted(self.noted.items()))
 
     def as_table(self) -> list[str]:

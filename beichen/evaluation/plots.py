@@ -1,17 +1,20 @@
 """Figures as PNG files: values in, one file out, drawn without a display.
 
-Labels are set in the font that comes with matplotlib, which has no Chinese: give English names.
+Names may be Chinese where the system has a Chinese font; ``fonts.stand_ins`` tells which can be shown.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beichen.evaluation.exact_match import Share
+from beichen.evaluation.fonts import figure_fonts
 from beichen.util.files import write_atomically
+from beichen.util.page import PICTURE_MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,7 @@ FEW_POINTS = 40  # below, each point of a curve is shown as it is
 _GRID: dict[str, Any] = {"color": "#dddddd", "linewidth": 0.6}
 
 
+@figure_fonts()
 def plot_curves(
     path: Path | str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x_label: str, y_label: str,
     smooth: float = 0.0, marks: Mapping[str, float] | None = None,
@@ -38,7 +42,8 @@ def curves_svg(
     from matplotlib import rc_context
 
     content = io.StringIO()
-    with rc_context({"svg.fonttype": "none"}):
+    with rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a font of the page shows it
         figure = _curves(curves, title=title, x_label=x_label, y_label=y_label, smooth=smooth)
         figure.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return content.getvalue()[content.getvalue().index("<svg") :]
@@ -67,6 +72,7 @@ def _curves(
     return figure
 
 
+@figure_fonts()
 def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, baselines: Mapping[str, float] | None = None) -> None:
     """One bar per group with its 95 % interval; ``baselines``: what guessing reaches, as a tick across the bar."""
     figure, axes = _canvas(8.0, 1.2 + 0.34 * len(shares), title)
@@ -77,9 +83,7 @@ def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, 
     above = [max(0.0, shares[name].interval[1] - value) for name, value in zip(names, values, strict=True)]
     axes.barh(rows, values, xerr=[below, above], color="#4878a8", error_kw={"ecolor": "#223344", "capsize": 2, "linewidth": 0.9})
     for row, name in enumerate(names):
-        inside = values[row] > 0.12
-        place, colour = (0.01, "white") if inside else (shares[name].interval[1] + 0.01, "#223344")
-        axes.annotate(f"{100 * values[row]:.1f} %", (place, row), va="center", color=colour, fontsize=8)
+        axes.annotate(f"{100 * values[row]:.1f} %", (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
         if baselines and name in baselines:
             axes.plot([baselines[name]] * 2, [row - 0.4, row + 0.4], color="#d04020", linewidth=1.4, label="guessing" if row == 0 else None)
     axes.set_yticks(list(rows), names)
@@ -93,6 +97,7 @@ def plot_accuracy(path: Path | str, shares: Mapping[str, Share], *, title: str, 
     _write(figure, path)
 
 
+@figure_fonts()
 def plot_histogram(
     path: Path | str, values: Sequence[float], *, title: str, x_label: str, y_label: str, marks: Mapping[str, float] | None = None
 ) -> None:
@@ -113,6 +118,7 @@ def plot_histogram(
     _write(figure, path)
 
 
+@figure_fonts()
 def plot_groups(path: Path | str, values: Mapping[str, Mapping[str, float]], *, title: str, label: str) -> None:
     """Bars of several series (by name) side by side for each group (by name)."""
     groups = list(next(iter(values.values())))
@@ -154,5 +160,5 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 def _write(figure: Figure, path: Path | str) -> None:
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="png", metadata={"Software": PICTURE_MARK.decode()})
     write_atomically(path, content.getvalue())

@@ -66,7 +66,7 @@ def make_plan(
         size = SMALL
     if size is not FULL:
         reasons.append(
-            f"the plan shrinks to hidden size {size.hidden_size}: {peak:.0f} GFLOP/s for {minutes:g} minutes is {work:.0%} "
+            f"the plan shrinks to hidden size {size.hidden_size}: {peak:.0f} GFLOP/s for {minutes:g} min is {work:.0%} "
             "of what the full plan needs; expect lower scores"
         )
     share = (0.3 if bundled else 0.7) if with_dialogues else 1.0

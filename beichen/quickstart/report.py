@@ -72,8 +72,9 @@ def write_report(
         curves[stage.folder.name] = ([record["tokens"] / 1e6 for record in records], [record["loss"] for record in records])
     plot_curves(folder / LOSS_CURVE, curves, title="Training loss", x_label="million tokens", y_label="nats per target", smooth=0.9)
     if marks is not None:
-        baselines = {skill.name: skill.guess_baseline for skill in SKILLS}
-        plot_accuracy(folder / ACCURACY_CHART, marks.groups, title="Held-out exact match", baselines=baselines)
+        shares = {skill.title_en: marks.groups[skill.name] for skill in SKILLS if skill.name in marks.groups}
+        baselines = {skill.title_en: skill.guess_baseline for skill in SKILLS}
+        plot_accuracy(folder / ACCURACY_CHART, shares, title="Held-out exact match", baselines=baselines)
     write_atomically(folder / REPORT, json.dumps(figures, ensure_ascii=False, indent=1) + "\n")
     return Report(folder=folder, figures=figures, text=as_text(folder, figures))
 

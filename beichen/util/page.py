@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+PAGE_MARK = '<meta name="generator" content="Beichen">'  # by these a page or picture of ours is known, and may be drawn anew
+PICTURE_MARK = b"drawn by Beichen"  # in a PNG file: its tEXt entry "Software"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --paper: #fff; --soft: #66758a; --line: #d8dee6; --fault: #b3261e; --tint: #eef1f5; }
 @media (prefers-color-scheme: dark) {
@@ -21,7 +23,7 @@ def page(title: str, parts: Iterable[str], *, style: str = "") -> str:
     """The whole file. parts: HTML, already escaped; style: what this page adds to the common look."""
     return "\n".join(
         [
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{PAGE_MARK}<title>{escape(title)}</title>',
             f'<meta name="viewport" content="width=device-width"><style>{_STYLE}{style}</style></head><body>',
             f"<h1>{escape(title)}</h1>",
             *parts,

@@ -24,6 +24,16 @@ def byte_count(number: float) -> str:
     return _scaled(number, 1000.0, (" B", " kB", " MB", " GB", " TB"))
 
 
+def singular(plural: str) -> str:
+    """One of what ``plural`` names: tokens -> token, batches -> batch, passes -> pass; a unit such as B stays."""
+    return plural[:-2] if plural.endswith(("ches", "shes", "sses", "xes")) else plural.removesuffix("s") if len(plural) > 1 else plural
+
+
+def counted(number: int, plural: str) -> str:
+    """'1 fault', '2 faults', '12,000 faults'."""
+    return f"{number:,} {singular(plural) if number == 1 else plural}"
+
+
 _BYTE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 

@@ -36,6 +36,31 @@ def test_convert_writes_what_reads_back(files, tmp_path, capsys):
     assert capsys.readouterr().out == out.read_text()
 
 
+def test_convert_overwrites_nothing_not_even_its_input(files, tmp_path, capsys):
+    out, before = tmp_path / "messages.jsonl", Path(files[0]).read_bytes()
+    for taken in (Path(files[0]), out):
+        out.write_text("mine\n")
+        assert main(["data", "convert", files[0], "--out", str(taken)]) == 2
+        assert f"{taken} exists, and nothing is overwritten" in capsys.readouterr().err
+    assert Path(files[0]).read_bytes() == before and out.read_text() == "mine\n"
+
+
+def test_pages_and_pictures_of_ours_are_drawn_anew_and_nothing_else(files, tmp_path, capsys):
+    kinds = {"page.html": ["preview", files[0], "--html"], "lengths.png": ["stats", files[0], "--png"]}
+    for name, (action, file, option) in kinds.items():
+        command, place = ["data", action, file, "--tokenizer", files[1], option], tmp_path / name
+        for foreign in (b"<!doctype html><p>mine", b"\x89PNG mine", b""):
+            place.write_bytes(foreign)
+            assert main([*command, str(place)]) == 2
+            assert "no page or picture that Beichen drew" in capsys.readouterr().err and place.read_bytes() == foreign
+        place.unlink()
+        assert main([*command, str(place)]) == 0
+        drawn, written = place.read_bytes(), place.stat().st_mtime_ns
+        assert main([*command, str(place)]) == 0
+        assert place.stat().st_mtime_ns > written and len(place.read_bytes()) == len(drawn)
+    assert main(["data", "preview", files[0], "--tokenizer", files[1], "--html", str(tmp_path)]) == 2
+
+
 def test_a_dry_run_lists_every_fault(tmp_path, capsys):
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join([json.dumps(RECORDS[0]), *['{"instruction": "q", "output": ""}'] * 25, "{"]))
@@ -55,7 +80,7 @@ def test_preview_in_the_terminal_and_as_a_page(files, tmp_path, capsys, monkeypa
     assert "row 1 of 1: 2 dialogues" in text and text.count("┃") == 3
     page = tmp_path / "page.html"
     assert main(["data", "preview", files[0], "--tokenizer", files[1], "--html", str(page)]) == 0
-    assert capsys.readouterr().out == f"{page}: 2 samples, 1 rows\n"
+    assert capsys.readouterr().out == f"{page}: 2 samples, 1 row\n"
     assert page.read_text().startswith("<!doctype html>")
 
 

@@ -64,6 +64,30 @@ def test_work_of_unknown_length_and_slow_work(clock):
     ]
 
 
+@pytest.mark.parametrize(
+    ("unit", "total", "lines"),
+    [
+        ("B", 4e6, ["work: 50 %  2.00 MB/4.00 MB  100 kB/s  0:20 left", "work: 2.00 MB in 0:20  100 kB/s"]),
+        ("s", 4e6, ["work: 50 %  555:33:20/1111:06:40  0:20 left", "work: 555:33:20 in 0:20"]),
+        ("B", None, ["work: 2.00 MB  100 kB/s", "work: 2.00 MB in 0:20  100 kB/s"]),
+    ],
+)
+def test_bytes_and_time_are_shown_in_their_own_way(clock, unit, total, lines):
+    stream = io.StringIO()
+    with LineReporter(stream).track("work", total=total, unit=unit) as task:
+        clock.now += 20
+        task.set(2e6)
+    assert stream.getvalue().splitlines() == lines
+
+
+def test_one_is_no_plural(clock):
+    stream = io.StringIO()
+    with LineReporter(stream).track("saving", total=1, unit="shards") as task:
+        clock.now += 30
+        task.set(1)
+    assert stream.getvalue().splitlines() == ["saving: 100 %  1/1 shard  0:30 per shard", "saving: 1 shard in 0:30  0:30 per shard"]
+
+
 def test_a_fault_leaves_no_line_of_success():
     stream = io.StringIO()
     with pytest.raises(ZeroDivisionError), LineReporter(stream).track("work", total=1, unit="step"):

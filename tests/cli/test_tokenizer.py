@@ -1,10 +1,13 @@
 import io
 import json
+import shutil
 import sys
+import warnings
 
 import pytest
 
 from beichen.cli.main import main
+from beichen.evaluation.fonts import families
 from beichen.text.tokenizer import load_tokenizer
 from tests.cli.model_folder import model_folder as model_folder
 from tests.inference.small_models import small_tokenizer
@@ -96,8 +99,32 @@ def test_train_writes_a_folder_that_loads_and_says_what_it_did(corpus, capsys):
     assert tokenizer.special_ids["<_reserved_1>"] == 300 and tokenizer.special_ids["<_reserved_2>"] == 14
     assert json.loads((out / "training.json").read_text())["texts"] == 180
     assert not (corpus / "out.training").exists()
-    code, printed, _ = run(capsys, *arguments, "--json", "--pattern", "qwen2")
+    made = {path.name: path.read_bytes() for path in out.iterdir()}
+    code, _, err = run(capsys, *arguments, "--pattern", "qwen2")
+    assert code == 2 and f"{out} holds a tokenizer already, and nothing is overwritten" in err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+    code, printed, _ = run(capsys, *arguments[:-3], corpus / "other", "--json", "--pattern", "qwen2")
     assert code == 0 and json.loads(printed)["record"]["pattern"] == "qwen2"
+
+
+def test_train_goes_on_where_it_was_killed_while_writing(corpus, capsys):
+    out = corpus / "out"
+    arguments = ("train", "--input", corpus / "part0.jsonl", "--vocab-size", 300, "--out", out, "--work", corpus / "work")
+    assert run(capsys, *arguments)[0] == 0
+    made = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "training.json").unlink()  # written last
+    assert run(capsys, *arguments)[0] == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+    shutil.rmtree(corpus / "work")
+    (out / "training.json").unlink()
+    assert run(capsys, *arguments)[0] == 2, "a tokenizer of somebody else"
+
+
+def test_a_text_too_short_for_the_wish_is_said(corpus, capsys):
+    code, printed, err = run(capsys, "train", "--input", corpus / "part0.jsonl", "--vocab-size", 1_000_000, "--out", corpus / "out")
+    reached = load_tokenizer(corpus / "out").vocab_size
+    assert code == 0 and f"{reached} ids" in printed
+    assert "the text is too short for 1,000,000 ids" in err and f"so there are {reached:,}" in err
 
 
 def test_train_with_tokens_of_ones_own(corpus, capsys):
@@ -133,6 +160,12 @@ def test_report_compares_by_domain_and_draws(corpus, folder, capsys):
         ["part1", "small"],
         ["part1", "again"],
     ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = (f"甲={folder}", "--input", f"新闻={corpus / 'part0.jsonl'}", "--plot", corpus / "chinese.png")
+        code, out, err = run(capsys, "report", *names)
+    assert code == 0 and "新闻" in out
+    assert ("domain 1: 新闻" in err and "series 1: 甲" in err) == (len(families()) == 1)
     code, out, _ = run(capsys, "report", folder, *inputs, "--json")
     row = json.loads(out)["domains"][0]
     texts = [f"{text} 0" for text in TEXTS]

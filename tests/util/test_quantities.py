@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.util.quantities import byte_count, count, duration, parse_bytes
+from beichen.util.quantities import byte_count, count, counted, duration, parse_bytes, singular
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_amounts_of_memory_are_read(text, value):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ValueError, match="no amount of memory"):
         parse_bytes(text)
+
+
+def test_one_of_many():
+    units = {
+        "tokens": "token",
+        "batches": "batch",
+        "passes": "pass",
+        "dialogues": "dialogue",
+        "shards": "shard",
+        "shard": "shard",
+        "B": "B",
+    }
+    assert {unit: singular(unit) for unit in units} == units
+    assert [counted(number, "faults") for number in (0, 1, 12_000)] == ["0 faults", "1 fault", "12,000 faults"]

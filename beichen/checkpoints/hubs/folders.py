@@ -44,7 +44,7 @@ def find_folder(place: Path | str, *, weights: bool = True, reporter: Reporter =
     here = client.cached(name)
     if here is not None and all((here / file.name).exists() for file in files):
         return client.fetch(name, files, lambda count: None)  # compares with the hub; nothing worth a bar
-    with reporter.track(f"fetching {name}", total=sum(file.size for file in files), unit="bytes") as task:
+    with reporter.track(f"fetching {name}", total=sum(file.size for file in files), unit="B") as task:
         return client.fetch(name, files, task.advance)
 
 

@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 from beichen.cli.dialogue_options import add_reading_options, dialogue_settings
+from beichen.cli.outputs import new_file
 from beichen.cli.terminal import make_reporter
 from beichen.errors import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a jsonl file; default: standard output")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a new jsonl file; default: standard output")
     parser.add_argument("--dry-run", action="store_true", help="write nothing; list every record that cannot be used")
 
 
@@ -31,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.dry_run and (arguments.out or arguments.strict):
         raise SettingsError("--dry-run writes nothing and stops nowhere", remedy="leave --out and --strict out")
+    if arguments.out is not None:
+        new_file(arguments.out)
     account = Account(item="samples")
     samples = read_samples(
         arguments.files, settings=dialogue_settings(arguments), on_bad="raise" if arguments.strict else "count",

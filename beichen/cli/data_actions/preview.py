@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beichen.cli.dialogue_options import add_mask_options, add_reading_options, dialogue_settings, named_tokenizer
+from beichen.cli.outputs import drawn_file
 from beichen.cli.terminal import make_reporter
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.data.preview import preview_dialogues
     from beichen.data.preview_page import preview_page
     from beichen.util.files import write_atomically
+    from beichen.util.quantities import counted
 
+    if arguments.html is not None:
+        drawn_file(arguments.html)
     settings, tokenizer = dialogue_settings(arguments), named_tokenizer(arguments)
     dialogues = read_dialogues(
         arguments.files, settings=settings, on_bad="raise" if arguments.strict else "count", reporter=make_reporter()
@@ -48,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.html is not None:
         write_atomically(arguments.html, preview_page(preview, title=f"{', '.join(arguments.files)} · {tokenizer.template}"))
-        print(f"{arguments.html}: {len(preview.samples)} samples, {len(preview.rows)} rows")
+        print(f"{arguments.html}: {counted(len(preview.samples), 'samples')}, {counted(len(preview.rows), 'rows')}")
         return 0
     from rich.console import Console
 

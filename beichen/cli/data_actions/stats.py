@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from beichen.cli.dialogue_options import add_mask_options, add_reading_options, dialogue_settings, named_tokenizer
 from beichen.cli.options import add_json_option
+from beichen.cli.outputs import drawn_file
 from beichen.cli.terminal import make_reporter, print_json
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.data.statistics import count_dialogues
     from beichen.evaluation.plots import plot_histogram
 
+    if arguments.png is not None:
+        drawn_file(arguments.png)
     settings, tokenizer, reporter = dialogue_settings(arguments), named_tokenizer(arguments), make_reporter()
     account = Account(item="dialogues")
     dialogues = read_dialogues(
@@ -52,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(found: DialogueStatistics, read: str) -> Iterator[str]:
     from beichen.data.account import Account
+    from beichen.util.quantities import counted
 
     tokens = sum(found.tokens.values())
     yield read
-    yield f"{found.dialogues:,} dialogues, {tokens:,} tokens, {found.targets:,} of them learnt ({found.targets / tokens:.1%})"
+    yield f"{counted(found.dialogues, 'dialogues')}, {tokens:,} tokens, {found.targets:,} of them learnt ({found.targets / tokens:.1%})"
     extras = {"tool calls": found.tool_calls, "thoughts": found.thoughts, "dialogues with tools": found.with_tools}
     shown = [f"{count:,} {what}" for what, count in extras.items() if count]
     if shown:
@@ -67,10 +71,10 @@ def _lines(found: DialogueStatistics, read: str) -> Iterator[str]:
     named = {"0": "shortest", "0.5": "median", "0.9": "90 %", "0.99": "99 %", "1": "longest"}
     yield "\ntokens of a dialogue: " + ", ".join(f"{named[key]} {value:,}" for key, value in quantiles.items())
     yield f"in rows of {found.sequence_length:,}: {Account.from_dict(found.account).as_text()}"
-    yield f"packed into {found.rows:,} rows, {found.packing_efficiency:.2%} of their positions hold a token"
+    yield f"packed into {counted(found.rows, 'rows')}, {found.packing_efficiency:.2%} of their positions hold a token"
     width = max(map(len, found.sources))
     yield f"\n{'source':<{width}}  dialogues        tokens        learnt"
     for name, source in found.sources.items():
         yield f"{name:<{width}} {source.dialogues:>10,} {source.tokens:>13,} {source.targets:>13,}"
     for fault, count in found.faults.most_common():
-        yield f"FAULT {fault}: {count:,} dialogues, first {found.examples[fault]}"
+        yield f"FAULT {fault}: {counted(count, 'dialogues')}, first {found.examples[fault]}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beichen.cli.options import add_json_option
+from beichen.cli.outputs import drawn_file
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import SettingsError
 
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.text.compression import measure_compression
     from beichen.text.tokenizer import load_tokenizer
 
+    if arguments.plot is not None:
+        drawn_file(arguments.plot)
     reporter = make_reporter()
     folders, domains = _named(arguments.tokenizers), _named(arguments.input)
     tokenizers = {name: load_tokenizer(find_folder(Path(folder), weights=False, reporter=reporter)) for name, folder in folders.items()}
@@ -48,11 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
                 found[domain][name] = measure_compression(tokenizer, texts)
                 task.advance()
     if arguments.plot is not None:
-        from beichen.evaluation.plots import plot_groups
-
-        bars = {name: {domain: found[domain][name].bytes_per_token for domain in domains} for name in tokenizers}
-        plot_groups(arguments.plot, bars, title="Compression by domain", label="bytes per token")
         reporter.line(f"{arguments.plot}: the bar chart")
+        for label, name in _draw(arguments.plot, found).items():
+            reporter.line(f"  {label}: {name} (no font here has all its letters)")
     rows = [
         _row(domain, name, tokenizers[name].vocab_size, figures) for domain, measured in found.items() for name, figures in measured.items()
     ]
@@ -61,6 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_table(rows)))
     return 0
+
+
+def _draw(path: Path, found: dict[str, dict[str, Compression]]) -> dict[str, str]:
+    """The chart; what stands in it for names that no font can show."""
+    from beichen.evaluation.fonts import stand_ins
+    from beichen.evaluation.plots import plot_groups
+
+    groups, series = stand_ins(found, "domain"), stand_ins(next(iter(found.values())), "series")
+    bars = {label: {groups[domain]: measured[name].bytes_per_token for domain, measured in found.items()} for name, label in series.items()}
+    plot_groups(path, bars, title="Compression by domain", label="bytes per token")
+    return {label: name for name, label in (*groups.items(), *series.items()) if label != name}
 
 
 def _named(words: list[str]) -> dict[str, str]:

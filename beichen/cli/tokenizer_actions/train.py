@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--input", nargs="+", required=True, metavar="FILE", help="files, folders, patterns")
     parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="ids, control tokens and the 256 bytes included")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the tokenizer goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the tokenizer goes; no finished one is replaced")
     parser.add_argument("--pattern", choices=tuple(PATTERNS), default="han", help="how text is cut before merging (default %(default)s)")
     parser.add_argument("--memory", default="2GiB", metavar="SIZE", help="such as 512MiB (default %(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one per core)")
@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     reporter = make_reporter()
     out: Path = arguments.out
-    prepare_folder(out)
     work = arguments.work or out.with_name(out.name + ".training")
+    _check_unfinished(out, work)
+    prepare_folder(out)
     account = Account()
     sources = text_sources(arguments.input, account, reporter, text_key=arguments.text_key, skip_bad=arguments.skip_bad)
     trained = train(settings, sources, work, reporter=reporter)
@@ -78,6 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
         for reason, tally in sorted(account.dropped.items()):
             print(f"dropped: {tally.items:,} records ({reason})")
     return 0
+
+
+def _check_unfinished(out: Path, work: Path) -> None:
+    """A folder with a tokenizer is left alone, unless it is this training's own, cut short while it was written."""
+    from beichen.text.vocabulary_folder import holds_tokenizer
+
+    if (out / RECORD_FILE).exists() or (holds_tokenizer(out) and not work.exists()):
+        raise SettingsError(f"{out} holds a tokenizer already, and nothing is overwritten", remedy="choose another --out")
 
 
 def text_sources(

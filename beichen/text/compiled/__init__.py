@@ -39,13 +39,14 @@ def watched(call: Callable[..., Any], *arguments: Any, advance: Callable[[int], 
     try:
         while thread.is_alive():
             thread.join(_WATCH_SECONDS)
-            now = progress[0]
+            now = int(progress[0])
             advance(now - seen)
             seen = now
     except BaseException:
         progress[1] = 1
         thread.join()
         raise
+    advance(progress[0] - seen)  # the thread may have ended between two looks
     return answer[0]
 
 

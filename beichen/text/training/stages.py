@@ -143,4 +143,9 @@ def learn_merges(
             workspace.learnt(more)
             merges += more
             bar.set(len(merges))
+    if len(merges) < wanted:
+        reporter.warn(
+            f"the text is too short for {settings.vocab_size:,} ids: no pair of pieces is left after {len(merges):,} merges, "
+            f"so there are {settings.vocab_size - wanted + len(merges):,}"
+        )
     return merges
