@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beichen.cli.options import add_json_option
 from beichen.cli.terminal import make_reporter, print_json
+
+if TYPE_CHECKING:
+    from beichen.train.settings import TrainRecipe
 
 
 def settings_class() -> type:
@@ -34,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(planned.as_text())
         return 0
-    result = train(arguments.settings, reporter)
+    result = train(arguments.settings, reporter, matmul_peak=_matmul_peak(arguments.settings))
     _draw_rates(result.folder)
     if arguments.json:
         print_json(result)
@@ -42,6 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(result.as_text())
     print(result.folder)
     return 0 if result.finished else 130
+
+
+def _matmul_peak(recipe: TrainRecipe) -> float:
+    """GFLOP/s of matrix products in the run's number format on its device."""
+    from beichen.train.precision import training_dtype
+    from beichen.util.device import choose_device, set_threads
+    from beichen.util.machine import measure_matmul_peak
+
+    device = choose_device(recipe.device)
+    set_threads(recipe.threads)
+    return measure_matmul_peak(training_dtype(recipe.dtype, device), device=device)
 
 
 def _draw_rates(folder: Path) -> None:

@@ -58,7 +58,7 @@ def _curves(
         colour = f"C{number}"
         if smooth and len(y) >= FEW_POINTS:
             axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(x, running_mean(y, smooth), color=colour, label=name, linewidth=1.6)
+            axes.plot(x, smoothed(y, smooth), color=colour, label=name, linewidth=1.6)
         else:
             axes.plot(x, y, color=colour, label=name, linewidth=1.6, marker="o" if len(y) < FEW_POINTS else None, markersize=3)
     for name, place in (marks or {}).items():
@@ -135,6 +135,12 @@ def plot_groups(path: Path | str, values: Mapping[str, Mapping[str, float]], *, 
     if len(values) > 1:
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _write(figure, path)
+
+
+def smoothed(values: Sequence[float], keep: float) -> list[float]:
+    """The mean of the running means from both ends: smooth, and not late."""
+    forward, backward = running_mean(values, keep), running_mean(values[::-1], keep)[::-1]
+    return [(left + right) / 2 for left, right in zip(forward, backward, strict=True)]
 
 
 def running_mean(values: Sequence[float], keep: float) -> list[float]:

@@ -85,7 +85,7 @@ def _parts(runs: Sequence[RunFigures]) -> Iterator[str]:
     if held_out := held_out_curves(runs):
         yield curves_svg(held_out, title="held-out loss", x_label="million tokens", y_label="nats per target")
     for figure, curves in curves_of(runs).items():
-        yield curves_svg(curves, title=figure.replace("_", " "), x_label="million tokens", y_label="", smooth=0.9)
+        yield curves_svg(curves, title=figure.replace("_", " "), x_label="million tokens", y_label="", smooth=_smoothing(figure))
     yield "</div>"
     for run in runs:
         yield from _faults(run)
@@ -94,6 +94,11 @@ def _parts(runs: Sequence[RunFigures]) -> Iterator[str]:
         rows = [[key, _shown(value)] for key, value in run.settings.items()]
         yield f"<h2>Settings of {escape(run.name)}</h2>"
         yield f"<details><summary>{len(rows)} settings</summary>{_table(['setting', 'value'], rows)}</details>"
+
+
+def _smoothing(figure: str) -> float:
+    """What a schedule lays down is shown as it is."""
+    return 0.0 if figure in ("learning_rate", "rate_factor", "memory_bytes") else 0.9
 
 
 def _results(runs: Sequence[RunFigures]) -> Iterator[str]:

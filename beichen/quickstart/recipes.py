@@ -76,7 +76,7 @@ def fine_tuning_recipe(asked: _Asked, plan: Plan, material: Material, out: Path,
     return TrainRecipe(
         out=str(out), seed=asked.seed, device=asked.device, threads=asked.threads, dtype=plan.dtype,
         model=ModelSettings(start_from=str(start_from)),
-        data=DataSettings(files=material.dialogues, kind="dialogues", sequence_length=plan.sequence_length),
+        data=DataSettings(files=material.dialogues, kind="dialogues", sequence_length=plan.sequence_length, held_out_fraction=0.0),
         batch=_batch(plan),
         optimizer=OptimizerSettings(matrix_learning_rate=0.01),
         schedule=ScheduleSettings(name="stable", decay=0.7),

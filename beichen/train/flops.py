@@ -11,10 +11,11 @@ from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 
 
-def training_flops_per_token(config: DecoderConfig, sequence_length: int) -> float:
+def training_flops_per_token(config: DecoderConfig, sequence_length: int, *, frozen: bool = False) -> float:
     """6 x (non-embedding + head parameters) + 12 x layers x hidden x sequence; the second term counts unmasked attention.
 
-    Of routed experts, those that a token chooses count.
+    Of routed experts, those that a token chooses count. frozen: the base takes no gradients of its own, a third of its products less;
+    adapters are too small to count.
     """
     with torch.device("meta"):
         decoder = Decoder(config)
@@ -23,7 +24,7 @@ def training_flops_per_token(config: DecoderConfig, sequence_length: int) -> flo
     parameters = sum(size * share if ".experts." in name else size for name, size in sizes.items())
     embedding = config.vocab_size * config.hidden_size
     multiplied = parameters if config.tie_word_embeddings else parameters - embedding
-    return 6.0 * multiplied + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length
+    return (4.0 if frozen else 6.0) * multiplied + 12.0 * config.num_hidden_layers * config.hidden_size * sequence_length
 
 
 def flops_per_token(folder: Path | str) -> float:

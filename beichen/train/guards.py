@@ -33,8 +33,8 @@ class GuardSettings:
     def __post_init__(self) -> None:
         if self.spike is not None and self.spike <= 0:
             raise SettingsError(f"guards.spike={self.spike:g}: must be above 0")
-        if self.window < 8:
-            raise SettingsError(f"guards.window={self.window}: a median needs at least 8 losses")
+        if not 8 <= self.window <= 256:
+            raise SettingsError(f"guards.window={self.window}: must be at least 8, for a median, and at most 256")
         if self.leave_out < 0 or self.patience < 1:
             raise SettingsError(f"guards: leave_out={self.leave_out} must not be below 0, patience={self.patience} must be at least 1")
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.settings import BudgetSettings
 from beichen.train.step import Gathered, gather
+from beichen.train.step_figures import StepFigures
 from beichen.util.progress import Reporter, Task
 
 
@@ -72,15 +73,17 @@ class Saving(Protocol):
 
 def run_loop(
     decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
-    rate: Callable[[int, float], float], guards: GuardSettings, keeper: Saving, metrics: MetricsLog, reporter: Reporter, label: str,
-    seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
+    rate: Callable[[int, float], float], guards: GuardSettings, keeper: Saving, figures: StepFigures, metrics: MetricsLog,
+    reporter: Reporter, label: str, seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
     evaluate: Callable[[LoopState], bool] = lambda state: False,
+    around_step: Callable[[int], AbstractContextManager[object]] = lambda step: nullcontext(),
 ) -> LoopResult:  # fmt: skip
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which saves.
 
     ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
     targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved,
-    ``evaluate`` when the step is counted and recorded: it says whether the run is to end.
+    ``evaluate`` when the step is counted and recorded: it says whether the run is to end. What a step computes runs within ``around_step``
+    of its number, from 1.
     Raises DivergenceError after as many faulty steps in a row as ``guards`` bears.
     """
     decoder.train()
@@ -103,8 +106,9 @@ def run_loop(
                 state.skip(time.perf_counter() - begin, faulty=False)
                 continue
             factor = rate(state.step, progress)
-            gathered = gather(decoder, batches, objective, seed=seed, step=state.step, loss_scale=optimizer.loss_scale)
-            norm = optimizer.gradient_norm(gathered.target_weight)
+            with around_step(state.step + 1):
+                gathered = gather(decoder, batches, objective, seed=seed, step=state.step, loss_scale=optimizer.loss_scale)
+                norm = optimizer.gradient_norm(gathered.target_weight)
             if not math.isfinite(norm) and math.isfinite(gathered.loss) and optimizer.lower_loss_scale():
                 optimizer.discard()
                 state.skip(time.perf_counter() - begin, faulty=False)
@@ -117,15 +121,13 @@ def run_loop(
                     coming.cancel()
                     coming = reader.submit(source.micro_batches, state.step)
                 continue
-            optimizer.step(factor, gathered.target_weight, norm)
+            with around_step(state.step + 1):
+                optimizer.step(factor, gathered.target_weight, norm)
             for follow in after_step:
                 follow(gathered)
             seconds = time.perf_counter() - begin
             state.take(gathered, seconds)
-            metrics.add(
-                step=state.step, **gathered.as_dict(), rate_factor=factor, gradient_norm=norm, tokens=state.tokens, targets=state.targets,
-                seconds=round(state.seconds, 3), tokens_per_second=round(gathered.tokens / seconds, 1),
-            )  # fmt: skip
+            metrics.add(**figures.record(state, gathered, rate_factor=factor, gradient_norm=norm, seconds=seconds))
             task.set(
                 scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}",
                 speed=f"{state.tokens / state.seconds:,.0f} tok/s",

@@ -8,21 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from beichen.data.account import Account
+from beichen.data.batch import Batch
 from beichen.data.curriculum import Phase, plan_phases
 from beichen.data.dialogue_files import read_dialogues
 from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
 from beichen.data.encoded_text import open_encoded_text
 from beichen.data.encoding import encode_corpus
+from beichen.data.held_out_dialogues import HeldOutDialogues
 from beichen.data.mixture import Mixture
 from beichen.data.pool import Pool
 from beichen.data.preference_tokens import PreferenceTokens
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
 from beichen.data.scoring import ScoringRows
 from beichen.data.source_list import Source, read_source_file
+from beichen.data.split import is_held_out
 from beichen.data.store import TokenStore
 from beichen.errors import SettingsError
 from beichen.text.bulk_rendering import RenderedDialogues
@@ -38,13 +42,25 @@ from beichen.util.progress import Reporter
 ONLY = "text"  # the name of the source that data.files are
 
 
+class HeldOutRows(Protocol):
+    """What is only evaluated; ``ScoringRows`` and ``HeldOutDialogues`` are such."""
+
+    @property
+    def num_bytes(self) -> int | None: ...
+
+    def num_batches(self, rows: int) -> int: ...
+
+    def batches(self, rows: int) -> Iterator[Batch]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """What is trained on and what is held out, by source."""
 
     plan: Plan
-    held_out: Sequence[tuple[str, ScoringRows]]  # a source may stand in several stores
+    held_out: Sequence[tuple[str, HeldOutRows]]  # a source may stand in several stores
     account: Account
+    tokens_per_byte: float | None = None  # of plain text
     preferences: PreferenceTokens | None = None
 
 
@@ -85,7 +101,11 @@ def read_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter)
         corpus.train, _phases(recipe, corpus.weights), seed=recipe.seed, make_rows=make_rows, weigh_by=data.weigh_by
     )  # fmt: skip
     held_out = [(name, ScoringRows(store, sequence_length=data.longest_row)) for name, store in corpus.held_out]
-    return Material(plan=Plan(recipe, tuple(stretches)), held_out=held_out, account=corpus.account)
+    stores = [store for own in corpus.train.values() for store in own]
+    return Material(
+        plan=Plan(recipe, tuple(stretches)), held_out=held_out, account=corpus.account,
+        tokens_per_byte=sum(store.num_tokens for store in stores) / max(1, sum(store.num_bytes for store in stores)),
+    )  # fmt: skip
 
 
 @dataclass
@@ -142,12 +162,14 @@ def _phases(recipe: TrainRecipe, weights: Mapping[str, float]) -> list[Phase]:
 def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer: Tokenizer, reporter: Reporter) -> Material:
     data = recipe.data
     account, begins = Account(item="dialogues", unit="tokens"), [0] * len(sources)  # the number of each source's first dialogue
+    held_out: list[bool] = []  # of each dialogue
 
     def dialogues() -> Iterator[Dialogue]:
         read = 0
         for place, source in enumerate(sources):
             begins[place] = read
             for dialogue in read_dialogues(source.files, settings=data.dialogues, on_bad=data.on_bad, reporter=reporter):
+                held_out.append(is_held_out("\n".join(message.content for message in dialogue.messages), data.held_out_fraction))
                 yield dialogue
                 read += 1
 
@@ -161,6 +183,13 @@ def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer
         rendered(), sequence_length=data.sequence_length, pad_id=tokenizer.pad_id, too_long=data.dialogues.too_long, account=account
     )
     owner = np.searchsorted(begins, collected.numbers, side="right") - 1
+    evaluated = np.array(held_out, bool)[collected.numbers]
+    scored = [
+        (source.name, HeldOutDialogues(collected, items, sequence_length=data.sequence_length))
+        for place, source in enumerate(sources)
+        if len(items := np.flatnonzero(evaluated & (owner == place)))
+    ]
+    owner[evaluated] = -1  # trained on by nobody
 
     def make_rows(pool: Pool) -> RowSource:
         return DialogueRows(
@@ -169,4 +198,4 @@ def _dialogues(recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer
 
     positions = collected.lengths - 1  # the last id of a dialogue is a target only
     stretch = walk_items(recipe, sources, owner, positions, make_rows, item="dialogue")
-    return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=account)
+    return Material(plan=Plan(recipe, (stretch,)), held_out=scored, account=account)

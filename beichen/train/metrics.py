@@ -12,6 +12,8 @@ from beichen.train.trackers import Tracker, numbers
 from beichen.util.files import explain_storage_faults, write_atomically
 from beichen.util.progress import SILENT, Reporter
 
+CLOCK = ("seconds", "tokens_per_second", "gflops", "share_of_peak", "memory_bytes")  # figures that no two runs have in common
+
 
 class MetricsLog:
     """Appends to ``path``; a resumed run first cuts off what lies beyond the step that it resumes from."""

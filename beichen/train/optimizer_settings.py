@@ -66,6 +66,11 @@ class OptimizerSettings:
         if self.result == "average" and self.average_decay is None:
             raise SettingsError("optimizer.result=average: there is none without optimizer.average_decay")
 
+    @property
+    def peak_rate(self) -> float:
+        """Of the matrices of the layers: the rate that a run is known by."""
+        return self.matrix_learning_rate if self.name == "muon" else self.learning_rate
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:

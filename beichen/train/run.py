@@ -13,6 +13,7 @@ import operator
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from beichen.objectives.registry import objective
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.evaluation import Evaluator
 from beichen.train.expert_balancing import set_experts_training
+from beichen.train.flops import training_flops_per_token
 from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.loop import run_loop
 from beichen.train.loop_state import LoopState
@@ -36,8 +38,10 @@ from beichen.train.plan import Plan
 from beichen.train.precision import training_dtype
 from beichen.train.preferences import begin_preferences, preferences_as_text
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
+from beichen.train.profiling import StepProfiler
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
+from beichen.train.step_figures import StepFigures
 from beichen.train.trackers import start_trackers
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
@@ -48,7 +52,7 @@ SETTINGS, METRICS, RESULT, STATE, PLAN, BEST = "settings.yaml", "metrics.jsonl",
 EVALUATION_ROWS = 16
 LABELS = {"documents": "pretraining", "dialogues": "fine-tuning", "preferences": "preference training"}  # of the kinds of data
 # settings that a resumed run may give anew
-FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "trackers", "threads", "device")
+FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "trackers", "profile", "threads", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class TrainResult:
     tokens: int
     seconds: float  # of training
     tokens_per_second: float
-    loss: float  # smoothed, nats per target
+    loss: float  # mean of the last steps, nats per target
     held_out_loss: float | None  # nats per token
     bits_per_byte: float | None
     parameters: int
@@ -83,9 +87,12 @@ class TrainResult:
         return dataclasses.asdict(self) | {"folder": str(self.folder)}
 
 
-def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> TrainResult:
+def train(
+    recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT, *, matmul_peak: float | None = None
+) -> TrainResult:
     """Run a recipe (settings, a mapping of them, or a YAML file) to the end of its budget, or until Ctrl-C.
 
+    matmul_peak: GFLOP/s that this machine reaches in matrix products; the metrics then say which share of it each step reached.
     Raises SettingsError when ``out`` holds a finished run or one of other settings, and the errors of reading and saving.
     """
     recipe = _as_recipe(recipe)
@@ -94,7 +101,7 @@ def train(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Report
         if not _continues(recipe, out):
             shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from other text, perhaps; encoded text checks itself
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
-        return _run(recipe, out, reporter)
+        return _run(recipe, out, reporter, matmul_peak)
 
 
 def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> Plan:
@@ -114,7 +121,7 @@ def _as_recipe(given: TrainRecipe | Mapping[str, Any] | str | Path) -> TrainReci
     return read_settings(TrainRecipe, dict(given), name="recipe")
 
 
-def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
+def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float | None) -> TrainResult:
     device = choose_device(recipe.device)
     dtype = training_dtype(recipe.dtype, device)
     set_threads(recipe.threads)
@@ -161,11 +168,16 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter) -> TrainResult:
         recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
         keep_best=lambda: save_model(out / BEST), metrics=metrics, reporter=reporter,
     )  # fmt: skip
+    figures = StepFigures(
+        learning_rate=recipe.optimizer.peak_rate, steps_per_epoch=planned.stages.steps_per_epoch, matmul_peak=matmul_peak,
+        flops_per_token=training_flops_per_token(decoder.config, recipe.data.longest_row), tokens_per_byte=parts.material.tokens_per_byte,
+    )  # fmt: skip
     try:
         ended = run_loop(
             decoder, planned.stages, learnt if preferences is None else preferences.objective, optimizer,
-            state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, metrics=metrics,
+            state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, figures=figures, metrics=metrics,
             reporter=reporter, label=LABELS[recipe.data.kind], seed=recipe.seed, after_step=moving, evaluate=evaluator,
+            around_step=StepProfiler(out, *recipe.profile) if recipe.profile else nullcontext,
         )  # fmt: skip
     finally:
         metrics.close()

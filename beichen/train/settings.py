@@ -187,6 +187,7 @@ class TrainRecipe:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     trackers: tuple[str, ...] = ("tensorboard",)  # where the figures go besides metrics.jsonl: tensorboard, wandb, swanlab
+    profile: tuple[int, int] | None = None  # the first and the last step whose operations are timed, into profile/
     seed: int = 0
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the computation; float16 on accelerators only
@@ -197,6 +198,8 @@ class TrainRecipe:
         if self.lora is not None and self.model.start_from is None:
             raise SettingsError("lora: adapters need a base; name its folder in model.start_from")
         check_names(self.trackers)
+        if self.profile is not None and not 1 <= self.profile[0] <= self.profile[1]:
+            raise SettingsError(f"profile={list(self.profile)}: give the first and the last step, from 1")
         if not self.budget.given and not self.data.phases:
             raise SettingsError("budget: give steps, minutes, epochs, tokens or samples")
         if self.data.kind == "preferences" and self.model.start_from is None:

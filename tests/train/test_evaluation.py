@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import beichen
+from beichen.data.split import is_held_out
 from beichen.errors import SettingsError
 from beichen.train.answers import greedy_answers
 from beichen.train.metrics import read_metrics
@@ -82,6 +83,24 @@ def test_dialogues_answer_as_a_chat(tmp_path, watched):
     train({**recipe, "evaluation": {"every_steps": 2, "prompts": ["the cat sat"]}})
     found = [record for record in read_metrics(tmp_path / "tuned" / "metrics.jsonl") if "answers" in record]
     assert [record["step"] for record in found] == [2, 4] and set(found[0]["answers"]) == {"the cat sat"}
+
+
+def test_a_validation_split_of_dialogues_is_never_trained_on(tmp_path, watched):
+    """With it the loss of the held-out ones is on record; a run on the others alone gives the same weights."""
+    dialogues = write_dialogues(tmp_path / "dialogues.jsonl", number=80)
+    data = {"files": [str(dialogues)], "kind": "dialogues", "sequence_length": 64, "held_out_fraction": 0.2}
+    recipe = tiny_recipe(tmp_path / "all", dialogues, steps=6, model={"start_from": str(watched.folder)}, data=data)
+    result = train(recipe)
+    assert result.held_out_loss is not None and result.held_out_loss > 0 and result.bits_per_byte is None
+    lines = dialogues.read_text().splitlines(keepends=True)
+    texts = ["\n".join(message["content"] for message in json.loads(line)["messages"]) for line in lines]
+    kept = [line for line, text in zip(lines, texts, strict=True) if not is_held_out(text, 0.2)]
+    assert 0 < len(kept) < len(lines)
+    (tmp_path / "kept.jsonl").write_text("".join(kept))
+    alone = train({**recipe, "out": str(tmp_path / "alone"), "data": {**data, "files": [str(tmp_path / "kept.jsonl")]}})
+    assert alone.held_out_loss is None
+    ours, theirs = (load_file(run.folder / "model.safetensors") for run in (result, alone))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_a_best_model_needs_something_held_out(tmp_path, corpus):

@@ -21,10 +21,11 @@ from beichen.objectives.types import LossSum, Scored
 from beichen.train.guards import GuardSettings
 from beichen.train.loop import BatchSource, LoopResult, progress_of, run_loop
 from beichen.train.loop_state import LoopState
-from beichen.train.metrics import MetricsLog, read_metrics
+from beichen.train.metrics import CLOCK, MetricsLog, read_metrics
 from beichen.train.optimizers import Optimizer
 from beichen.train.schedules import rate_factor
 from beichen.train.settings import BudgetSettings, OptimizerSettings, ScheduleSettings
+from beichen.train.step_figures import StepFigures
 from beichen.util.progress import SILENT
 from tests.train.small_runs import RandomBatches, tiny_decoder
 
@@ -63,7 +64,8 @@ class Run:
             return run_loop(
                 self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state,
                 budget=BudgetSettings(steps=None if limits else steps, **limits), rate=warmed_up, metrics=metrics,
-                guards=self.guards, keeper=self, reporter=SILENT, label="training",
+                guards=self.guards, keeper=self,
+                figures=StepFigures(learning_rate=0.02, flops_per_token=1e5, steps_per_epoch=10.0), reporter=SILENT, label="training",
             )  # fmt: skip
         finally:
             metrics.close()
@@ -94,10 +96,7 @@ class Run:
 
     def records(self) -> list[dict[str, Any]]:
         """Without the clock."""
-        return [
-            {key: value for key, value in record.items() if key not in ("seconds", "tokens_per_second")}
-            for record in read_metrics(self.folder / "metrics.jsonl")
-        ]
+        return [{key: value for key, value in record.items() if key not in CLOCK} for record in read_metrics(self.folder / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

@@ -11,6 +11,7 @@ import torch
 
 from beichen.config import read_settings
 from beichen.data.rows import DialogueRows, PretrainingRows, RowSource
+from beichen.data.scoring import ScoringRows
 from beichen.data.split import is_held_out
 from beichen.errors import BeichenError, ConfigError, DataError, SettingsError, TokenizerError
 from beichen.nn.initialization import initialize
@@ -50,7 +51,9 @@ def test_a_fresh_run_makes_all_its_parts(tmp_path, corpus):
     held_out = [text for text in texts if is_held_out(text, 0.05)]
     assert 0 < len(held_out) < 20
     assert scored.num_bytes == sum(len(text.encode()) for text in held_out)
-    assert scored.num_targets == sum(len(parts.tokenizer.encode(text)) + 1 for text in held_out), "every end token counts"
+    assert isinstance(scored, ScoringRows) and scored.num_targets == sum(len(parts.tokenizer.encode(text)) + 1 for text in held_out), (
+        "every end token counts"
+    )
     learnt = "".join(parts.tokenizer.decode(rows.row(row).input_ids.tolist()) for row in range(int(rows.rows_per_epoch) + 1))
     assert not any(text[:40] in learnt for text in held_out)
 

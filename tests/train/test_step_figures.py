@@ -1,0 +1,66 @@
+"""The record of a step: counts of the run, speeds of the step, and the arithmetic that shares of the peak are made of."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from beichen.nn import kernels
+from beichen.nn.config import ExpertsConfig
+from beichen.objectives.next_token import next_token
+from beichen.train.flops import training_flops_per_token
+from beichen.train.loop_state import LoopState
+from beichen.train.step import gather
+from beichen.train.step_figures import StepFigures
+from beichen.util.memory import resident_bytes
+from tests.train.small_runs import random_batch, tiny_decoder
+
+
+def test_speeds_are_of_the_step_and_counts_of_the_run():
+    decoder, state = tiny_decoder(), LoopState()
+    figures = StepFigures(learning_rate=0.02, flops_per_token=2e6, steps_per_epoch=4.0, matmul_peak=0.5, tokens_per_byte=0.25)
+    for step in range(3):
+        gathered = gather(decoder, [random_batch(rows=2, tokens=12, seed=step)], next_token, seed=0, step=step)
+        state.take(gathered, 0.5)
+        record = figures.record(state, gathered, rate_factor=0.5, gradient_norm=1.0, seconds=0.5)
+        assert record["step"] == step + 1 and record["tokens"] == 24 * (step + 1) and record["epoch"] == (step + 1) / 4
+        assert record["tokens_per_second"] == 48.0 and record["gflops"] == pytest.approx(48 * 2e6 / 1e9, abs=0.005)
+        assert record["share_of_peak"] == pytest.approx(48 * 2e6 / 1e9 / 0.5, abs=1e-4)
+        assert record["learning_rate"] == 0.01
+        assert record["bits_per_byte"] == pytest.approx(record["loss"] / math.log(2) / 4)
+    without = StepFigures(learning_rate=0.02, flops_per_token=2e6, steps_per_epoch=4.0)
+    assert {"share_of_peak", "bits_per_byte"}.isdisjoint(without.record(state, gathered, rate_factor=1.0, gradient_norm=1.0, seconds=1.0))
+
+
+def test_memory_is_what_the_process_holds():
+    before = resident_bytes()
+    held = torch.ones(20_000_000)
+    assert 60e6 < resident_bytes() - before < 200e6
+    assert before > 50e6 and held[0] == 1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("experts", [None, ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=16)])
+def test_the_formula_is_what_torch_counts(tied, experts):
+    """Products of a forward and a backward through torch's own operations. The formula also counts the few vectors as if multiplied; it
+    counts attention unmasked, as the counter does."""
+    decoder = tiny_decoder(
+        tie_word_embeddings=tied, experts=experts, hidden_size=32, head_dim=8, num_key_value_heads=4, intermediate_size=48
+    )
+    tokens = 24
+    ids = torch.randint(30, (2, tokens))
+    with kernels.switched_off(), FlopCounterMode(display=False) as counter:
+        hidden = decoder(ids)
+        (hidden @ decoder.head_weight.T).sum().backward()
+    formula = training_flops_per_token(decoder.config, tokens) * 2 * tokens
+    assert formula == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+def test_a_frozen_base_costs_a_third_less():
+    config = tiny_decoder().config
+    attention = 12.0 * config.num_hidden_layers * config.hidden_size * 32
+    whole, frozen = training_flops_per_token(config, 32), training_flops_per_token(config, 32, frozen=True)
+    assert (frozen - attention) / (whole - attention) == pytest.approx(2 / 3)
