@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from beichen.errors import SettingsError
@@ -29,18 +30,24 @@ class Evaluator:
 
     def __init__(
         self, settings: EvaluationSettings, decoder: Decoder, tokenizer: Tokenizer, *, held_out: MeasureHeldOut, chat: bool,
-        keep_best: Callable[[], None], metrics: MetricsLog, reporter: Reporter,
+        keep_best: Callable[[], None], weights: Callable[[], AbstractContextManager[object]], metrics: MetricsLog, reporter: Reporter,
     ) -> None:  # fmt: skip
-        """chat: prompts are answered as a user's turn. keep_best: stores the model as it is now."""
+        """chat: prompts are answered as a user's turn. keep_best: stores the model as it is now. weights: within it the
+        decoder holds what the run would end with (averaged weights, where they are asked for)."""
         self._settings, self._decoder, self._tokenizer, self._chat = settings, decoder, tokenizer, chat
-        self._held_out, self._keep_best, self._metrics, self._reporter = held_out, keep_best, metrics, reporter
+        self._held_out, self._keep_best, self._weights = held_out, keep_best, weights
+        self._metrics, self._reporter = metrics, reporter
 
     def __call__(self, state: LoopState) -> bool:
         """Evaluate if it is time.  -> whether the run is to end"""
         settings = self._settings
         if settings.every_steps is None or state.step % settings.every_steps:
             return False
-        by_source = self._held_out()
+        with self._weights():
+            return self._evaluate(state)
+
+    def _evaluate(self, state: LoopState) -> bool:
+        settings, by_source = self._settings, self._held_out()
         figures: dict[str, Any] = {name: scored.as_dict() for name, scored in by_source.items()}
         answers = self.answers()
         self._metrics.add(step=state.step, held_out=figures, answers=answers)

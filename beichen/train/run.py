@@ -166,11 +166,12 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
 
     evaluator = Evaluator(
         recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
-        keep_best=lambda: save_model(out / BEST), metrics=metrics, reporter=reporter,
+        keep_best=lambda: save_model(out / BEST), weights=optimizer.result, metrics=metrics, reporter=reporter,
     )  # fmt: skip
     figures = StepFigures(
         learning_rate=recipe.optimizer.peak_rate, steps_per_epoch=planned.stages.steps_per_epoch, matmul_peak=matmul_peak,
-        flops_per_token=training_flops_per_token(decoder.config, recipe.data.longest_row), tokens_per_byte=parts.material.tokens_per_byte,
+        flops_per_token=training_flops_per_token(decoder.config, recipe.data.longest_row, frozen=parts.adaptation is not None),
+        tokens_per_byte=parts.material.tokens_per_byte,
     )  # fmt: skip
     try:
         ended = run_loop(

@@ -110,7 +110,7 @@ def test_a_mixture_of_exactly_so_many_samples(tmp_path, sources) -> None:
 def test_dialogues_are_weighted_alike(tmp_path, whole) -> None:
     """TeleChat's weight files are made for dialogues: 2.0 is each twice in an epoch."""
     files = [write_dialogues(tmp_path / f"{name}.jsonl", number=number) for name, number in (("a", 30), ("b", 20))]
-    data: dict[str, Any] = {"kind": "dialogues", "sequence_length": 64}
+    data: dict[str, Any] = {"held_out_fraction": 0.0, "kind": "dialogues", "sequence_length": 64}
     data["sources"] = [{"name": file.stem, "files": [str(file)], "weight": w} for file, w in zip(files, (2.0, 0.5), strict=True)]
     recipe = tiny_recipe(tmp_path / "run", tmp_path, steps=3, model={"start_from": str(whole.folder)}, data=data)
     (stretch,) = plan(recipe).stretches

@@ -116,7 +116,7 @@ def test_going_on_takes_weights_sizes_and_tokenizer_from_the_checkpoint(tmp_path
 
 def test_dialogues_are_fitted_into_rows_and_answers_scored(tmp_path, trained):
     dialogues = write_dialogues(tmp_path / "dialogues.jsonl")
-    data = {"files": [str(dialogues)], "kind": "dialogues", "sequence_length": 64}
+    data = {"files": [str(dialogues)], "kind": "dialogues", "sequence_length": 64, "held_out_fraction": 0.0}
     parts = parts_of(tiny_recipe(tmp_path / "run", dialogues, model={"start_from": str(trained)}, data=data))
     assert isinstance(rows_of(parts), DialogueRows) and not parts.material.held_out
     row = rows_of(parts).row(0)
