@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_the_formula_is_what_torch_counts(tied):
 
 
 def test_experts_count_as_the_channels_that_a_token_meets():
-    sizes = {"hidden_size": 32, "head_dim": 8, "down_bias": False}
+    sizes: dict[str, Any] = {"hidden_size": 32, "head_dim": 8, "down_bias": False}
     mixture = tiny_decoder(experts=ExpertsConfig(num_experts=6, num_experts_per_token=2, intermediate_size=16), **sizes).config
     dense = tiny_decoder(intermediate_size=32, **sizes).config
     routers = 6.0 * mixture.num_hidden_layers * 6 * 32
