@@ -35,16 +35,17 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50, help="in all (default %(default)s), at least 3 for each variant")
     parser.add_argument("--variants", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--threads", type=int, default=1, help="of each run (default %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="beichen-kills-") as place:
-        return kill_all(Path(place), given.kills, given.variants, random.Random(given.seed))
+        return kill_all(Path(place), given.kills, given.variants, random.Random(given.seed), threads=given.threads)
 
 
-def kill_all(place: Path, kills: int, names: list[str] | None, choice: random.Random) -> int:
+def kill_all(place: Path, kills: int, names: list[str] | None, choice: random.Random, *, threads: int = 1) -> int:
     """Every variant in turn.  -> exit code"""
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"  # killed processes leave semaphores behind
     material = make_material(place / "material")
-    chosen = {name: recipe for name, recipe in variants(material).items() if not names or name in names}
+    chosen = {name: {**recipe, "threads": threads} for name, recipe in variants(material).items() if not names or name in names}
     if not chosen:
         print(f"no such variant; there are: {', '.join(variants(material))}")
         return 2

@@ -43,7 +43,7 @@ from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
 from beichen.train.step_figures import StepFigures
 from beichen.train.trackers import start_trackers
-from beichen.util.device import choose_device, set_threads
+from beichen.util.device import choose_device, repeatable, set_threads
 from beichen.util.files import FolderLock, check_free_space, prepare_folder, write_atomically
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
@@ -101,7 +101,8 @@ def train(
         if not _continues(recipe, out):
             shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from other text, perhaps; encoded text checks itself
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
-        return _run(recipe, out, reporter, matmul_peak)
+        with repeatable(choose_device(recipe.device)):
+            return _run(recipe, out, reporter, matmul_peak)
 
 
 def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> Plan:

@@ -6,6 +6,9 @@ Devices that are not NVIDIA's are reached by torch's own names: ``npu`` (Ascend,
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -72,3 +75,21 @@ def set_threads(threads: int | None = None) -> int:
     number = usable_cores() if threads is None else threads
     torch.set_num_threads(number)
     return number
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Within, sums on the CPU are taken in the same order every time (torch's deterministic algorithms), and every number is computed, so
+    that memory need not be filled first. Other devices compute as they are set to."""
+    if device.type != "cpu":
+        yield
+        return
+    deterministic: Any = torch.utils.deterministic
+    before, filling = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        deterministic.fill_uninitialized_memory = filling

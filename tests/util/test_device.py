@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from beichen.errors import DeviceError
 from beichen.util import device
-from beichen.util.device import available_devices, choose_device, choose_dtype, set_threads
+from beichen.util.device import available_devices, choose_device, choose_dtype, repeatable, set_threads
 
 CPU = torch.device("cpu")
 
@@ -72,3 +74,14 @@ def test_threads():
             set_threads(0)
     finally:
         torch.set_num_threads(before)
+
+
+def test_repeatable_holds_within_and_leaves_what_was_set():
+    filling: Any = torch.utils.deterministic
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(ValueError, match="x"), repeatable(torch.device("cpu")):
+        assert torch.are_deterministic_algorithms_enabled() and not filling.fill_uninitialized_memory
+        raise ValueError("x")
+    assert not torch.are_deterministic_algorithms_enabled() and filling.fill_uninitialized_memory
+    with repeatable(torch.device("meta")):
+        assert not torch.are_deterministic_algorithms_enabled()
