@@ -77,7 +77,13 @@ class MissingExtraError(BeichenError):
         super().__init__(f"{purpose} needs the package '{package}', which is not installed", remedy=f"pip install 'beichen[{extra}]'")
 
 
+_WORD = 3  # letters that a beginning must have to mean something
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean ...?)' for the closest known name, or '' when nothing is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """' (did you mean ...?)' for the closest known name, one of other case, or one that begins with it; '' when nothing is close."""
+    by_case = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.6)
+    close = close or [one for one in by_case if len(name) >= _WORD and one.startswith(name.lower())]
+    close = [by_case[one] for one in close]
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -128,7 +128,7 @@ def _plans(
     folder: Path, config: DecoderConfig, family: Family, *, have: str, to: str, dtype: torch.dtype | None = None
 ) -> dict[str, Planned]:  # fmt: skip
     """The tensors of ``folder``, laid out as ``have``, to be written as ``to``."""
-    source, target = _table(family, have), _table(family, to)
+    source, target = _table(family, have, config), _table(family, to, config)
     reassembly = _Reassembly(WeightFiles(folder, stem=_stem(have)), source, target, config)
     return reassembly.plans(dtype) | plan_constants(target.constant_scalars(config), dtype or widest(reassembly.dtypes))
 
@@ -141,11 +141,12 @@ def _bits(tensor: Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _table(family: Family, layout: str) -> NameTable:
-    tables: Mapping[str, NameTable] = {PUBLISHED: family.names, **family.layouts}
+def _table(family: Family, layout: str, config: DecoderConfig) -> NameTable:
+    tables: Mapping[str, NameTable] = {PUBLISHED: family.names, **family.layouts_of(config)}
     if layout not in tables:
+        what = "" if config.experts is not None or layout not in family.layouts else " without experts"
         raise SettingsError(
-            f"family '{family.name}' has no layout '{layout}'{nearest(layout, tables)}", remedy=f"known: {', '.join(tables)}"
+            f"family '{family.name}'{what} has no layout '{layout}'{nearest(layout, tables)}", remedy=f"known: {', '.join(tables)}"
         )
     return tables[layout]
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from beichen.checkpoints.published_files import CONFIG, INDEXES, SINGLE, SUFFIXES
-from beichen.errors import CheckpointError
+from beichen.errors import CheckpointError, nearest
 
 UNFINISHED = (".incomplete", ".aria2", ".part", ".crdownload")  # what downloaders call a file that is not all there
 MAPPED_BYTES = 16 * 2**20
@@ -53,7 +53,10 @@ def read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: not UTF-8 (byte {error.start})") from error
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}:{error.lineno}: not JSON ({error.msg})", remedy="the file is damaged; fetch it again") from error
+        raise CheckpointError(
+            f"{path}:{error.lineno}: not JSON ({error.msg})",
+            remedy=("the file is damaged; fetch it again" if path.suffix == ".json" else "give a checkpoint folder, or its config.json"),
+        ) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: holds {type(value).__name__}, not an object")
     return value
@@ -62,10 +65,18 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_config(folder: Path) -> dict[str, Any]:
     """The published config of a checkpoint folder."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder", remedy="give the folder that holds config.json and the weights")
+        beside = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+        raise CheckpointError(
+            f"{folder}: no such folder{nearest(folder.name, beside)}", remedy="give the folder that holds config.json and the weights"
+        )
     path = folder / CONFIG
     if not path.exists():
         inside = sorted(entry.name for entry in folder.iterdir())[:8]
+        if {"settings.yaml", "state"} <= {entry.name for entry in folder.iterdir()}:
+            raise CheckpointError(
+                f"{folder}: a training run that has not ended, so it holds no model yet",
+                remedy=f"let it go on: the command that began it, or beichen train --config {folder / 'settings.yaml'}",
+            )
         raise CheckpointError(
             f"{folder}: no config.json, so it is not a checkpoint folder (it holds {', '.join(inside) if inside else 'nothing'})",
             remedy="give the folder that holds config.json and the weights",

@@ -1,7 +1,7 @@
 """While chatting: /help lists the commands; exit, quit or Ctrl-D ends; Ctrl-C stops an answer. Messages may also come by a pipe.
 
 beichen chat runs/quickstart-001
-beichen chat runs/quickstart-001 --message "12 + 30 = ?"
+beichen chat runs/quickstart-001 --message "What is 27 + 46?"
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beichen.cli.options import add_base_option, add_compute_options, add_json_option
-from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
+from beichen.cli.outputs import new_file
+from beichen.cli.sampling_options import (
+    add_chat_options,
+    add_sampling_options,
+    check_answer_options,
+    options_as_typed,
+    sampling_settings_of,
+)
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, SettingsError
 
@@ -48,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.message is None:
         raise SettingsError("--json prints one answer, and no message was given", remedy='add --message "..."')
+    if arguments.message is not None and not arguments.message.strip():
+        raise SettingsError("--message is empty", remedy='--message "What is 27 + 46?"')
+    check_answer_options(arguments)
     from beichen.inference.conversation import Conversation
     from beichen.inference.language_model import load
     from beichen.util.device import set_threads
@@ -83,7 +93,8 @@ def say(conversation: Conversation, message: str, *, quiet: bool = False) -> Com
                 print(delta.text, end="", flush=True)
             yield delta
 
-    answer = join(shown(conversation.ask(message)))
+    with options_as_typed():
+        answer = join(shown(conversation.ask(message)))
     if not quiet:
         print()
     return answer
@@ -167,9 +178,7 @@ class Chat:
 
         if not name:
             raise SettingsError("/save needs the name of a file", remedy="/save dialogue.jsonl")
-        path = Path(name).expanduser()
-        if path.exists():
-            raise SettingsError(f"{path} exists, and nothing is overwritten", remedy="choose another name")
+        path = new_file(Path(name).expanduser())
         messages = [{"role": message.role, "content": message.content} for message in self.conversation.messages]
         write_atomically(path, json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
         print(f"saved {len(messages)} messages in {path}")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beichen.cli.options import add_base_option, add_compute_options, add_json_option
-from beichen.cli.sampling_options import add_chat_options, add_sampling_options, sampling_settings_of
+from beichen.cli.outputs import new_file
+from beichen.cli.sampling_options import add_chat_options, add_sampling_options, check_answer_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, DataError, SettingsError
 
@@ -41,8 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("give either --prompt TEXT or --input FILE", remedy="`beichen generate --help` shows both")
     if arguments.output is not None and arguments.input is None:
         raise SettingsError("--output goes with --input", remedy="a single prompt's answer is printed")
-    if arguments.output is not None and arguments.output.exists():
-        raise SettingsError(f"{arguments.output} exists, and nothing is overwritten", remedy="choose another file")
+    if arguments.prompt is not None and (arguments.template is not None or arguments.thinking is not None):
+        raise SettingsError("--template and --thinking go with messages, not with --prompt", remedy="a prompt is continued as it is")
+    if arguments.prompt == "":
+        raise SettingsError("--prompt is empty: there is nothing to continue", remedy="give at least one letter")
+    if arguments.output is not None:
+        new_file(arguments.output)
+    check_answer_options(arguments)
     from beichen.inference.language_model import load
     from beichen.util.device import set_threads
 
@@ -54,8 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:
-        if arguments.template is not None or arguments.thinking is not None:
-            raise SettingsError("--template and --thinking go with messages, not with --prompt", remedy="a prompt is continued as it is")
         return _one(model, arguments.prompt, settings, as_json=arguments.json)
     return _many(model, records, settings, arguments.output, thinking=arguments.thinking, as_json=arguments.json)
 

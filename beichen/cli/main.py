@@ -30,7 +30,7 @@ COMMANDS = {
     "report": "show training runs as one page, and compare them",
     "chat": "talk with a model",
     "generate": "continue a text",
-    "data": "convert, preview and count dialogues",
+    "data": "encode text to shards; convert, preview and count dialogues",
     "tokenizer": "train, compare, extend tokenizers; show what one makes of a text or of ids",
     "inspect": "describe a checkpoint folder without loading its weights",
     "export": "write a checkpoint in another layout",

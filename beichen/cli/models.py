@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from beichen.models.family import Family
     from beichen.models.licence import Licence
     from beichen.models.presets import Preset
+    from beichen.nn.config import DecoderConfig
 
 COLUMNS = ("total", "active", "non-embedding", "active non-embedding")
 
@@ -57,20 +58,23 @@ def _show(path: str, *, as_json: bool) -> int:
 
     sizes = {preset.name: preset for preset in presets()}
     if Path(path).exists() or hub_name(path):
-        load_config(path)  # an error for a config that is not understood
+        config = load_config(path)[0]  # an error for a config that is not understood
         facts = describe(path)
-    elif path in sizes:
-        facts = {"name": path} | _facts(sizes[path])
+    elif path.lower() in sizes:
+        preset = sizes[path.lower()]
+        config, facts = preset.config, _facts(preset)
     else:
         raise SettingsError(f"{path}: no such folder, file or size{nearest(path, sizes)}", remedy="`beichen models` lists the sizes")
     family = load_family(facts["family"])
     if as_json:
-        print_json(facts | _terms(family))
+        print_json(facts | _terms(family, config))
         return 0
     from beichen.cli.inspect import shown
 
     width = max(map(len, facts))
-    print("\n".join([*(f"{key.replace('_', ' '):<{width}}  {shown(value)}" for key, value in facts.items()), "", *_notes([family])]))
+    print(
+        "\n".join([*(f"{key.replace('_', ' '):<{width}}  {shown(value)}" for key, value in facts.items()), "", *_notes([family], config)])
+    )
     return 0
 
 
@@ -106,16 +110,17 @@ def _table(rows: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _terms(family: Family) -> dict[str, Any]:
+def _terms(family: Family, config: DecoderConfig | None = None) -> dict[str, Any]:
+    """config: of the one model that is shown; else of any."""
     licence = family.licence
     return {
         "licence": {"name": licence.name, "commercial_use": licence.commercial_use, "conditions": list(licence.conditions)},
         "compatibility": {name: fault.summary for name, fault in family.compatibility.items()},
-        "layouts": ["published", *family.layouts],
+        "layouts": ["published", *(family.layouts if config is None else family.layouts_of(config))],
     }
 
 
-def _notes(families: Iterable[Family]) -> list[str]:
+def _notes(families: Iterable[Family], config: DecoderConfig | None = None) -> list[str]:
     """What a person who uses their weights should know."""
     families = list(families)
     by_licence: dict[Licence, list[str]] = {}
@@ -132,5 +137,8 @@ def _notes(families: Iterable[Family]) -> list[str]:
     layouts = [family for family in families if family.layouts]
     if layouts:
         lines += ["", "layouts (beichen convert):"]
-        lines += [f"  {family.name}: published, {', '.join(family.layouts)}" for family in layouts]
+        for family in layouts:
+            own = family.layouts if config is None else family.layouts_of(config)
+            marked = [f"{name} (with experts)" if config is None and name in family.expert_layouts else name for name in own]
+            lines.append(f"  {family.name}: {', '.join(['published', *marked])}")
     return lines

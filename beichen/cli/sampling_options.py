@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from beichen.errors import BeichenError
 
 _FLAGS: dict[str, tuple[type, str, str]] = {
     "max_new_tokens": (int, "N", "longest answer, in tokens (default: the model's generation_config.json, else 256)"),
@@ -27,7 +32,7 @@ _FLAGS: dict[str, tuple[type, str, str]] = {
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """``--temperature`` and its kin; each is ``None`` when not given."""
     for name, (kind, metavar, text) in _FLAGS.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
+        parser.add_argument(option(name), type=kind, metavar=metavar, help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before this text; may be given several times")
 
 
@@ -37,6 +42,38 @@ def add_chat_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thinking", action=argparse.BooleanOptionalAction, default=None, help="whether to think before answering, in formats that have it"
     )
+
+
+@contextmanager
+def options_as_typed() -> Iterator[None]:
+    """Faults of settings, which begin with ``name=value``, call the option as it was typed: ``--name value``."""
+    try:
+        yield
+    except BeichenError as fault:
+        found = re.match(r"(\w+)=([^:;]*)", str(fault.args[0]))
+        if found is None or found[1] not in _FLAGS:
+            raise
+        written = f"{option(found[1])} {found[2]}{str(fault.args[0])[found.end() :]}"
+        raise type(fault)(written, remedy=fault.remedy) from fault
+
+
+def option(name: str) -> str:
+    """``max_new_tokens`` as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def check_answer_options(arguments: argparse.Namespace) -> None:
+    """What can be refused before any weights are read: settings out of range, a chat format that does not exist."""
+    from beichen.inference.api import Request, SamplingSettings
+    from beichen.text.chat_template import chat_template
+    from beichen.text.jinja_template import JINJA
+
+    given = sampling_settings_of(arguments)
+    with options_as_typed():
+        length, stop = given.pop("max_new_tokens", 1), given.pop("stop", ())
+        Request(prompt_ids=[0], max_new_tokens=length, stop_strings=stop, sampling=SamplingSettings(**given))
+    if arguments.template not in (None, JINJA):
+        chat_template(arguments.template)
 
 
 def sampling_settings_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ beichen tokenizer train --input corpus/*.jsonl --vocab-size 32000 --out tokenize
 beichen tokenizer report tokenizer other/tokenizer --input corpus/*.jsonl --plot report.png
 beichen tokenizer extend model --out longer --control "<think>" "</think>"
 beichen tokenizer encode runs/quickstart-001 "12 + 30 = 42"
-beichen tokenizer decode runs/quickstart-001 271 268 41 --json
+beichen tokenizer decode runs/quickstart-001 29 30 353 233 31 28 --json
 """
 
 from __future__ import annotations

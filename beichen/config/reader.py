@@ -30,7 +30,7 @@ def parse_settings(
     raw = Raw({}, "")
     for file in files:
         raw = merge(raw, read_yaml(Path(file)))
-    reader = _Reader(flags)
+    reader = _Reader(flags, typed=True)
     for path, value in read_words(words):
         raw = merge(raw, _at_path(kind, path, value))
     settings = reader.section(kind, raw, (), base)
@@ -66,8 +66,9 @@ def _at_path(kind: Any, path: list[str], value: Raw) -> Raw:
 class _Reader:
     """One reading; ``faults`` are messages in the order found."""
 
-    def __init__(self, flags: Collection[str] = ()) -> None:
-        self._flags = flags
+    def __init__(self, flags: Collection[str] = (), *, typed: bool = False) -> None:
+        """typed: whether a command line was read, so that a remedy may name its flags."""
+        self._flags, self._typed = flags, typed
         self.faults: list[str] = []
 
     def raise_faults(self) -> None:
@@ -107,7 +108,8 @@ class _Reader:
                 values[name] = self.section(types_of[name], Raw({}, raw.origin), here, None)
             else:
                 key = ".".join(here)
-                self.fault(raw.origin, f"{key} is not set: expected {describe(types_of[name])} (in the recipe, or --{key} VALUE)")
+                where = f" (in the recipe, or --{key} VALUE)" if self._typed else ""
+                self.fault(raw.origin, f"{key} is not set: expected {describe(types_of[name])}{where}")
         if len(self.faults) > before:
             return _FAULT
         try:
@@ -123,6 +125,9 @@ class _Reader:
         first = re.match(r"\w+", message)
         is_key = first is not None and first.group() in {field.name for field in fields(kind)}
         item = raw.value.get(first.group()) if first else None
+        if item is None:  # of the keys that it speaks of, the one that was typed: it changed last
+            typed = [value for key, value in raw.value.items() if value.origin.startswith("--") and re.search(rf"\b{key}\b", message)]
+            item = typed[-1] if typed else None
         prefix = "" if not section or message.startswith(section) else f"{section}." if is_key else f"{section}: "
         return self.fault(item.origin if item is not None else raw.origin, prefix + message)
 

@@ -130,7 +130,7 @@ def _text_of(record: Record, reader: Reader) -> str | tuple[str, DataError]:
         found = next((key for key in keys if key in record.value), None)
         if found is None:
             wanted = " or ".join(repr(name) for name in keys)
-            remedy = f"name the key that holds the text; keys here: {seen}"
+            remedy = f"name the key that holds the text (--text-key; in a recipe text_key), or leave the file out; keys here: {seen}"
             if any(name in record.value for name in DIALOGUE_KEYS):
                 remedy = f"this looks like a dialogue: give the file as dialogues, or {remedy}"
             return reader.without, DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)

@@ -60,6 +60,12 @@ class Conversation:
         if dropped is not None:
             self.dropped = dropped
             return self.model.request(ids, **self.settings)
+        stated = self.settings.get("max_new_tokens")
+        if stated is not None and len(ids) < self.model.max_length:
+            raise SettingsError(
+                f"max_new_tokens={stated}: this message needs {len(ids)} tokens; the model was trained on {self.model.max_length}",
+                remedy=f"ask for at most {self.model.max_length - len(ids)} new tokens, or leave the number out",
+            )
         raise SettingsError(
             f"this message needs {len(ids)} tokens and its answer up to {room}; the model was trained on {self.model.max_length}",
             remedy="say it in fewer words, or shorten the system message",

@@ -93,7 +93,13 @@ class LanguageModel:
 
         attention_mask [batch, tokens]: 0 marks padding, on the left, the right or both; logits of padding mean nothing.
         """
-        input_ids = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
+        try:
+            input_ids = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
+        except (TypeError, ValueError) as fault:
+            raise SettingsError(
+                f"logits are of ids, [tokens] or [batch, tokens] of one length; got {type(ids).__name__}",
+                remedy="model.tokenizer.encode makes ids of a text; model.generate and model.chat take texts",
+            ) from fault
         if input_ids.dim() == 1:
             input_ids = input_ids[None]
         if input_ids.dim() != 2 or not input_ids.numel():
@@ -153,8 +159,10 @@ class LanguageModel:
         """
         if isinstance(prompt, Tensor):
             prompt = prompt.tolist()
-        if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], int)):
+        if isinstance(prompt, str) or (isinstance(prompt, Sequence) and len(prompt) and isinstance(prompt[0], int)):
             return self.generator.generate([self.request(prompt, **settings)])[0]
+        if not isinstance(prompt, Sequence):
+            raise SettingsError(f"a prompt is a text, ids, or a list of those; got {type(prompt).__name__}")
         requests = [self.request(one, **numbered(settings, number)) for number, one in enumerate(prompt)]
         return self.generator.generate(requests)
 
@@ -235,7 +243,8 @@ def sampling_settings(**given: Any) -> SamplingSettings:
     known = SamplingSettings.__dataclass_fields__
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
-        raise SettingsError(f"unknown setting '{unknown}'{nearest(unknown, [*known, 'max_new_tokens', 'stop', 'stop_ids'])}")
+        every = [*known, "max_new_tokens", "stop", "stop_ids"]
+        raise SettingsError(f"unknown setting '{unknown}'{nearest(unknown, every)}", remedy=f"one of: {', '.join(every)}")
     return SamplingSettings(**given)
 
 

@@ -42,6 +42,11 @@ class Family:
     has_experts: bool = False  # whether its published keys can say a mixture
     compatibility: Mapping[str, Compatibility] = field(default_factory=dict)  # by name
     layouts: Mapping[str, NameTable] = field(default_factory=dict)  # how other frameworks lay the weights out, by name
+    expert_layouts: frozenset[str] = frozenset()  # of these, those that differ in experts alone
+
+    def layouts_of(self, config: DecoderConfig) -> dict[str, NameTable]:
+        """The layouts of a model: those that differ in how experts lie are of models that have experts."""
+        return {name: table for name, table in self.layouts.items() if config.experts is not None or name not in self.expert_layouts}
 
     def compatible(self, config: DecoderConfig, names: Iterable[str]) -> DecoderConfig:
         """``config`` with these compatibilities on."""

@@ -45,13 +45,14 @@ class FastEncoder:
             b"".join(pieces), ends.buffer_info()[0], ids.buffer_info()[0], len(pieces),
         )  # fmt: skip
         self._encode = compiled.function("text_encode", "pppplpp>l")
+        self._free_cache, self._free = compiled.function("text_cache_free", "p"), compiled.function("text_vocabulary_free", "p")
         self._caches: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             while not self._caches.empty():
-                compiled.function("text_cache_free", "p")(self._caches.get())
-            compiled.function("text_vocabulary_free", "p")(self._handle)
+                self._free_cache(self._caches.get())
+            self._free(self._handle)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, on all cores."""

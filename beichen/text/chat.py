@@ -226,9 +226,16 @@ def _fault(template: ChatTemplate, messages: Sequence[Message], index: int, mess
     return None
 
 
-def message_from_mapping(index: int, value: Mapping[str, Any]) -> Message:
+_MESSAGE = 'a message is written {"role": "user", "content": "..."}'
+
+
+def message_from_mapping(index: int, value: Any) -> Message:
     """A message as clients write it (``{"role": ..., "content": ..., "tool_calls": [...]}``), arguments decoded if they are text."""
-    role = {"bot": "assistant"}.get(value.get("role", ""), value.get("role", ""))
+    if not isinstance(value, Mapping):
+        raise TemplateError(f"message {index} is a {type(value).__name__}, expected role and content", remedy=_MESSAGE)
+    if not {"content", "tool_calls", "reasoning_content"} & set(value):  # a stated null is what clients write for an empty answer
+        raise TemplateError(f"message {index} has no content", remedy=_MESSAGE)
+    role: Any = {"bot": "assistant"}.get(value.get("role", ""), value.get("role", ""))
     content = value.get("content")
     calls = tuple(_tool_call(index, call) for call in value.get("tool_calls") or ())
     if content is not None and not isinstance(content, str):

@@ -289,4 +289,6 @@ def _text(text: str) -> str:
 
 
 def _messages(messages: Messages) -> list[Message]:
+    if isinstance(messages, (str, Mapping, Message)):
+        raise TemplateError(f"messages are a list, got {type(messages).__name__}", remedy='[{"role": "user", "content": "..."}]')
     return [value if isinstance(value, Message) else message_from_mapping(index, value) for index, value in enumerate(messages)]

@@ -40,7 +40,8 @@ def choose_device(name: str | None = None) -> torch.device:
     kind, _, number = name.partition(":")
     known = ("cpu", *_ACCELERATORS)
     if kind not in known or (number and not number.isdecimal()):
-        raise DeviceError(f"unknown device '{name}'{nearest(kind, known)}", remedy=f"one of {', '.join(known)}, with a number as in cuda:1")
+        meant = " (did you mean 'cuda'?)" if kind == "gpu" else nearest(kind, known)
+        raise DeviceError(f"unknown device '{name}'{meant}", remedy=f"one of {', '.join(known)}, with a number as in cuda:1")
     count = 1 if kind == "cpu" else _count(kind)
     if count == 0:
         hint = " (the package torch-npu is not installed)" if kind == "npu" and importlib.util.find_spec("torch_npu") is None else ""

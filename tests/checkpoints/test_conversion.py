@@ -17,7 +17,9 @@ from beichen.models.registry import FAMILIES, load_family
 from tests.checkpoints.folders import write_checkpoint
 from tests.shared_data import shared
 
-LAYOUTS = [(name, layout) for name in sorted(FAMILIES) for layout in load_family(name).layouts]
+LAYOUTS = [
+    (name, layout) for name in sorted(FAMILIES) for layout in load_family(name).layouts if layout not in load_family(name).expert_layouts
+]
 
 
 def raw(tensor):
@@ -44,6 +46,15 @@ def test_there_and_back_keeps_every_bit(tmp_path, family, layout, dtype):
     original, back = (load_file(tmp_path / folder / "model.safetensors") for folder in ("original", "back"))
     assert original.keys() == back.keys() and all(equal_bits(original[name], back[name]) for name in original)
     assert json.loads((tmp_path / "original" / "config.json").read_text()) == json.loads((tmp_path / "back" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("family", ["telechat", "telechat2"])
+def test_a_dense_model_has_no_layout_of_experts(tmp_path, family):
+    write(tmp_path / "original", family)
+    with pytest.raises(SettingsError, match="has no layout 'mindspore_gmm'") as fault:
+        convert_folder(tmp_path / "original", tmp_path / "there", to="mindspore_gmm")
+    assert "mindspore_qkv_concat" in str(fault.value.remedy) and "mindspore_gmm" not in str(fault.value.remedy)
+    assert not (tmp_path / "there").exists()
 
 
 @pytest.mark.parametrize("case", ["convert-telechat2", "convert-telechat2-moe", "convert-telechat-52b"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from beichen.checkpoints.loading import load_checkpoint
+from beichen.checkpoints.loading import load_checkpoint, load_config
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import CheckpointError, ConfigError
 from tests.checkpoints.folders import edit_config, random_decoder, write_checkpoint
@@ -269,3 +269,19 @@ def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_an_error(tmp_p
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(CheckpointError, match="its largest id is 40, but the embedding has only 40 rows"):
         load_checkpoint(tmp_path)
+
+
+def test_a_name_misspelt_a_run_not_ended_and_a_file_of_another_kind_are_told_apart(tmp_path):
+    (tmp_path / "quickstart-001" / "state").mkdir(parents=True)
+    (tmp_path / "quickstart-001" / "settings.yaml").touch()
+    (tmp_path / "README.md").write_text("# no JSON")
+    (tmp_path / "config.json").write_text("{")
+    for name, said in (
+        ("quikstart-001", "no such folder (did you mean 'quickstart-001'?)"),
+        ("quickstart-001", f"let it go on: the command that began it, or beichen train --config {tmp_path}/quickstart-001/settings.yaml"),
+        ("README.md", "give a checkpoint folder, or its config.json"),
+        ("config.json", "fetch it again"),
+    ):
+        with pytest.raises(CheckpointError) as fault:
+            load_config(tmp_path / name)
+        assert said in str(fault.value)

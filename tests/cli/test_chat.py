@@ -137,4 +137,42 @@ def test_faults_exit_with_two(model_folder, tmp_path, capsys):
     assert main(["chat", str(tmp_path)]) == 2
     assert main(["chat", str(model_folder), "--json"]) == 2
     assert main(["chat", str(model_folder), "--message", "x", "--temperature", "-1", *FLAGS]) == 2
-    assert "temperature=-1.0" in capsys.readouterr().err
+    assert "--temperature -1.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["chat", "--message", "a"], ["generate", "--prompt", "a"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--temperature", "-1"], "--temperature -1.0: expected 0 or more"),
+        (["--top-p", "3"], "--top-p 3.0: expected above 0 and at most 1"),
+        (["--top-k", "0"], "--top-k 0: expected 1 or more"),
+        (["--repetition-penalty", "0"], "--repetition-penalty 0.0: expected above 0"),
+        (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
+        (["--stop", ""], "a stop string is empty"),
+    ],
+)
+def test_settings_out_of_range_are_refused_as_typed_before_anything_is_read(tmp_path, capsys, command, words, said):
+    assert main([command[0], str(tmp_path / "absent"), *command[1:], *words]) == 2
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_a_chat_format_that_is_not_there_is_said_before_anything_is_read(tmp_path, capsys):
+    for words, said in (
+        (["--message", "a", "--template", "telechat99"], "no chat template is called 'telechat99'"),
+        (["--message", " "], "--message is empty"),
+    ):
+        assert main(["chat", str(tmp_path / "absent"), *words]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["chat", str(tmp_path / "absent"), "--message", "a", "--template", "jinja"]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_an_answer_longer_than_the_model_asks_for_a_shorter_one(model_folder, model, capsys):
+    flags = ["--device", "cpu", "--dtype", "float32", "--message", "你好"]
+    assert main(["chat", str(model_folder), *flags, "--max-new-tokens", "100000"]) == 2
+    said = capsys.readouterr().err
+    assert "--max-new-tokens 100000: this message needs " in said
+    most = int(said.split("ask for at most ")[1].split()[0])
+    for length, code in ((most, 0), (most + 1, 2)):
+        assert main(["chat", str(model_folder), *flags, "--max-new-tokens", str(length)]) == code

@@ -50,6 +50,10 @@ def test_show_takes_a_folder_a_config_file_and_a_size(tmp_path, capsys):
     assert f"{facts['parameters']:,}" in capsys.readouterr().out
     assert main(["models", "show", "telechat-52b"]) == 0
     out = capsys.readouterr().out
+    assert main(["models", "show", "TeleChat-52B"]) == 0 and capsys.readouterr().out == out
+    for size, has in (("TeleChat2-7B", False), ("telechat2-39b-a12b", True)):
+        assert main(["models", "show", size]) == 0
+        assert ("mindspore_gmm" in capsys.readouterr().out) == has
     assert "52,832,509,952" in out and "TeleChat community licence" in out and "Llama" not in out
 
 

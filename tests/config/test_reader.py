@@ -282,3 +282,36 @@ def test_settings_survive_writing_and_reading(tmp_path_factory, recipe):
 def test_yaml_values_keep_their_types(tmp_path_factory, value):
     file = write(tmp_path_factory.mktemp("values"), settings_as_yaml({"value": value}))
     assert read_yaml(file).plain() == {"value": value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if any(value is not None and value <= 0 for value in (self.steps, self.minutes)):
+            raise SettingsError("limits: steps and minutes must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited:
+    limits: Limits = field(default_factory=Limits)
+    out: str
+
+
+def test_a_word_is_not_blamed_on_the_recipe_nor_a_recipe_on_a_word(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("out: a\nlimits:\n  minutes: 1\n")
+    with pytest.raises(SettingsError, match=r"^--limits\.steps: .*must be above 0"):
+        parse_settings(Limited, ["--limits.steps", "0"], [recipe])
+    recipe.write_text("out: a\nlimits:\n  minutes: 0\n")
+    with pytest.raises(SettingsError, match=r"r\.yaml:2: .*must be above 0"):
+        parse_settings(Limited, ["--out", "b"], [recipe])
+
+
+def test_a_caller_is_not_told_of_flags():
+    with pytest.raises(SettingsError, match=r"^recipe: out is not set: expected text$"):
+        read_settings(Limited, {}, name="recipe")
+    with pytest.raises(SettingsError, match="or --out VALUE"):
+        parse_settings(Limited, [])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import beichen
-from beichen.errors import SettingsError, TokenizerError
+from beichen.errors import BeichenError, SettingsError, TokenizerError
 from beichen.inference.api import Completion, Delta, join
 from beichen.inference.language_model import LanguageModel
 from beichen.text.messages import Message
@@ -114,3 +114,24 @@ def test_without_a_tokenizer_ids_still_work(tmp_path):
     assert len(model.generate([1, 2], max_new_tokens=3).ids) == 3
     with pytest.raises(TokenizerError, match=r"has no tokenizer"):
         model.generate("text")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model: model.chat("hi"), "messages are a list, got str"),
+        (lambda model: model.chat({"role": "user", "content": "hi"}), "messages are a list, got dict"),
+        (lambda model: model.chat(["hi"]), "message 0 is a str, expected role and content"),
+        (lambda model: model.chat([{"role": "user"}]), "message 0 has no content"),
+        (lambda model: model.chat([]), "there are no messages"),
+        (lambda model: model("hi"), "got str"),
+        (lambda model: model([[1, 2], [3]]), "of one length"),
+        (lambda model: model.generate(5), "a prompt is a text, ids, or a list of those; got int"),
+        (lambda model: model.generate("a", temp=1), "unknown setting 'temp' (did you mean 'temperature'?)"),
+    ],
+)
+def test_what_is_no_prompt_is_a_fault_of_the_user(call, said):
+    model = LanguageModel(small_decoder(), small_tokenizer(), family="telechat2")
+    with pytest.raises(BeichenError) as caught:
+        call(model)
+    assert said in str(caught.value)

@@ -14,5 +14,5 @@ FAMILY = Family(
     chat_template=chat.TEMPLATE,
     licence=licence.LICENCE,
     compatibility=config.COMPATIBILITY,
-    layouts=mindspore.LAYOUTS,
+    layouts=mindspore.DENSE_LAYOUTS,
 )

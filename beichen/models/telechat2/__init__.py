@@ -15,4 +15,5 @@ FAMILY = Family(
     has_experts=True,
     compatibility=config.COMPATIBILITY,
     layouts=mindspore.LAYOUTS,
+    expert_layouts=mindspore.EXPERT_LAYOUTS,
 )

@@ -52,3 +52,5 @@ LAYOUTS = {
     FUSED: _table(*_FUSED, *_STACKED),
     GROUPED: _table(*_APART, *_GROUPED),
 }
+EXPERT_LAYOUTS = frozenset({GROUPED})
+DENSE_LAYOUTS = {name: table for name, table in LAYOUTS.items() if name not in EXPERT_LAYOUTS}
