@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import queue
+import weakref
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,19 +41,13 @@ class FastEncoder:
             ends.append(end)
         ids, letters = array("I", [whole[piece] for piece in pieces]), array("I", byte_ids)
         call = compiled.function("text_vocabulary_new", "ipplpppl>p")
-        self._handle = call(
+        self._handle: int = call(
             compiled.PATTERN_NUMBERS[pattern], letters.buffer_info()[0], flat.buffer_info()[0], len(merges),
             b"".join(pieces), ends.buffer_info()[0], ids.buffer_info()[0], len(pieces),
         )  # fmt: skip
         self._encode = compiled.function("text_encode", "pppplpp>l")
-        self._free_cache, self._free = compiled.function("text_cache_free", "p"), compiled.function("text_vocabulary_free", "p")
         self._caches: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            while not self._caches.empty():
-                self._free_cache(self._caches.get())
-            self._free(self._handle)
+        weakref.finalize(self, _free, self._handle, self._caches)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, on all cores."""
@@ -79,6 +74,13 @@ class FastEncoder:
             self._caches.put(cache)
         found, begins = memoryview(ids).cast("B").cast("I"), [0, *id_ends[: len(parts)]]
         return [found[begin:stop].tolist() for begin, stop in pairwise(begins)]
+
+
+def _free(handle: int, caches: queue.SimpleQueue[int]) -> None:
+    free_cache = compiled.function("text_cache_free", "p")
+    while not caches.empty():
+        free_cache(caches.get())
+    compiled.function("text_vocabulary_free", "p")(handle)
 
 
 def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
