@@ -2,15 +2,14 @@
 
 Comes in: dialogues, a tokenizer. Goes out: :class:`RenderedDialogues`. Rule kept here: ids and weights are those that
 ``Tokenizer.render`` gives for each dialogue alone; only the work is shared. Dialogues of one shape (roles and weights) are laid out once,
-with holes for what was said; texts are encoded in batches, each text once, while the next dialogues are laid out.
+with holes for what was said; the texts of some thousands are encoded together, each once, and all pieces gathered in one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -23,9 +22,19 @@ from beichen.text.tokenizer import Tokenizer
 CHUNK_DIALOGUES = 2048
 MOST_SHAPES = 4096  # kept at a time
 
+TEXT, OWN = -1, -2  # in place of a number of fixed ids: the next of the texts, the next of the ids that no other dialogue shares
+
 Step = tuple[float, "list[int] | str"]  # weight in the loss; ids, or a text that is still to be encoded
 Hole = int  # which message's content stands here
-Layout = list[tuple[float, "list[int] | tuple[str | Hole, ...]"]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What dialogues of one shape have in common."""
+
+    pieces: tuple[int, ...]  # a number of fixed ids, or TEXT
+    weights: tuple[float, ...]
+    texts: tuple[tuple[str | Hole, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -50,47 +59,77 @@ def render_in_bulk(tokenizer: Tokenizer, dialogues: Iterable[Dialogue]) -> Itera
         return
     check_vocabulary(template, tokenizer)
     layouts = _Layouts(template, tokenizer)
-    with ThreadPoolExecutor(1) as encoder:
-        waiting: _Chunk | None = None
-        while chunk := list(islice(remaining, CHUNK_DIALOGUES)):
-            laid_out = _Chunk([layouts.steps(dialogue) for dialogue in chunk], tokenizer, encoder)
-            if waiting is not None:
-                yield waiting.rendered()
-            waiting = laid_out
-        if waiting is not None:
-            yield waiting.rendered()
+    while chunk := list(islice(remaining, CHUNK_DIALOGUES)):
+        collected = _Chunk()
+        layouts.make_room()
+        for dialogue in chunk:
+            layouts.lay_out(dialogue, collected)
+        yield collected.rendered(layouts.fixed, tokenizer)
 
 
 def flat(rendered: Sequence[Rendered]) -> RenderedDialogues:
     """Dialogues that were rendered one by one."""
-    return _arrays([[(segment.weight, list(segment.ids)) for segment in one.segments] for one in rendered], {})
+    ids = _joined([segment.ids for one in rendered for segment in one.segments])
+    weights = np.array([segment.weight for one in rendered for segment in one.segments], np.float32)
+    sizes = [len(segment.ids) for one in rendered for segment in one.segments]
+    return RenderedDialogues(ids, np.repeat(weights, sizes), _ends([sum(len(segment.ids) for segment in one.segments) for one in rendered]))
 
 
 class _Chunk:
-    """Dialogues whose texts are being encoded."""
+    """Some dialogues as pieces: fixed ids, texts that are still to be encoded, and ids of their own."""
 
-    def __init__(self, dialogues: Sequence[Sequence[Step]], tokenizer: Tokenizer, encoder: ThreadPoolExecutor) -> None:
-        self._dialogues = dialogues
-        self._texts = list(dict.fromkeys(what for steps in dialogues for _, what in steps if isinstance(what, str)))
-        self._ids = encoder.submit(tokenizer.encode_batch, self._texts)
+    def __init__(self) -> None:
+        self._pieces: list[int] = []
+        self._weights: list[float] = []
+        self._texts: list[str] = []
+        self._own: list[list[int]] = []
+        self._steps: list[int] = []  # pieces of each dialogue
 
-    def rendered(self) -> RenderedDialogues:
-        return _arrays(self._dialogues, dict(zip(self._texts, self._ids.result(), strict=True)))
+    def add_shaped(self, layout: Layout, said: Sequence[str]) -> None:
+        """A dialogue as its shape lays it out."""
+        self._pieces += layout.pieces
+        self._weights += layout.weights
+        self._texts += [_filled(parts, said) for parts in layout.texts]
+        self._steps.append(len(layout.pieces))
 
-
-def _arrays(dialogues: Sequence[Sequence[Step]], ids_of: dict[str, list[int]]) -> RenderedDialogues:
-    ids: list[int] = []
-    weights: list[float] = []
-    lengths: list[int] = []
-    offsets = [0]
-    for steps in dialogues:
+    def add(self, steps: Sequence[Step]) -> None:
+        """A dialogue that was laid out by itself."""
         for weight, what in steps:
-            own = ids_of[what] if isinstance(what, str) else what
-            ids += own
-            weights.append(weight)
-            lengths.append(len(own))
-        offsets.append(len(ids))
-    return RenderedDialogues(np.array(ids, np.int32), np.repeat(np.array(weights, np.float32), lengths), np.array(offsets, np.int64))
+            self._weights.append(weight)
+            if isinstance(what, str):
+                self._pieces.append(TEXT)
+                self._texts.append(what)
+            else:
+                self._pieces.append(OWN)
+                self._own.append(what)
+        self._steps.append(len(steps))
+
+    def rendered(self, fixed: Sequence[Sequence[int]], tokenizer: Tokenizer) -> RenderedDialogues:
+        """All dialogues as arrays."""
+        numbers: dict[str, int] = {}
+        told = np.array([numbers.setdefault(text, len(numbers)) for text in self._texts], np.int64)
+        pool = [*fixed, *tokenizer.encode_batch(list(numbers)), *self._own]
+        pieces = np.array(self._pieces, np.int64)
+        own = pieces == OWN
+        pieces[pieces == TEXT] = len(fixed) + told
+        pieces[own] = len(fixed) + len(numbers) + np.arange(len(self._own))
+        sizes = np.fromiter(map(len, pool), np.int64, len(pool))
+        lengths, begins = sizes[pieces], _ends(sizes)[pieces]
+        ends = _ends(lengths)
+        places = np.arange(ends[-1]) + np.repeat(begins - ends[:-1], lengths)
+        weights = np.repeat(np.array(self._weights, np.float32), lengths)
+        return RenderedDialogues(_joined(pool)[places], weights, ends[_ends(self._steps)])
+
+
+def _joined(parts: Sequence[Sequence[int]]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(parts), np.int32, sum(map(len, parts)))
+
+
+def _ends(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where each part begins, and the end of the last. [parts + 1] int64"""
+    ends = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    return ends
 
 
 class _Layouts:
@@ -101,21 +140,28 @@ class _Layouts:
         self._strips = template.strip_content or template.strip_system or template.thinking is not None
         self._thinks = template.thinking is not None
         self._shapes: dict[tuple[tuple[str, float | None], ...], Layout | None] = {}
+        self.fixed: list[list[int]] = []  # ids that dialogues share, by number
 
-    def steps(self, dialogue: Dialogue) -> list[Step]:
-        """The dialogue, its texts not yet encoded."""
-        if dialogue.tools or self._template.joined or not all(map(self._is_plain, dialogue.messages)):
-            return self._one(dialogue)
-        shape = tuple([(message.role, message.weight) for message in dialogue.messages])
+    def make_room(self) -> None:
+        """Forgets the shapes where they are many; numbers of fixed ids hold until then."""
+        if len(self._shapes) >= MOST_SHAPES:
+            self._shapes.clear()
+            self.fixed.clear()
+
+    def lay_out(self, dialogue: Dialogue, chunk: _Chunk) -> None:
+        """Adds the dialogue to the chunk."""
+        messages = dialogue.messages
+        if dialogue.tools or self._template.joined or not all(map(self._is_plain, messages)):
+            chunk.add(self._one(dialogue))
+            return
+        shape = tuple([(message.role, message.weight) for message in messages])
         if shape not in self._shapes:
-            if len(self._shapes) >= MOST_SHAPES:
-                self._shapes.clear()
-            self._shapes[shape] = self._layout(dialogue.messages)
+            self._shapes[shape] = self._layout(messages)
         layout = self._shapes[shape]
         if layout is None:
-            return self._one(dialogue)
-        said = [message.content for message in dialogue.messages]
-        return [(weight, what if isinstance(what, list) else _filled(what, said)) for weight, what in layout]
+            chunk.add(self._one(dialogue))
+        else:
+            chunk.add_shaped(layout, [message.content for message in messages])
 
     def _is_plain(self, message: Message) -> bool:
         """Whether the content comes out as it stands, whatever it says."""
@@ -144,7 +190,7 @@ class _Layouts:
         holes = {f"\U0010fffd{index}": index for index in range(len(messages))}
         blank = [Message(role=one.role, content=hole, weight=one.weight) for one, hole in zip(messages, holes, strict=True)]
         blocks = dialogue_blocks(self._template, blank)
-        layout: Layout = []
+        layout: list[tuple[float, list[int] | tuple[str | Hole, ...]]] = []
         for step in plan_runs(blocks, self._tokenizer, joined=False):
             if not isinstance(step, Run):
                 found: list[int] | tuple[str | Hole, ...] = [step[1]]
@@ -161,7 +207,15 @@ class _Layouts:
                 layout[-1] = (weight, [*layout[-1][1], *found])
             else:
                 layout.append((weight, found))
-        return layout
+        pieces: list[int] = []
+        for _, part in layout:
+            if isinstance(part, list):
+                pieces.append(len(self.fixed))
+                self.fixed.append(part)
+            else:
+                pieces.append(TEXT)
+        weights = tuple(weight for weight, _ in layout)
+        return Layout(tuple(pieces), weights, tuple(part for _, part in layout if isinstance(part, tuple)))
 
 
 def _filled(parts: tuple[str | Hole, ...], said: Sequence[str]) -> str:
