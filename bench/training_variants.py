@@ -100,6 +100,12 @@ def variants(material: Material) -> dict[str, Mapping[str, Any]]:
             "data": {"files": [str(material.preferences)], "kind": "preferences", "sequence_length": 64},
             "preference": {"kind": "dpo"},
         },
+        "preferences, 4-bit base": {
+            **going_on,
+            "data": {"files": [str(material.preferences)], "kind": "preferences", "sequence_length": 64},
+            "preference": {"kind": "dpo"},
+            "lora": {"rank": 4, "base": "nf4"},
+        },
         "spike guard": {**fresh, "guards": {"spike": 4.0, "window": 8}},
     }
 
