@@ -119,7 +119,7 @@ def test_help_loads_nothing_heavy(code):
     assert answer.stdout.splitlines()[-1].strip() == "loaded:"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").rglob("*.py")), ids=lambda path: path.name)
 def test_commands_import_heavy_things_late(path):
     top = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {name.partition(".")[0] for name in imported(ast.Module(body=list(top), type_ignores=[]))}

@@ -26,7 +26,7 @@ from beichen.errors import BeichenError, SettingsError, nearest
 
 COMMANDS = {
     "quickstart": "make a small model from nothing: tokenizer, pretraining, fine-tuning, evaluation",
-    "train": "pretrain or fine-tune as a recipe says",
+    "train": "pretrain, fine-tune, train adapters or on preferences, as a recipe says",
     "report": "show training runs as one page, and compare them",
     "chat": "talk with a model",
     "generate": "continue a text",

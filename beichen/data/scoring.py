@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from beichen.data.batch import Batch, Row, collate
-from beichen.data.order import permutation
 from beichen.data.packing import Pieces, best_fit, lay_row
 from beichen.data.store import TokenStore
 from beichen.errors import DataError, SettingsError
@@ -58,13 +57,6 @@ class ScoringRows:
         """All rows in order; every batch has the same shape."""
         for batch in range(self.num_batches(rows)):
             yield collate([self.row(batch * rows + offset) for offset in range(rows)])
-
-
-def sample_documents(store: TokenStore, *, max_tokens: int, seed: int) -> np.ndarray:
-    """Numbers of keyed-random documents that hold at most ``max_tokens`` together (at least one document): for quick readings."""
-    order = permutation(seed, "scoring sample", 0, store.num_documents)
-    fitting = int(np.searchsorted(np.cumsum(store.lengths[order]), max_tokens, side="right"))
-    return np.sort(order[: max(1, fitting)])
 
 
 def _window_counts(lengths: np.ndarray, sequence_length: int, stride: int) -> np.ndarray:

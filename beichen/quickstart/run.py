@@ -69,10 +69,10 @@ def _all_stages(settings: QuickstartSettings, given: Material | None, folder: Pa
     keep_freed_memory()
     plan = _plan(settings, reporter)
     material = given or bundled_material(folder / MATERIAL, plan, seed=settings.seed, reporter=reporter)
-    pretrained = _stage(reporter, pretraining_recipe(settings, plan, material, folder / PRETRAINING))
+    pretrained = _stage(reporter, plan, pretraining_recipe(settings, plan, material, folder / PRETRAINING))
     final, tuned = pretrained.folder, None
     if material.dialogues:
-        tuned = _stage(reporter, fine_tuning_recipe(settings, plan, material, folder / FINE_TUNING, start_from=pretrained.folder))
+        tuned = _stage(reporter, plan, fine_tuning_recipe(settings, plan, material, folder / FINE_TUNING, start_from=pretrained.folder))
         final = tuned.folder
     model = _publish(final, folder, settings, plan, reporter)
     marks = examine(model, material.examination, folder / "answers.jsonl", reporter) if material.examination else None
@@ -122,8 +122,8 @@ def _plan(settings: QuickstartSettings, reporter: Reporter) -> Plan:
     return plan
 
 
-def _stage(reporter: Reporter, recipe: TrainRecipe) -> TrainResult:
-    result = train(recipe, reporter)
+def _stage(reporter: Reporter, plan: Plan, recipe: TrainRecipe) -> TrainResult:
+    result = train(recipe, reporter, matmul_peak=plan.matmul_peak_gflops)
     if not result.finished:
         raise KeyboardInterrupt
     reporter.line(f"{result.folder.name}: {result.as_text()}")
