@@ -5,6 +5,7 @@ python -m bench encoding: text to ids on disk, speed and memory, beside datasets
 python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
 python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
+python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
 Records go to bench/results.jsonl, the page to bench/RESULTS.md.
@@ -22,7 +23,7 @@ from bench import records, report
 from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "memory")
+PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "memory", "estimate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import decoding, encoding, experts_step, memory, packing, time_table, tokenizer_costs, training_step
+    from bench import decoding, encoding, experts_step, memory, memory_estimate, packing, time_table, tokenizer_costs, training_step
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
@@ -94,6 +95,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "memory" in parts:
         print("loading and saving", file=sys.stderr, flush=True)
         found += memory.measure(run, rounds=options.rounds)
+    if "estimate" in parts:
+        print("memory foreseen and reached", file=sys.stderr, flush=True)
+        found += memory_estimate.measure(run)
     return found
 
 

@@ -29,6 +29,7 @@ TITLES = {
     **tokenizer_verdicts.TITLES,
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
+    "memory estimate": "Peak memory of training, beside what a dry run foresees",
     "experts": "Training step with experts, beside a python loop over them and a dense model of the active parameters",
 }
 

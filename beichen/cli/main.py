@@ -28,6 +28,7 @@ COMMANDS = {
     "quickstart": "make a small model from nothing: tokenizer, pretraining, fine-tuning, evaluation",
     "train": "pretrain, fine-tune, train adapters or on preferences, as a recipe says",
     "report": "show training runs as one page, and compare them",
+    "perplexity": "measure checkpoints on a text, by length of context",
     "chat": "talk with a model",
     "generate": "continue a text",
     "data": "encode text to shards; convert, preview and count dialogues",

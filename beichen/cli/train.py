@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,22 +22,25 @@ def settings_class() -> type:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="encode the text and show what would be read, how often and at which rate")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="encode the text and show what is read, how often, at which rate and in how much memory"
+    )
     add_json_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from beichen.config import settings_as_yaml
-    from beichen.train.run import plan, train
+    from beichen.train.run import dry_run, train
 
     reporter = make_reporter()
     reporter.line(settings_as_yaml(arguments.settings).rstrip())
     if arguments.dry_run:
-        planned = plan(arguments.settings, reporter)
+        planned, memory = dry_run(arguments.settings, reporter)
         if arguments.json:
-            print_json(planned.as_dict())
+            print_json({**planned.as_dict(), "memory": asdict(memory)})
         else:
             print(planned.as_text())
+            print(memory.as_text())
         return 0
     result = train(arguments.settings, reporter, matmul_peak=_matmul_peak(arguments.settings))
     _draw_rates(result.folder)

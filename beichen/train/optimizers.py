@@ -32,10 +32,10 @@ class Optimizer:
 
     def __init__(self, decoder: Decoder, settings: OptimizerSettings, *, seed: int = 0) -> None:
         self.settings, self.seed, self.steps = settings, seed, 0
-        self._slots = slots_of(decoder, settings)
-        self._loss_scale = LossScale() if any(slot.parameter.dtype == torch.float16 for slot in self._slots) else None
+        self.slots = slots_of(decoder, settings)
+        self._loss_scale = LossScale() if any(slot.parameter.dtype == torch.float16 for slot in self.slots) else None
         decay = settings.average_decay
-        self._average = {} if decay is None else {slot.name: slot.master.float().clone() for slot in self._slots}
+        self._average = {} if decay is None else {slot.name: slot.master.float().clone() for slot in self.slots}
 
     @property
     def loss_scale(self) -> float:
@@ -53,7 +53,7 @@ class Optimizer:
 
     def discard(self) -> None:
         """Forget the gradients: their step is not taken."""
-        for slot in self._slots:
+        for slot in self.slots:
             slot.parameter.grad = None
 
     @torch.no_grad()
@@ -82,13 +82,13 @@ class Optimizer:
         return norm
 
     def _with_gradient(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.parameter.grad is not None]
+        return [slot for slot in self.slots if slot.parameter.grad is not None]
 
     def _follow(self) -> None:
         """The average moves towards the weights; faster in the first steps, lest it stay near where they began."""
         if self.settings.average_decay is not None:
             share = 1.0 - min(self.settings.average_decay, (self.steps + 1) / (self.steps + 10))
-            for slot in self._slots:
+            for slot in self.slots:
                 self._average[slot.name].lerp_(slot.master.float(), share)
 
     @contextlib.contextmanager
@@ -97,21 +97,21 @@ class Optimizer:
         if self.settings.result == "weights":
             yield
             return
-        own = [slot.parameter.detach().clone() for slot in self._slots]
+        own = [slot.parameter.detach().clone() for slot in self.slots]
         with torch.no_grad():
-            for slot in self._slots:
+            for slot in self.slots:
                 slot.parameter.copy_(self._average[slot.name])
         try:
             yield
         finally:
             with torch.no_grad():
-                for slot, values in zip(self._slots, own, strict=True):
+                for slot, values in zip(self.slots, own, strict=True):
                     slot.parameter.copy_(values)
 
     def state(self) -> dict[str, Tensor]:
         """Masters, moments and averages by name, for the training state on disk."""
         tensors: dict[str, Tensor] = {}
-        for slot in self._slots:
+        for slot in self.slots:
             tensors[f"master.{slot.name}"] = slot.master
             tensors |= {f"moment{number}.{slot.name}": moment for number, moment in enumerate(slot.moments)}
         if self._loss_scale is not None:
@@ -129,7 +129,7 @@ class Optimizer:
                     remedy="the recipe's model or optimizer differs from the run that is resumed; give another output folder",
                 )
             target.copy_(tensors[name])
-        for slot in self._slots:
+        for slot in self.slots:
             slot.round()
 
 

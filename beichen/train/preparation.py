@@ -20,6 +20,7 @@ from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.initialization import initialize
+from beichen.nn.lengthening import lengthen
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.adaptation import Adaptation, adapt
@@ -88,6 +89,8 @@ def _decoder(
         checkpoint = load_checkpoint(
             recipe.model.start_from, device=device, dtype=dtype, compatibility=recipe.model.compatibility, reporter=reporter
         )  # fmt: skip
+        if recipe.model.context_length is not None:
+            lengthen(checkpoint.decoder, recipe.model.context_length)
         return checkpoint.family, checkpoint.decoder
     with torch.device("meta"):
         decoder = Decoder(fresh_config(recipe, tokenizer.vocab_size))

@@ -32,6 +32,7 @@ from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.loop import run_loop
 from beichen.train.loop_state import LoopState
 from beichen.train.material import read_material
+from beichen.train.memory_estimate import MemoryEstimate, estimate_memory, planned_decoder
 from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
@@ -107,11 +108,20 @@ def train(
 
 def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> Plan:
     """What the run of a recipe would read, and its learning rate; leaves nothing behind in ``out``."""
+    return dry_run(recipe, reporter)[0]
+
+
+def dry_run(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> tuple[Plan, MemoryEstimate]:
+    """The plan of a recipe's run, and the memory that it will need; leaves nothing behind in ``out``."""
     recipe = _as_recipe(recipe)
     begun = _continues(recipe, Path(recipe.out))  # what it prepared is of these settings, and is used again
+    device = choose_device(recipe.device)
     with tempfile.TemporaryDirectory() as folder:
         planned = recipe if begun else dataclasses.replace(recipe, out=folder)
-        return read_material(planned, prepare_tokenizer(planned, reporter), reporter).plan
+        tokenizer = prepare_tokenizer(planned, reporter)
+        material = read_material(planned, tokenizer, reporter)
+        decoder = planned_decoder(planned, tokenizer.vocab_size, training_dtype(recipe.dtype, device))
+        return material.plan, estimate_memory(decoder, planned, device=device)
 
 
 def _as_recipe(given: TrainRecipe | Mapping[str, Any] | str | Path) -> TrainRecipe:

@@ -24,10 +24,13 @@ class ModelSettings:
     """What is trained: a checkpoint folder, or a fresh decoder of these sizes.
 
     start_from: folder of a checkpoint to go on from; the sizes below then come from it and its tokenizer is used.
+    context_length: with start_from, the length that it is trained for from here on, longer than before; data.sequence_length says how long
+    rows are.
     compatibility: faults of the family's original code to compute with, by name (docs/models.md).
     """
 
     start_from: str | None = None
+    context_length: int | None = None
     compatibility: tuple[str, ...] = ()
     family: str = "telechat2"
     hidden_size: int = 256
@@ -39,6 +42,8 @@ class ModelSettings:
     experts: ExpertsConfig | None = None  # a mixture in place of (most) feed-forwards; families without one refuse it
 
     def __post_init__(self) -> None:
+        if self.context_length is not None and self.start_from is None:
+            raise SettingsError("model.context_length: a fresh model is trained for the longest row; give data.sequence_length")
         for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"):
             size = getattr(self, key)
             if size is not None and size < 1:

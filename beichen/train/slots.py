@@ -46,7 +46,7 @@ class Slot:
     @property
     def rounded(self) -> Tensor | None:
         """The parameter, where it is a copy of the master in another format."""
-        return None if self.master.data_ptr() == self.parameter.data_ptr() else self.parameter.detach()
+        return None if self.master.dtype == self.parameter.dtype else self.parameter.detach()
 
     @torch.no_grad()
     def round(self) -> None:

@@ -1,0 +1,48 @@
+"""Perplexity by length: the same text in windows of each length, all positions scored.
+
+beichen perplexity runs/long/128 runs/long/512 --files novels.jsonl --held-out 0.05 --lengths 128 256 512
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from beichen.cli.options import add_json_option
+from beichen.cli.terminal import make_reporter, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", type=Path, nargs="+", help="checkpoints of one tokenizer, a line of the table each")
+    parser.add_argument("--files", nargs="+", required=True, help="text")
+    parser.add_argument(
+        "--held-out", type=float, default=1.0, metavar="SHARE",
+        help="only documents that a run with this data.held_out_fraction did not train on (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--lengths", type=int, nargs="+", required=True, help="each divides the longest")
+    parser.add_argument("--tokens", type=int, default=65_536, help="how much of the text is scored (default: %(default)s)")
+    parser.add_argument("--dtype", help="number format (default: what the device multiplies in hardware)")
+    parser.add_argument("--device", help="cpu, cuda, npu (default: the fastest)")
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from beichen.checkpoints.loading import load_checkpoint
+    from beichen.checkpoints.tokenizers import load_tokenizer
+    from beichen.train.perplexity import perplexity_by_length, read_ids
+    from beichen.util.device import choose_device, choose_dtype
+
+    reporter, device = make_reporter(), choose_device(arguments.device)
+    ids = read_ids(arguments.files, load_tokenizer(arguments.folders[0]), tokens=arguments.tokens, held_out=arguments.held_out)
+    table = {}
+    for folder in arguments.folders:
+        decoder = load_checkpoint(folder, device=device, dtype=choose_dtype(arguments.dtype, device), reporter=reporter).decoder
+        table[str(folder)] = perplexity_by_length(decoder, ids, arguments.lengths, reporter=reporter)
+    if arguments.json:
+        print_json(table)
+        return 0
+    width = max(map(len, table))
+    print(" " * width + "".join(f"{length:>11,}" for length in arguments.lengths))
+    for name, row in table.items():
+        print(f"{name:<{width}}" + "".join(f"{row[length]:>11.3f}" for length in arguments.lengths))
+    return 0
