@@ -48,8 +48,9 @@ def settings_as_yaml(settings: Any) -> str:
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """What the source says of each field: the comment behind it, else the docstring's line ``name: ...``."""
-    comments = {name: text.strip() for name, text in re.findall(r"^\s*(\w+): (.+)$", kind.__doc__ or "", re.MULTILINE)}
+    """What the source says of each field: the comment behind it, else the docstring's ``name: ...``, up to the next name or empty line."""
+    said = re.findall(r"^\s*(\w+): (.+(?:\n(?!\s*\w+: ).*\S.*)*)", kind.__doc__ or "", re.MULTILINE)
+    comments = {name: " ".join(text.split()) for name, text in said}
     lines = textwrap.dedent(inspect.getsource(kind)).splitlines()
     tree = ast.parse("\n".join(lines)).body[0]
     for statement in getattr(tree, "body", []):
@@ -60,8 +61,8 @@ def field_comments(kind: type) -> dict[str, str]:
     return comments
 
 
-def help_on_settings(kind: type, prefix: str = "") -> str:
-    """One line per setting: ``--a.b  what it expects (default)  why``, sections in order."""
+def help_on_settings(kind: type, prefix: str = "", *, within_optional: bool = False) -> str:
+    """One line per setting: ``--a.b  what it expects (default)  why``, sections in order. within_optional: the section may be left out."""
     types_of, comments = get_type_hints(kind), field_comments(kind)
     lines: list[str] = []
     for field in fields(kind):
@@ -71,10 +72,10 @@ def help_on_settings(kind: type, prefix: str = "") -> str:
         inner = optional_of(expected)
         section = inner if inner is not None and is_section(inner) else expected
         if is_section(section):
-            lines.append(help_on_settings(section, f"{name}."))
+            lines.append(help_on_settings(section, f"{name}.", within_optional=within_optional or inner is not None))
             continue
         default = default_of(field)
-        shown = "required" if default is MISSING else f"default {_shown(default)}"
+        shown = f"default {_shown(default)}" if default is not MISSING else "required" if not within_optional else "needed with the others"
         lines.append(f"  --{name}  {describe(expected)}; {shown}")
         if comments.get(field.name):
             lines.append(f"      {comments[field.name]}")

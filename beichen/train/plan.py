@@ -5,6 +5,7 @@ In: stretches of rows and the recipe. Out: the loader, the rate, and the table t
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -113,7 +114,9 @@ class Plan:
         done, first = 0, 0
         steps_in_all = self.expected_steps
         for stretch, loader in zip(self.stretches, self.stages.loaders, strict=True):
-            about: tuple[str, ...] = (stretch.phase.name, "a pass", "", f"each {stretch.phase.sequence_length}", "", "")
+            about, passes = self._open_end(stretch), 1.0
+            if stretch.num_rows is None and steps_in_all is not None:
+                passes = steps_in_all / self.stages.steps_per_epoch
             if stretch.positions is not None and loader.steps is not None:
                 done += stretch.positions
                 about = (
@@ -122,7 +125,7 @@ class Plan:
                 )  # fmt: skip
                 first += loader.steps
             for name, use in stretch.uses.items():
-                lines.append((*about, name, f"{use.documents:,}", f"{use.epochs:.2f}", f"{use.share:.1%}"))
+                lines.append((*about, name, f"{use.documents:,}", f"{use.epochs * passes:.2f}", f"{use.share:.1%}"))
                 about = ("",) * 6
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         left = (0, 6)  # columns of names
@@ -133,6 +136,16 @@ class Plan:
             )
             for line in lines
         )
+
+    def _open_end(self, stretch: Stretch) -> tuple[str, ...]:
+        """The first columns of a stretch that the budget ends: what the budget says in steps, else (minutes) how long one pass is."""
+        name, length, rows = stretch.phase.name, stretch.phase.sequence_length, self.recipe.batch.rows_per_step
+        steps = self.expected_steps
+        if steps is not None:
+            tokens = f"{steps * self._tokens_per_step:,}"
+            return (name, tokens, tokens, f"{steps * rows:,} of {length}", f"{steps:,}", self._rate_text(0, steps - 1, steps))
+        passed, rate = math.ceil(self.stages.steps_per_epoch), f"{self.rate(0, 0.0):.3g} to {self.rate(0, 1.0):.3g}"
+        return (f"{name}, a pass", f"{passed * self._tokens_per_step:,}", "", f"{passed * rows:,} of {length}", f"{passed:,}", rate)
 
     def _rate_text(self, first: int, last: int, steps: int | None) -> str:
         begin, end = (self.rate(step, step / (steps or last + 1)) for step in (first, last))

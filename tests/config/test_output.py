@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beichen.config import help_on_settings, settings_as_dict, settings_as_yaml
+from beichen.config.output import field_comments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +49,39 @@ def test_yaml_is_for_people():
 
 def test_numbers_that_are_not_finite_have_yaml_names():
     assert settings_as_yaml({"a": float("inf"), "b": float("-inf"), "c": float("nan")}) == "a: .inf\nb: -.inf\nc: .nan\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapped:
+    """What it is.
+
+    first: a sentence that goes on
+        in the next line, and
+    in a third.
+    second: short.
+
+    Not a field.
+    """
+
+    first: int = 1
+    second: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optionally:
+    must: int
+    perhaps: Needed | None = None
+
+
+def test_comments_are_whole_sentences():
+    assert field_comments(Wrapped) == {"first": "a sentence that goes on in the next line, and in a third.", "second": "short."}
+
+
+def test_help_tells_what_is_required_from_what_a_section_left_out_would_need():
+    lines = help_on_settings(Optionally).splitlines()
+    assert lines == ["  --must  a whole number; required", "  --perhaps.size  a whole number; needed with the others"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_the_plan_says_what_the_run_does_and_leaves_nothing_behind(tmp_path, sou
         "annealing",
     ]
     assert "0.3 to 0" in lines[-1] and "9,024" in lines[3]
+
+
+@pytest.mark.parametrize(("budget", "known"), [({"steps": 50}, True), ({"minutes": 1.0}, False)])
+def test_a_plan_without_phases_says_steps_tokens_and_rate(tmp_path, sources, budget, known) -> None:
+    recipe = tiny_recipe(tmp_path, tmp_path / "run", data={"sources": sources, "sequence_length": 32}, budget={"steps": None, **budget})
+    planned = plan(recipe)
+    _, first, *_ = planned.as_text().splitlines()
+    per_step = planned.recipe.batch.rows_per_step
+    steps = 50 if known else math.ceil(planned.stages.steps_per_epoch)
+    assert f"{steps * per_step * 32:,}" in first and f"{steps * per_step:,} of 32" in first and f"  {steps:,}  " in first
+    assert ("a pass" in first) != known and " to " in first
+    if known:
+        epochs = planned.stretches[0].uses["many"].epochs * 50 / planned.stages.steps_per_epoch
+        assert f"{epochs:.2f}" in first
 
 
 def test_a_mixture_of_exactly_so_many_samples(tmp_path, sources) -> None:
