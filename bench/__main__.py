@@ -4,6 +4,7 @@ python -m bench packing: efficiency of packing, cost of isolated attention, rend
 python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
 python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
 python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
+python -m bench sft | lora | dpo: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first; minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
@@ -23,7 +24,7 @@ from bench import records, report
 from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "memory", "estimate")
+PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "sft", "lora", "dpo", "memory", "estimate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,18 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import decoding, encoding, experts_step, memory, memory_estimate, packing, time_table, tokenizer_costs, training_step
+    from bench import (
+        decoding,
+        encoding,
+        experts_step,
+        finetune,
+        memory,
+        memory_estimate,
+        packing,
+        time_table,
+        tokenizer_costs,
+        training_step,
+    )
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
@@ -92,6 +104,8 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "experts" in parts:
         print("steps with experts", file=sys.stderr, flush=True)
         found += experts_step.measure(run, rounds=options.rounds)
+    if kinds := [kind for kind in finetune.SECTIONS if kind in parts]:
+        found += finetune.measure(run, kinds, rounds=options.rounds, compiled=options.compiled)
     if "memory" in parts:
         print("loading and saving", file=sys.stderr, flush=True)
         found += memory.measure(run, rounds=options.rounds)

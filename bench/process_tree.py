@@ -41,8 +41,13 @@ def run_measured(command: Sequence[str], *, cwd: Path | None = None, environment
 
 def _watch(process: subprocess.Popen[str], peak: list[int]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(map(_resident, [process.pid, *descendants(process.pid)])))
+        peak[0] = max(peak[0], tree_bytes(process.pid))
         time.sleep(SAMPLE_SECONDS)
+
+
+def tree_bytes(pid: int) -> int:
+    """What a process and all that it has started hold now."""
+    return sum(map(_resident, [pid, *descendants(pid)]))
 
 
 def descendants(pid: int) -> list[int]:

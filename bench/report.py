@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import tokenizer_verdicts
+from bench import finetune_verdicts, tokenizer_verdicts
 from bench.learning_race import RIVALS
 from bench.records import FOLDER, BenchResult
 
@@ -26,6 +26,7 @@ TITLES = {
     "decoding": "Decoding",
     "packing": "Dialogues in rows: packing, isolated attention, rendering",
     "encoding": "Text to ids on disk",
+    **finetune_verdicts.TITLES,
     **tokenizer_verdicts.TITLES,
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
@@ -109,6 +110,8 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
         f"`{first.command}` at {first.commit}, {first.date}; {first.machine}; torch {first.torch}.",
         as_table(rows),
     ]
+    if section in finetune_verdicts.TITLES:
+        parts.append("\n".join(finetune_verdicts.as_lines(section, rows)))
     if section == "packing":
         parts.append("\n".join(f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)))
     if section == "encoding":
