@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from beichen.train.metrics import read_metrics
-from beichen.train.run import METRICS, TrainResult, train
+from beichen.train.result import TrainResult
+from beichen.train.run import train
+from beichen.train.run_folder import METRICS
 from bench.experts_step import CHOICES, EXPERTS
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from beichen.config import parse_settings
 from beichen.train.metrics import read_metrics
-from beichen.train.run import LABELS, METRICS, train
+from beichen.train.run import LABELS, train
+from beichen.train.run_folder import METRICS
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import SILENT, SilentReporter, Task
 from bench.turn_taker import TurnTaker

@@ -24,7 +24,7 @@ from beichen.errors import DataError
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.messages import RatedDialogue
 from beichen.text.tokenizer import Tokenizer, load_tokenizer
-from beichen.train.run import token_ids
+from beichen.train.publishing import token_ids
 from beichen.util.progress import SILENT
 from bench.records import FOLDER
 from bench.workload import ours, reference_config

@@ -43,7 +43,7 @@ def read_run(folder: Path) -> RunFigures:
 
     from beichen.evaluation.run_report import RunFigures
     from beichen.train.metrics import read_metrics
-    from beichen.train.run import METRICS, RESULT, SETTINGS
+    from beichen.train.run_folder import METRICS, RESULT, SETTINGS
 
     if not (folder / METRICS).exists():
         inside = sorted(path.parent.name for path in folder.glob(f"*/{METRICS}")) if folder.is_dir() else []

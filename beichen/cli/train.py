@@ -67,7 +67,7 @@ def _draw_rates(folder: Path) -> None:
     """learning_rate.png, where the run has phases and their course is known."""
     from beichen.evaluation.fonts import stand_ins
     from beichen.evaluation.plots import plot_curves
-    from beichen.train.run import PLAN
+    from beichen.train.run_folder import PLAN
 
     planned = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     begins, done = {}, 0

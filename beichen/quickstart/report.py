@@ -21,7 +21,8 @@ from beichen.quickstart.skills.registry import SKILLS
 from beichen.text.messages import Message
 from beichen.train.flops import flops_per_token
 from beichen.train.metrics import read_steps
-from beichen.train.run import METRICS, TrainResult
+from beichen.train.result import TrainResult
+from beichen.train.run_folder import METRICS
 from beichen.util.files import write_atomically
 from beichen.util.machine import hardware_facts, software_facts
 from beichen.util.progress import Reporter

@@ -24,7 +24,9 @@ from beichen.quickstart.material import Material, bundled_material, users_materi
 from beichen.quickstart.plan import BUNDLED_MINUTES, Plan, make_plan
 from beichen.quickstart.recipes import fine_tuning_recipe, pretraining_recipe
 from beichen.quickstart.report import Report, write_report
-from beichen.train.run import METRICS, SETTINGS, TrainResult, train
+from beichen.train.result import TrainResult
+from beichen.train.run import train
+from beichen.train.run_folder import METRICS, SETTINGS
 from beichen.train.settings import TrainRecipe
 from beichen.util.device import choose_device, set_threads
 from beichen.util.files import next_numbered_folder, prepare_folder

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from beichen.train.run import TrainResult
+    from beichen.train.result import TrainResult
 
 
 class _CallableModule(ModuleType):

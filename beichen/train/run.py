@@ -1,7 +1,6 @@
 """``train(recipe)``: one complete run, from files to a checkpoint in published layout; started again, it goes on where it was.
 
-The folder ``out`` receives: settings.yaml, plan.json, metrics.jsonl, tokenizer/ and encoded/ (fresh runs), state/ while the run lasts,
-and at the end config, weights and tokenizer of the model, and result.json.
+What the folder ``out`` receives stands in ``run_folder``.
 """
 
 from __future__ import annotations
@@ -12,19 +11,14 @@ import json
 import operator
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from beichen.checkpoints.adapters import is_adapter
-from beichen.checkpoints.saving import save_checkpoint
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
-from beichen.errors import SettingsError
 from beichen.nn import kernels
 from beichen.objectives.registry import objective
-from beichen.text.tokenizer import Tokenizer
 from beichen.train.evaluation import Evaluator
 from beichen.train.expert_balancing import set_experts_training
 from beichen.train.flops import training_flops_per_token
@@ -37,9 +31,12 @@ from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
 from beichen.train.precision import training_dtype
-from beichen.train.preferences import begin_preferences, preferences_as_text
+from beichen.train.preferences import begin_preferences
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.profiling import StepProfiler
+from beichen.train.publishing import save_model
+from beichen.train.result import TrainResult
+from beichen.train.run_folder import BEST, METRICS, PLAN, SETTINGS, STATE, continues
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
 from beichen.train.step_figures import StepFigures
@@ -49,43 +46,8 @@ from beichen.util.files import FolderLock, check_free_space, prepare_folder, wri
 from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
-SETTINGS, METRICS, RESULT, STATE, PLAN, BEST = "settings.yaml", "metrics.jsonl", "result.json", "state", "plan.json", "best"
 EVALUATION_ROWS = 16
 LABELS = {"documents": "pretraining", "dialogues": "fine-tuning", "preferences": "preference training"}  # of the kinds of data
-# settings that a resumed run may give anew
-FREE_TO_CHANGE = ("out", "budget", "checkpoint", "guards", "evaluation", "trackers", "profile", "threads", "device")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a run reached; the same stands in result.json."""
-
-    folder: Path
-    finished: bool
-    steps: int
-    tokens: int
-    seconds: float  # of training
-    tokens_per_second: float
-    loss: float  # mean of the last steps, nats per target
-    held_out_loss: float | None  # nats per token
-    bits_per_byte: float | None
-    parameters: int
-    bits_per_byte_by_source: dict[str, float | None]  # empty for a single source
-    best_step: int | None  # of the lowest held-out loss among the evaluations on the way
-    preference: dict[str, dict[str, float]] | None = None  # held-out figures before and after, see train/preferences.py
-
-    def as_text(self) -> str:
-        """One line for people."""
-        speed = f"{self.steps} steps, {self.tokens:,} tokens in {self.seconds / 60:.1f} min ({self.tokens_per_second:,.0f} tokens/s)"
-        if self.preference is not None:
-            return f"{speed}, {preferences_as_text(self.preference)}"
-        return speed if self.bits_per_byte is None else f"{speed}, held-out {self.bits_per_byte:.4f} bits per byte"
-
-    def save(self, folder: Path) -> None:
-        write_atomically(folder / RESULT, json.dumps(self.as_dict(), indent=1) + "\n")
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"folder": str(self.folder)}
 
 
 def train(
@@ -99,7 +61,7 @@ def train(
     recipe = _as_recipe(recipe)
     out = prepare_folder(recipe.out)
     with FolderLock(out):
-        if not _continues(recipe, out):
+        if not continues(recipe, out):
             shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from other text, perhaps; encoded text checks itself
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
         with repeatable(choose_device(recipe.device)):
@@ -114,10 +76,10 @@ def plan(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporte
 def dry_run(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Reporter = SILENT) -> tuple[Plan, MemoryEstimate]:
     """The plan of a recipe's run, and the memory that it will need; leaves nothing behind in ``out``."""
     recipe = _as_recipe(recipe)
-    begun = _continues(recipe, Path(recipe.out))  # what it prepared is of these settings, and is used again
+    continues(recipe, Path(recipe.out))  # a folder that the run itself would refuse is refused now
     device = choose_device(recipe.device)
-    with tempfile.TemporaryDirectory() as folder:
-        planned = recipe if begun else dataclasses.replace(recipe, out=folder)
+    with tempfile.TemporaryDirectory() as folder:  # a run that is under way is not disturbed
+        planned = dataclasses.replace(recipe, out=folder)
         tokenizer = prepare_tokenizer(planned, reporter)
         material = read_material(planned, tokenizer, reporter)
         decoder = planned_decoder(planned, tokenizer.vocab_size, training_dtype(recipe.dtype, device))
@@ -165,19 +127,9 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter, trackers=trackers)
     learnt = objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling")
 
-    def save_model(folder: Path, *extra: Callable[[Path], object]) -> None:
-        beside, generation = [parts.tokenizer.save, *extra], generation_defaults(parts.tokenizer)
-        if parts.adaptation is not None:
-            parts.adaptation.save(folder, decoder, write_extra=beside, generation=generation)
-        else:
-            save_checkpoint(
-                folder, decoder, family=parts.family, token_ids=token_ids(parts.tokenizer), write_extra=beside, generation=generation,
-                replace=True, reporter=reporter,
-            )  # fmt: skip
-
     evaluator = Evaluator(
         recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
-        keep_best=lambda: save_model(out / BEST), weights=optimizer.result, metrics=metrics, reporter=reporter,
+        keep_best=lambda: save_model(out / BEST, parts, reporter=reporter), weights=optimizer.result, metrics=metrics, reporter=reporter,
     )  # fmt: skip
     figures = StepFigures(
         learning_rate=recipe.optimizer.peak_rate, steps_per_epoch=planned.stages.steps_per_epoch, matmul_peak=matmul_peak,
@@ -206,7 +158,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
             preference=preferences.held_out(decoder, reporter) if preferences is not None and ended.finished else None,
         )  # fmt: skip
         if ended.finished:
-            save_model(out, result.save)
+            save_model(out, parts, result.save, reporter=reporter)
             keeper.remove()
         else:
             reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
@@ -223,30 +175,3 @@ def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:
         )  # fmt: skip
         sums[name] = sums[name] + scored if name in sums else scored
     return sums
-
-
-def _continues(recipe: TrainRecipe, out: Path) -> bool:
-    """Whether ``out`` holds a run of these settings that was begun. A finished run, or steps of one with others, is refused."""
-    if (out / "config.json").exists() or is_adapter(out):
-        raise SettingsError(f"out: {out} holds a finished run", remedy="give another folder, or go on from it with model.start_from")
-    if not (out / SETTINGS).exists():
-        return False
-    before = settings_as_dict(parse_settings(TrainRecipe, (), [out / SETTINGS]))
-    now = settings_as_dict(recipe)
-    changed = [key for key in now if key not in FREE_TO_CHANGE and now[key] != before[key]]
-    if changed and ((out / STATE).exists() or ((out / METRICS).exists() and (out / METRICS).stat().st_size)):
-        raise SettingsError(
-            f"out: {out} holds a run with other settings ({', '.join(changed)})", remedy="give another folder, or the settings of that run"
-        )
-    return not changed
-
-
-def token_ids(tokenizer: Tokenizer) -> dict[str, int | list[int]]:
-    """What config.json says of the control tokens."""
-    ids: dict[str, int | list[int]] = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.pad_id}
-    return ids if tokenizer.start_id is None else {"bos_token_id": tokenizer.start_id, **ids}
-
-
-def generation_defaults(tokenizer: Tokenizer) -> dict[str, Any]:
-    """generation_config.json of a model that we trained: plain greedy decoding, ended by the end token."""
-    return {"do_sample": False, "max_new_tokens": 256, **token_ids(tokenizer)}

@@ -19,7 +19,8 @@ from beichen.quickstart.report import Report, as_text, write_report, xz_bits_per
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.text.messages import Message
 from beichen.train.flops import flops_per_token
-from beichen.train.run import TrainResult, train
+from beichen.train.result import TrainResult
+from beichen.train.run import train
 from beichen.util.progress import SILENT
 from tests.train.small_runs import tiny_recipe, write_corpus
 

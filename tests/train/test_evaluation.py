@@ -15,7 +15,8 @@ from beichen.data.split import is_held_out
 from beichen.errors import SettingsError
 from beichen.train.answers import greedy_answers
 from beichen.train.metrics import read_metrics
-from beichen.train.run import TrainResult, train
+from beichen.train.result import TrainResult
+from beichen.train.run import train
 from tests.train.small_runs import tiny_recipe, write_corpus, write_dialogues
 
 

@@ -21,7 +21,8 @@ from beichen.data.encoding_job import encode_sources
 from beichen.data.source_list import read_source_file
 from beichen.errors import SettingsError
 from beichen.train.metrics import read_metrics
-from beichen.train.run import TrainResult, plan, train
+from beichen.train.result import TrainResult
+from beichen.train.run import plan, train
 from tests.train.small_runs import tiny_recipe, write_corpus, write_dialogues
 from tests.train.test_run import start, wait_for_steps
 

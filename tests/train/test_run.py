@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -21,7 +22,10 @@ import beichen
 from beichen.data.split import is_held_out
 from beichen.errors import DataError, SettingsError, StorageError
 from beichen.train.metrics import CLOCK, read_metrics
-from beichen.train.run import TrainResult, train
+from beichen.train.result import TrainResult
+from beichen.train.run import plan, train
+from beichen.train.run_folder import FREE_TO_CHANGE
+from beichen.train.settings import TrainRecipe
 from beichen.util.files import FolderLock
 from tests.full_disk import limit_file_size
 from tests.train.small_runs import AtStep, tiny_recipe, write_corpus, write_dialogues
@@ -259,3 +263,19 @@ def test_bf16_runs_and_keeps_float32_masters_in_its_state(tmp_path, corpus):
     recipe = tiny_recipe(tmp_path / "run", corpus, steps=4, dtype="bfloat16", checkpoint={"every_minutes": 1e-6, "keep": 9})
     result = train(recipe)
     assert {tensor.dtype for tensor in load_file(result.folder / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_dry_run_leaves_a_run_that_is_under_way_alone(tmp_path, corpus):
+    recipe = tiny_recipe(tmp_path / "run", corpus, steps=4)
+    train(recipe)
+    (tmp_path / "run" / "config.json").unlink()  # as a run that was stopped before its end leaves it
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with FolderLock(tmp_path / "run"):
+        assert plan(recipe).expected_steps == 4
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.name != ".lock"} == {
+        path: time for path, time in before.items() if path.name != ".lock"
+    }
+
+
+def test_what_may_change_is_named_as_the_recipe_names_it():
+    assert set(FREE_TO_CHANGE) <= {field.name for field in dataclasses.fields(TrainRecipe)}
