@@ -48,7 +48,7 @@ def test_a_dry_run_leaves_nothing(recipe, tmp_path, capsys):
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_a_run_that_was_stopped_says_so_by_its_code(recipe, monkeypatch, capsys, option):
     finish = run.train
-    monkeypatch.setattr(run, "train", lambda *given: replace(finish(*given), finished=False))
+    monkeypatch.setattr(run, "train", lambda *given, **named: replace(finish(*given, **named), finished=False))
     assert main(["train", "--config", str(recipe), *option]) == 130
 
 
