@@ -55,7 +55,6 @@ class Peer:
     weights: str = "float32"
     autocast: bool = True
     packed: bool = True
-    by_length: bool = False
     compiled: bool = False
     micro_batch: int = 1
     accumulation: int = ROWS
@@ -75,13 +74,8 @@ def contenders(kind: str, *, compiled: bool) -> Contenders:
     pure: dict[str, Any] = {"weights": "bfloat16", "autocast": False}
     alone: dict[str, Any] = {"packed": False, "accumulation": DIALOGUES_PER_STEP}
     if kind == "dpo":
-        grouped: dict[str, Any] = {"trainer": "dpo", "by_length": True, "micro_batch": PAIRS_PER_STEP, "accumulation": 1}
         single: dict[str, Any] = {"trainer": "dpo", "accumulation": PAIRS_PER_STEP}
-        peers = {
-            "trl": Peer(**grouped, settings=f"{AUTOCAST}, {PAIRS_PER_STEP} pairs of alike length at once"),
-            "trl, one pair at a time": Peer(**single, settings=f"{AUTOCAST}, {PAIRS_PER_STEP} accumulated"),
-            "trl, pure bf16": Peer(**single, **pure, settings=f"{PURE}, one pair at a time, {PAIRS_PER_STEP} accumulated"),
-        }
+        peers = {"trl": Peer(**single, settings=f"{AUTOCAST}, one pair at a time, {PAIRS_PER_STEP} accumulated")}
         mine = f"{MASTERS}, pairs packed, {ROWS} rows of {ROW}"
     elif kind == "lora":
         base: dict[str, Any] = {"weights": "bfloat16"}

@@ -30,7 +30,6 @@ from trl.data_utils import pack_dataset
 from bench.turn_taker import TurnTaker
 
 IGNORED = -100
-BY_LENGTH = {"train_sampling_strategy": "group_by_length", "length_column_name": "length", "remove_unused_columns": False}
 
 
 class Counted:
@@ -106,7 +105,6 @@ def read_pairs(file: Path) -> Dataset:
             raise ValueError(f"pair {unit}: the answers have different prompts")
         rows.append({
             "prompt_ids": chosen[:begin].tolist(), "chosen_ids": chosen[begin:].tolist(), "rejected_ids": rejected[begin:].tolist(),
-            "length": max(len(chosen), len(rejected)),
         })  # fmt: skip
     return Dataset.from_list(rows)
 
@@ -120,7 +118,6 @@ def arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "adam_epsilon": 1e-8, "max_grad_norm": 1.0, "optim": "adamw_torch_fused", "gradient_checkpointing": False,
         "torch_compile": job["compiled"], "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
         "seed": 0, "dataloader_num_workers": 0,
-        **(BY_LENGTH if job["by_length"] else {}),
     }  # fmt: skip
 
 
