@@ -94,18 +94,18 @@ def read_dialogues(file: Path) -> Dataset:
 
 
 def read_pairs(file: Path) -> Dataset:
-    """Ids of prompts and of both answers; documents 2u and 2u + 1 are a pair."""
+    """Ids of prompts and of both answers, up to the last one that is scored; documents 2u and 2u + 1 are a pair."""
     held = np.load(file)
-    documents = np.split(held["ids"], held["offsets"][1:-1])
-    begins = [int(scored.argmax()) for scored in np.split(held["scored"], held["offsets"][1:-1])]
-    rows = []
-    for unit in range(len(documents) // 2):
-        (chosen, rejected), (begin, other) = documents[2 * unit : 2 * unit + 2], begins[2 * unit : 2 * unit + 2]
-        if begin != other or not np.array_equal(chosen[:begin], rejected[:begin]):
-            raise ValueError(f"pair {unit}: the answers have different prompts")
-        rows.append({
-            "prompt_ids": chosen[:begin].tolist(), "chosen_ids": chosen[begin:].tolist(), "rejected_ids": rejected[begin:].tolist(),
-        })  # fmt: skip
+    cuts = held["offsets"][1:-1]
+    sides = [
+        (ids[: int(np.flatnonzero(scored)[0])], ids[int(np.flatnonzero(scored)[0]) : int(np.flatnonzero(scored)[-1]) + 1])
+        for ids, scored in zip(np.split(held["ids"], cuts), np.split(held["scored"], cuts), strict=True)
+    ]
+    rows: list[dict[str, Any]] = []
+    for (prompt, chosen), (other, rejected) in zip(sides[0::2], sides[1::2], strict=True):
+        if not np.array_equal(prompt, other):
+            raise ValueError(f"pair {len(rows)}: the answers have different prompts")
+        rows.append({"prompt_ids": prompt.tolist(), "chosen_ids": chosen.tolist(), "rejected_ids": rejected.tolist()})
     return Dataset.from_list(rows)
 
 
