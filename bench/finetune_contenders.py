@@ -140,7 +140,7 @@ def start(kind: str, name: str, peer: Peer | None, work: Work, folder: Path) -> 
         "lora": {"rank": RANK, "alpha": ALPHA} if kind == "lora" else None, "threads": torch.get_num_threads(),
     }  # fmt: skip
     file.write_text(json.dumps(job), encoding="utf-8")
-    # what our runs ask of the allocator in their process (util/memory.py): a fifth faster here, for a fifth more memory
+    # what our runs ask of the allocator in their process (util/memory.py): a tenth faster here, for a fifth more memory
     kept = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(256 << 20)}
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "cache")}
     command = [str(PEERS), "-m", "bench.finetune_peer", str(file)]
