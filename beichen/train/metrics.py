@@ -9,7 +9,8 @@ from typing import Any
 
 from beichen.errors import DataError, StorageError
 from beichen.train.trackers import Tracker, numbers
-from beichen.util.files import explain_storage_faults, write_atomically
+from beichen.util.files import write_atomically
+from beichen.util.patient_file import PatientFile
 from beichen.util.progress import SILENT, Reporter
 
 CLOCK = ("seconds", "tokens_per_second", "gflops", "share_of_peak", "memory_bytes")  # figures that no two runs have in common
@@ -23,45 +24,36 @@ class MetricsLog:
     ) -> None:  # fmt: skip
         """``trackers`` get the numbers of every record too, and are closed with the file."""
         self.path, self._reporter, self._trackers = path, reporter, trackers
-        self._waiting = b""  # what a full disk has not taken yet
         self._open(resume_step)
 
     def add(self, **figures: Any) -> None:
         """Write one record; ``step`` must be among the figures. What a full disk does not take is written with a later record."""
         for tracker in self._trackers:
             tracker.add(figures["step"], numbers(figures))
-        late, self._waiting = bool(self._waiting), self._waiting + _line(figures).encode()
+        late = self._file.is_behind
         try:
-            self._write()
+            self._file.add(_line(figures).encode())
         except StorageError as fault:
             if not late:
                 self._reporter.warn(f"records wait in memory, training goes on: {fault}")
 
-    def _write(self) -> None:
-        with explain_storage_faults(self.path):
-            while self._waiting:  # a disk that is almost full takes a part
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
-
     def cut(self, step: int) -> None:
         """Take out what lies beyond a step that the run goes back to."""
-        self._write()
         self._file.close()
         self._open(step)
 
     def close(self) -> None:
         """Raises StorageError if records still find no room."""
         try:
-            self._write()
-        finally:
             self._file.close()
+        finally:
             for tracker in self._trackers:
                 tracker.close()
 
     def _open(self, last_step: int) -> None:
         kept = [record for record in read_metrics(self.path) if record["step"] <= last_step] if self.path.exists() else []
         write_atomically(self.path, "".join(map(_line, kept)))
-        with explain_storage_faults(self.path):
-            self._file = self.path.open("ab", buffering=0)  # a line that finds no room is not tried again while closing
+        self._file = PatientFile(self.path)
 
 
 def _line(record: dict[str, Any]) -> str:

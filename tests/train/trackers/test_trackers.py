@@ -16,12 +16,13 @@ from beichen.errors import MissingExtraError, SettingsError
 from beichen.train.metrics import MetricsLog, read_metrics
 from beichen.train.trackers import check_names, numbers, start_trackers
 from beichen.train.trackers.identity import run_id
+from tests.full_disk import full_disk
 
 
 def events(folder: Path) -> list[Event]:
     """All events of a folder, file after file. A record: length (8 bytes), its checksum (4), the message, its checksum (4)."""
     found = []
-    for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: (len(path.name), path.name)):
+    for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: int(path.suffix[1:])):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
@@ -80,6 +81,16 @@ def test_a_resumed_run_writes_what_it_repeats_anew(tmp_path):
         tracker.close()
     assert [event.step for event in events(tmp_path) if event.HasField("session_log")] == [4]
     assert scalars(tmp_path) == {("loss", step): step if step < 4 else 300.0 + step for step in range(1, 7)}
+
+
+def test_a_full_disk_holds_nobody_up(tmp_path):
+    """Many more events than any queue would take; they are all there when there is room again."""
+    (tracker,) = start_trackers(["tensorboard"], tmp_path, {})
+    with full_disk(200):
+        for step in range(1, 200):
+            tracker.add(step, {"loss": float(step)})
+    tracker.close()
+    assert scalars(tmp_path) == {("loss", step): float(step) for step in range(1, 200)}
 
 
 def test_unknown_and_missing_services_are_said(tmp_path, monkeypatch):
