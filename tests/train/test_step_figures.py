@@ -41,6 +41,7 @@ def test_memory_is_what_the_process_holds():
     """In a process of its own: this one may still hold what earlier tests have freed."""
     program = """
 import numpy
+from beichen.util.memory import resident_bytes
 before = resident_bytes()
 held = numpy.ones(20_000_000, numpy.float32)
 print(before, resident_bytes() - before)
