@@ -1,8 +1,8 @@
-"""``tokenizer.model`` as an :class:`~beichen.text.engine.Engine`: the pieces in ``tokenizers``, with the very ids of SentencePiece.
+"""``tokenizer.model`` as an :class:`~beichen.text.engine.Engine`, with the very ids of SentencePiece.
 
-Read into ``tokenizers`` rather than run by the ``sentencepiece`` library, because plain text and control tokens have to be kept apart:
-pieces such as ``<_user>`` are cut out of any text by that library, and nothing there can switch it off. Added tokens stand beside the
-file, in ``tokenizer_config.json``; an added name that is a piece has that piece's id.
+Encoded by ``sentencepiece_encoding`` rather than by the ``sentencepiece`` library, because plain text and control tokens have to be kept
+apart: pieces such as ``<_user>`` are cut out of any text by that library, and nothing there can switch it off. Added tokens stand
+beside the file, in ``tokenizer_config.json``; an added name that is a piece has that piece's id.
 """
 
 from __future__ import annotations
@@ -11,16 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-import tokenizers
-from tokenizers import models, pre_tokenizers
-
 from beichen.errors import TokenizerError
-from beichen.text.byte_pairs import merges_of
 from beichen.text.engine import check_plain, is_tag
+from beichen.text.sentencepiece_encoding import SPACE_MARK, PieceEncoder, PieceEncoders
 from beichen.text.sentencepiece_file import Kind, read_sentencepiece
-
-SPACE_MARK = "▁"  # U+2581
-_WORD = f"{SPACE_MARK}*[^{SPACE_MARK}]+|{SPACE_MARK}+"
 
 
 class SentencePieceEngine:
@@ -49,7 +43,9 @@ class SentencePieceEngine:
         self.role_ids = frozenset(self._ids[name] for name in roles if name in self._ids)
         self.hidden_ids = self.role_ids | (self.silent_ids - set((added or {}).values()))
         self.leading_space_mark = self._file.adds_prefix
-        self._plain = self._build(without=tags | marked)
+        self._encoders = PieceEncoders(self._file)
+        self._whole = [token for token, kind in kinds.items() if kind is Kind.USER_DEFINED]
+        self._plain = self._encoders.cutting([token for token in self._whole if token not in tags | marked])
         check_plain(self, origin)
 
     def _checked(self, added: Mapping[str, int], origin: str) -> dict[str, int]:
@@ -65,30 +61,9 @@ class SentencePieceEngine:
                 )
         return {name: token for name, token in added.items() if name not in self._ids}
 
-    def _build(self, without: set[int] | frozenset[int] = frozenset()) -> tokenizers.Tokenizer:
-        library = tokenizers.Tokenizer(self._model)
-        if self._words_end_at_spaces:
-            library.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(_WORD), behavior="isolated")
-        whole = [piece.text for token, piece in enumerate(self._pieces) if piece.kind is Kind.USER_DEFINED and token not in without]
-        library.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in whole])
-        return library
-
     @cached_property
-    def _model(self) -> models.BPE:
-        normal = sorted((piece for piece in self._pieces if piece.kind is Kind.NORMAL), key=lambda piece: -piece.score)
-        known = {piece.text for piece in normal}
-        vocabulary = {piece.text: token for token, piece in enumerate(self._pieces)}
-        return models.BPE(vocab=vocabulary, merges=merges_of([piece.text for piece in normal], known), byte_fallback=True)
-
-    @cached_property
-    def _words_end_at_spaces(self) -> bool:
-        """Whether no piece goes on after a word's last letter with a space: then words can be read apart."""
-        inside = re.compile(f"[^{SPACE_MARK}]{SPACE_MARK}")
-        return not any(piece.kind is Kind.NORMAL and inside.search(piece.text) for piece in self._pieces)
-
-    @cached_property
-    def _published(self) -> tokenizers.Tokenizer:
-        return self._build()
+    def _published(self) -> PieceEncoder:
+        return self._encoders.cutting(self._whole)
 
     @cached_property
     def _recognised(self) -> re.Pattern[str]:
@@ -98,24 +73,20 @@ class SentencePieceEngine:
     def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
         """As the published code when ``allow_special``: the text is cut at recognised names, and each part is a text of its own."""
         if not allow_special:
-            return self._encode(self._plain, text, prefixed=not continues)
+            return self._encode(self._plain, text, continues)
         ids: list[int] = []
         place = 0
         for match in self._recognised.finditer(text):
-            ids += self._encode(self._published, text[place : match.start()], prefixed=place > 0 or not continues)
+            ids += self._encode(self._published, text[place : match.start()], continues and not place)
             ids.append(self._ids[match.group()])
             place = match.end()
-        return ids + self._encode(self._published, text[place:], prefixed=place > 0 or not continues)
+        return ids + self._encode(self._published, text[place:], continues and not place)
 
-    def _encode(self, library: tokenizers.Tokenizer, text: str, *, prefixed: bool) -> list[int]:
-        return library.encode(self._written(text, prefixed=prefixed), add_special_tokens=False).ids if text else []
-
-    def _written(self, text: str, *, prefixed: bool = True) -> str:
-        mark = SPACE_MARK if prefixed and text and self._file.adds_prefix else ""
-        return mark + text.replace(" ", SPACE_MARK)
+    def _encode(self, encoder: PieceEncoder, text: str, continues: bool) -> list[int]:
+        return encoder.encode_batch([text], prefixed=self._file.adds_prefix and not continues)[0] if text else []
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._plain.encode_batch_fast([*map(self._written, texts)], add_special_tokens=False)]
+        return self._plain.encode_batch(texts, prefixed=self._file.adds_prefix)
 
     @cached_property
     def pieces(self) -> list[bytes]:

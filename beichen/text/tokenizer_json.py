@@ -18,7 +18,8 @@ import tokenizers
 
 from beichen.errors import TokenizerError
 from beichen.text.byte_alphabet import byte_alphabet
-from beichen.text.byte_pair_encoding import FastEncoder, fast_encoder
+from beichen.text.byte_pair_encoding import fast_encoder
+from beichen.text.compiled_encoder import CompiledEncoder
 from beichen.text.engine import check_plain, is_tag
 
 SPACE_MARK = "▁"  # U+2581: how SentencePiece-like vocabularies write a space
@@ -60,7 +61,7 @@ class TokenizerJson:
         self._fast = self._fast_form(plain)
         check_plain(self, origin)
 
-    def _fast_form(self, plain: Mapping[str, Any]) -> FastEncoder | None:
+    def _fast_form(self, plain: Mapping[str, Any]) -> CompiledEncoder | None:
         """The same in C++, which gives the same ids, where there is a form for this file."""
         if not self._byte_level:
             return None

@@ -30,14 +30,17 @@ inline const uint8_t* class_table() {
     return table.data();
 }
 
+// The code of the character at `at`, and its bytes.
+inline uint32_t code_at(const uint8_t* at, uint32_t& size) {
+    const uint32_t first = at[0];
+    if (first < 0x80) return size = 1, first;
+    if (first < 0xE0) return size = 2, (first & 31) << 6 | (at[1] & 63);
+    if (first < 0xF0) return size = 3, (first & 15) << 12 | (at[1] & 63) << 6 | (at[2] & 63);
+    return size = 4, (first & 7) << 18 | (at[1] & 63) << 12 | (at[2] & 63) << 6 | (at[3] & 63);
+}
+
 inline Character character_at(const uint8_t* classes, const uint8_t* at) {
-    uint32_t code = at[0], size = 1;
-    if (code >= 0xF0) {
-        code = (code & 7) << 18 | (at[1] & 63) << 12 | (at[2] & 63) << 6 | (at[3] & 63), size = 4;
-    } else if (code >= 0xE0) {
-        code = (code & 15) << 12 | (at[1] & 63) << 6 | (at[2] & 63), size = 3;
-    } else if (code >= 0x80) {
-        code = (code & 31) << 6 | (at[1] & 63), size = 2;
-    }
+    uint32_t size;
+    const uint32_t code = code_at(at, size);
     return {classes[code], size, code};
 }

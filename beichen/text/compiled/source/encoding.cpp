@@ -7,6 +7,7 @@
 
 #include "hashing.h"
 #include "pair_ranks.h"
+#include "piece_cache.h"
 #include "splitting.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -18,45 +19,6 @@ struct Vocabulary {
     PairRanks ranks;
     uint32_t byte_ids[256];
     std::unordered_map<std::string, uint32_t> whole;  // pieces that are taken as they are, before any merge
-};
-
-class Cache {
-  public:
-    static constexpr uint32_t LONGEST = 64;  // bytes of a piece that is remembered
-
-    struct Known {
-        uint64_t hash;
-        uint32_t word, size, ids, count;
-    };
-
-    Cache() : table_(SLOTS, {0, 0, 0, 0, 0}) {}
-
-    // The entry of a piece; `size` 0 where it is not known, and then the place to remember it.
-    Known& look(const uint8_t* word, uint32_t size, uint64_t hash) {
-        uint64_t slot = hash & (SLOTS - 1);
-        while (table_[slot].size && !(table_[slot].hash == hash && table_[slot].size == size && !std::memcmp(&words_[table_[slot].word], word, size)))
-            slot = (slot + 1) & (SLOTS - 1);
-        return table_[slot];
-    }
-    const uint32_t* ids(const Known& one) const { return &ids_[one.ids]; }
-    void remember(Known& one, const uint8_t* word, uint32_t size, uint64_t hash, const uint32_t* ids, uint32_t count) {
-        if (++used_ > SLOTS / 2) return forget();
-        one = {hash, uint32_t(words_.size()), size, uint32_t(ids_.size()), count};
-        words_.insert(words_.end(), word, word + size);
-        ids_.insert(ids_.end(), ids, ids + count);
-    }
-
-  private:
-    static constexpr uint64_t SLOTS = 1 << 17;
-    void forget() {
-        used_ = 0;
-        words_.clear(), ids_.clear();
-        std::fill(table_.begin(), table_.end(), Known{0, 0, 0, 0, 0});
-    }
-    std::vector<Known> table_;
-    std::vector<uint8_t> words_;
-    std::vector<uint32_t> ids_;
-    uint64_t used_ = 0;
 };
 
 }  // namespace
@@ -73,11 +35,13 @@ EXPORT Vocabulary* text_vocabulary_new(int pattern, const uint32_t* byte_ids, co
     return made;
 }
 EXPORT void text_vocabulary_free(Vocabulary* vocabulary) { delete vocabulary; }
-EXPORT Cache* text_cache_new() { return new Cache; }
-EXPORT void text_cache_free(Cache* cache) { delete cache; }
+EXPORT PieceCache* text_cache_new() { return new PieceCache; }
+EXPORT void text_cache_free(PieceCache* cache) { delete cache; }
 
 // Ids of all texts one after the other into `ids`, which has room for one id a byte; `id_ends` gets where each text's ids end.
-EXPORT long text_encode(const Vocabulary* vocabulary, Cache* cache, const uint8_t* text, const int64_t* ends, long texts, uint32_t* ids, int64_t* id_ends) {
+// The unnamed number is what other vocabularies put before a text.
+EXPORT long text_encode(const Vocabulary* vocabulary, PieceCache* cache, const uint8_t* text, const int64_t* ends, long texts, int,
+                        uint32_t* ids, int64_t* id_ends) {
     uint32_t* out = ids;
     const uint8_t* at = text;
     for (long number = 0; number < texts; ++number) {
@@ -85,8 +49,8 @@ EXPORT long text_encode(const Vocabulary* vocabulary, Cache* cache, const uint8_
         while (at < end) {
             const uint8_t* stop = vocabulary->splitter.cut(at, end);
             const size_t size = stop - at;
-            const uint64_t hash = size <= Cache::LONGEST ? hash_word(at, size) : 0;
-            Cache::Known* known = size <= Cache::LONGEST ? &cache->look(at, uint32_t(size), hash) : nullptr;
+            const uint64_t hash = size <= PieceCache::LONGEST ? hash_word(at, size) : 0;
+            PieceCache::Known* known = size <= PieceCache::LONGEST ? &cache->look(at, uint32_t(size), hash) : nullptr;
             if (known && known->size) {
                 std::memcpy(out, cache->ids(*known), known->count * sizeof(uint32_t));
                 out += known->count;

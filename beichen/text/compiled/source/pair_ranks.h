@@ -8,20 +8,26 @@ class PairRanks {
   public:
     static constexpr uint32_t NONE = UINT32_MAX;
 
-    explicit PairRanks(size_t merges) {
+    explicit PairRanks(size_t pairs) {
         size_t size = 16;
-        while (size < merges * 3) size *= 2;
+        while (size < pairs * 3) size *= 2;
         slots_.assign(size, {EMPTY, NONE});
         maybe_.assign(size * 8 / 64 + 1, 0);
-        results_.reserve(merges);
+        results_.reserve(pairs);
     }
-    // The next rank belongs to this pair. A pair named twice keeps its later rank, as in `tokenizers`.
-    void add(uint32_t left, uint32_t right, uint32_t result) {
+    // The next rank, at which pairs become this symbol.
+    uint32_t next(uint32_t result) {
+        results_.push_back(result);
+        return uint32_t(results_.size() - 1);
+    }
+    // The next rank belongs to this pair alone.
+    void add(uint32_t left, uint32_t right, uint32_t result) { set(left, right, next(result)); }
+    // Pairs may share a rank; one named twice keeps its later rank, as in `tokenizers`.
+    void set(uint32_t left, uint32_t right, uint32_t rank) {
         const uint64_t pair = uint64_t(left) << 32 | right, hash = mixed(pair);
         size_t slot = hash & (slots_.size() - 1);
         while (slots_[slot].pair != EMPTY && slots_[slot].pair != pair) slot = (slot + 1) & (slots_.size() - 1);
-        slots_[slot] = {pair, uint32_t(results_.size())};
-        results_.push_back(result);
+        slots_[slot] = {pair, rank};
         maybe_[bit(hash) >> 6] |= uint64_t(1) << (bit(hash) & 63);
     }
     // NONE where the pair is not joined, which most pairs are not: one bit, near at hand, says so for most of them.
