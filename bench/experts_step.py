@@ -91,7 +91,7 @@ def looped(decoder: Decoder) -> Decoder:
     """The decoder with its experts exchanged for the loop."""
     for module in decoder.modules():
         if isinstance(module, Mixture):
-            module.experts = LoopedExperts(module.experts)  # type: ignore[assignment]
+            module.experts = LoopedExperts(module.experts)  # type: ignore[assignment]  # another class, called alike
     return decoder
 
 

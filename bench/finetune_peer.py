@@ -45,7 +45,7 @@ class Counted:
         self.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
         self.targets += int((inputs["labels"][:, 1:] != IGNORED).sum()) if "labels" in inputs else int(inputs["completion_mask"].sum())
         kept = {name: value.clone() for name, value in inputs.items() if torch.is_tensor(value)} if self.first is not None else None
-        loss = super().compute_loss(model, inputs, *given, **named)  # type: ignore[misc]
+        loss = super().compute_loss(model, inputs, *given, **named)  # type: ignore[misc]  # the trainer's, which comes after
         if kept is not None and self.first is not None:
             self.first.append(kept)
             self.first_loss += float((loss[0] if isinstance(loss, tuple) else loss).detach())

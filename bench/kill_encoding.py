@@ -7,15 +7,10 @@ starting it again, until so many kills have struck. Every folder that gets done 
 from __future__ import annotations
 
 import argparse
-import random
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-from bench.process_tree import descendants
+from bench.killing import kill_commands
 
 
 def main() -> int:
@@ -32,8 +27,7 @@ def main() -> int:
     given = parser.parse_args()
     more = [part for option in given.more for part in _words(option)]
     words = [sys.executable, "-m", "beichen", "data", "encode", "--input", *given.files, "--tokenizer", given.tokenizer, *more]
-    with tempfile.TemporaryDirectory(prefix="beichen-kills-") as place:
-        return _kill(words, Path(place), given.kills, random.Random(given.seed))
+    return kill_commands(words, kills=given.kills, seed=given.seed, window=(0.1, 0.9), left=_shards)
 
 
 def _words(option: str) -> list[str]:
@@ -41,43 +35,9 @@ def _words(option: str) -> list[str]:
     return [f"--{name}", *([value for value in values.split(",") if value])]
 
 
-def _kill(words: list[str], place: Path, kills: int, choice: random.Random) -> int:
-    begun = time.monotonic()
-    subprocess.run([*words, "--out", str(place / "whole")], check=True, capture_output=True)
-    seconds = time.monotonic() - begun
-    want = contents(place / "whole")
-    print(f"undisturbed: {seconds:.1f} s, {len(want)} files, {sum(map(len, want.values())):,} bytes", flush=True)
-    struck = folders = 0
-    while struck < kills:
-        folder = place / f"killed-{folders}"
-        while True:
-            process = subprocess.Popen([*words, "--out", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            after = choice.uniform(0.1, 0.9) * seconds
-            try:
-                code = process.wait(after if struck < kills else None)
-                break
-            except subprocess.TimeoutExpired:
-                workers = descendants(process.pid)
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                struck += 1
-                kept = sum(path.stat().st_size for path in folder.rglob("shard-*")) if folder.exists() else 0
-                print(f"kill {struck}: after {after:.1f} s, {kept:,} bytes of shards, {len(workers)} processes below it", flush=True)
-        if code:
-            print(f"FAILED: exit code {code}")
-            return 1
-        if contents(folder) != want:
-            print(f"FAILED: {folder} differs from the undisturbed folder")
-            return 1
-        folders += 1
-        print(f"folder {folders} done: identical", flush=True)
-    print(f"{struck} kills, {folders} folders, all identical to the undisturbed one")
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but its lock."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+def _shards(folder: Path) -> str:
+    kept = sum(path.stat().st_size for path in folder.rglob("shard-*")) if folder.exists() else 0
+    return f"{kept:,} bytes of shards"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,5 +136,5 @@ def load_and_save(folder: str, target: str, dtype: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    steps = {"make": make, "as_bins": as_bins, "load_and_save": load_and_save}
-    print(json.dumps(steps[sys.argv[1]](*sys.argv[2:])))  # type: ignore[operator]
+    steps: dict[str, Callable[..., Mapping[str, float]]] = {"make": make, "as_bins": as_bins, "load_and_save": load_and_save}
+    print(json.dumps(steps[sys.argv[1]](*sys.argv[2:])))

@@ -11,8 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "agg"
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis  # noqa: E402  (it may import numpy, which reads the settings above)
+import pytest  # noqa: E402  (the same)
 
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("steady")

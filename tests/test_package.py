@@ -32,4 +32,4 @@ def test_the_package_train_can_be_called():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
-        beichen.lode  # noqa: B018
+        beichen.lode  # noqa: B018  (asking for it is the test)

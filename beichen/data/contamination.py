@@ -13,7 +13,7 @@ import json
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class Benchmarks:
     owners: np.ndarray
     items: int
     unchecked: int  # items too short to be found
+    _possible: np.ndarray = field(init=False, repr=False, compare=False)  # by the first bits of a gram: whether any begins with them
 
     def __post_init__(self) -> None:
         possible = np.zeros(1 << _FILTER_BITS, bool)
@@ -78,8 +79,7 @@ class Benchmarks:
     def find(self, text: str) -> str | None:
         """The benchmark that the text holds a part of, if any."""
         grams = unit_grams(text)
-        possible: np.ndarray = self._possible  # type: ignore[attr-defined]
-        grams = grams[possible[grams >> _UINT64(64 - _FILTER_BITS)]]
+        grams = grams[self._possible[grams >> _UINT64(64 - _FILTER_BITS)]]
         if not len(grams):
             return None
         places = np.minimum(np.searchsorted(self.grams, grams), len(self.grams) - 1)

@@ -69,14 +69,14 @@ def holds_lines(file: Path, encoding: str | None = None) -> bool:
         return _first_character(stream) != b"["
 
 
-def _first_character(stream: BinaryIO) -> bytes:
-    head: bytes = stream.peek(CHUNK_BYTES)  # type: ignore[attr-defined]
+def _first_character(stream: io.BufferedReader) -> bytes:
+    head = stream.peek(CHUNK_BYTES)
     return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
 
 
-def _spans_lines(stream: BinaryIO) -> bool:
+def _spans_lines(stream: io.BufferedReader) -> bool:
     """Whether the first line is not the whole of a JSON value."""
-    head: bytes = stream.peek(CHUNK_BYTES)  # type: ignore[attr-defined]
+    head = stream.peek(CHUNK_BYTES)
     line, newline, _ = head.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")
     try:
         json.loads(line)

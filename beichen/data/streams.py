@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 from beichen.data.files import COMPRESSIONS
 from beichen.errors import DataError
@@ -45,20 +45,20 @@ REFUSED = {
 @contextmanager
 def open_bytes(
     path: Path, *, encoding: str | None = None, reporter: Reporter = SILENT, consumed: Callable[[int], None] | None = None
-) -> Iterator[BinaryIO]:
+) -> Iterator[io.BufferedReader]:
     """The file's content with compression undone, chosen by its first bytes and not by its name.
 
     ``encoding``: what its text is in, if not UTF-8; it is then recoded. ``consumed`` is told how many bytes were taken from disk since
     its last call, for progress bars.
     """
     with _opened(path, encoding is not None, reporter, consumed) as stream:
-        yield stream if encoding is None else cast(BinaryIO, io.BufferedReader(_Recoded(stream, path, encoding), CHUNK_BYTES))
+        yield stream if encoding is None else io.BufferedReader(_Recoded(stream, path, encoding), CHUNK_BYTES)
 
 
 @contextmanager
-def _opened(path: Path, any_encoding: bool, reporter: Reporter, consumed: Callable[[int], None] | None) -> Iterator[BinaryIO]:
+def _opened(path: Path, any_encoding: bool, reporter: Reporter, consumed: Callable[[int], None] | None) -> Iterator[io.BufferedReader]:
     try:
-        raw = io.BufferedReader(_CountedFile(path, consumed), CHUNK_BYTES)
+        raw: io.BufferedReader = io.BufferedReader(_CountedFile(path, consumed), CHUNK_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror}", remedy="check the path and its permissions") from error
     with raw:
@@ -72,10 +72,10 @@ def _opened(path: Path, any_encoding: bool, reporter: Reporter, consumed: Callab
         if kind != named and head:
             reporter.warn(f"{path}: the name says {named}, the content is {kind}; read as {kind}")
         if kind == "plain":
-            yield cast(BinaryIO, raw)
+            yield raw
         else:
             decompressed = gzip.GzipFile(fileobj=raw) if kind == "gzip" else _ZstdStream(raw)
-            yield cast(BinaryIO, io.BufferedReader(_Guarded(decompressed, path), CHUNK_BYTES))
+            yield io.BufferedReader(_Guarded(decompressed, path), CHUNK_BYTES)
 
 
 class _CountedFile(io.FileIO):
@@ -85,9 +85,9 @@ class _CountedFile(io.FileIO):
         super().__init__(path, "rb")
         self._path, self._consumed = path, consumed
 
-    def readinto(self, buffer: object) -> int | None:
+    def readinto(self, buffer: Any) -> int | None:
         try:
-            count = super().readinto(buffer)  # type: ignore[arg-type]
+            count = super().readinto(buffer)
         except OSError as error:
             raise DataError(f"{self._path}: cannot be read: {error.strerror}", remedy="check the disk and the permissions") from error
         if self._consumed is not None and count:
@@ -139,10 +139,10 @@ class _Guarded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
+    def readinto(self, buffer: Any) -> int:
         from zstandard import ZstdError
 
-        view = memoryview(buffer)  # type: ignore[arg-type]
+        view = memoryview(buffer)
         try:
             data = self._stream.read(len(view))
         except (OSError, EOFError, zlib.error, ZstdError) as error:
@@ -165,8 +165,8 @@ class _Recoded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
         while not self._ready and not self._ended:
             chunk = self._stream.read(len(view))
             self._ended = not chunk

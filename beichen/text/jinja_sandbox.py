@@ -157,13 +157,13 @@ class _Instrument(NodeTransformer):
         self.literals.append(text)
         return nodes.Name(f"{LITERAL}{len(self.literals) - 1}", "load")
 
-    def visit_Const(self, node: nodes.Const) -> nodes.Expr:  # noqa: N802
+    def visit_Const(self, node: nodes.Const) -> nodes.Expr:  # noqa: N802  (named after the node, as the library looks them up)
         return self._literal(node.value) if isinstance(node.value, str) and node.value else node
 
-    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Expr:  # noqa: N802
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Expr:  # noqa: N802  (named after the node, as the library looks them up)
         return self._literal(node.data)
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802  (named after the node, as the library looks them up)
         self.generic_visit(node)
         return nodes.Call(nodes.Name(CONCAT, "load"), node.nodes, [], None, None)
 
@@ -172,7 +172,7 @@ class _Instrument(NodeTransformer):
         node.body = [nodes.Output([nodes.Call(nodes.Name(STEP, "load"), [], [], None, None)]), *node.body]
         return node
 
-    visit_For = visit_Macro = visit_CallBlock = _counted  # noqa: N815
+    visit_For = visit_Macro = visit_CallBlock = _counted  # noqa: N815  (the same)
 
 
 class Program:

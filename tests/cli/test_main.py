@@ -26,8 +26,8 @@ class Settings:
 def command(monkeypatch):
     """A command 'toy'; the test gives its ``run``."""
     module = ModuleType("beichen.cli.toy", "example: beichen toy")
-    module.add_arguments = lambda parser: parser.add_argument("--loud", action="store_true")  # type: ignore[attr-defined]
-    module.run = lambda arguments: 0  # type: ignore[attr-defined]
+    members = {"add_arguments": lambda parser: parser.add_argument("--loud", action="store_true"), "run": lambda arguments: 0}
+    vars(module).update(members)
     monkeypatch.setitem(sys.modules, "beichen.cli.toy", module)
     monkeypatch.setitem(COMMANDS, "toy", "a toy")
     return module

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,8 +56,8 @@ def make_rows(mixture: Mixture, sequence_length: int) -> RowSource:
     return PretrainingRows(mixture, sequence_length=sequence_length, seed=7)
 
 
-def planned(sources: dict[str, TokenStore], phases: Sequence[Phase], **settings: str) -> list[Stretch]:
-    return plan_phases({name: [store] for name, store in sources.items()}, phases, seed=7, make_rows=make_rows, **settings)  # type: ignore[arg-type]
+def planned(sources: dict[str, TokenStore], phases: Sequence[Phase], **settings: Any) -> list[Stretch]:
+    return plan_phases({name: [store] for name, store in sources.items()}, phases, seed=7, make_rows=make_rows, **settings)
 
 
 PHASES = (

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from beichen.data.batch import collate
+from beichen.data.dialogue_settings import TooLong
 from beichen.data.dialogue_tokens import DialogueTokens, collect_dialogues
 from beichen.data.rows import DialogueRows
 from beichen.errors import DataError
@@ -35,9 +36,9 @@ def random_dialogues(count: int, longest: int, seed: int = 0) -> list[Rendered]:
     ]
 
 
-def collect(dialogues: list[Rendered], sequence_length: int, too_long: str = "truncate") -> DialogueTokens:
+def collect(dialogues: list[Rendered], sequence_length: int, too_long: TooLong = "truncate") -> DialogueTokens:
     parts = [flat(dialogues[:3]), flat(dialogues[3:])]  # as bulk rendering gives them
-    return collect_dialogues(parts, sequence_length=sequence_length, pad_id=PAD, too_long=too_long)  # type: ignore[arg-type]
+    return collect_dialogues(parts, sequence_length=sequence_length, pad_id=PAD, too_long=too_long)
 
 
 def test_each_dialogue_is_whole_and_once_an_epoch() -> None:

@@ -106,7 +106,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     paths = corpus(tmp_path)
     encode(tmp_path / "whole", paths)
     want = contents(tmp_path / "whole")
-    points = [
+    points: list[tuple[Any, str]] = [
         (encoding_job._Job, "_take"),
         (encoding_job.Progress, "commit"),
         (ShardWriter, "finish"),
@@ -121,7 +121,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
             for after in (False, True):
                 folder = tmp_path / f"{number}-{call}-{after}"
                 with pytest.MonkeyPatch.context() as patch:
-                    _kill_at(patch, owner, name, call, after)  # type: ignore[arg-type]
+                    _kill_at(patch, owner, name, call, after)
                     try:
                         encode(folder, paths)
                     except _Killed:
@@ -140,12 +140,12 @@ def test_processes_do_not_change_the_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_parts_are_the_whole(tmp_path: Path) -> None:
-    paths, settings = corpus(tmp_path), {"held_out_fraction": 0.1}
-    whole = encode(tmp_path / "whole", paths, EncodeSettings(**settings))  # type: ignore[arg-type]
+    paths = corpus(tmp_path)
+    whole = encode(tmp_path / "whole", paths, EncodeSettings(held_out_fraction=0.1))
     for part in (1, 2, 3):
         with pytest.raises(DataError, match=rf"part {part} of 3 is missing" if part > 1 else "no readable description"):
             open_encoded_text(tmp_path / "parts") if part > 1 else open_encoded_text(tmp_path)
-        encode(tmp_path / "parts", paths, EncodeSettings(**settings, part=(part, 3)), bad_share=1.0)  # type: ignore[arg-type]
+        encode(tmp_path / "parts", paths, EncodeSettings(held_out_fraction=0.1, part=(part, 3)), bad_share=1.0)
     joined, one = open_encoded_text(tmp_path / "parts"), open_encoded_text(tmp_path / "whole")
     assert joined.account == whole
     for mine, theirs in ((joined.train, one.train), (joined.held_out, one.held_out)):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from beichen.data.minhash import GRAM, PERMUTATIONS, band_keys, grams_of, signature, text_key
+from beichen.data.minhash import GRAM, PERMUTATIONS, Level, band_keys, grams_of, signature, text_key
 
 CHOICE = random.Random(1)
 BASE = "".join(CHOICE.choices([chr(0x4E00 + number) for number in range(3000)], k=4000))
@@ -43,8 +43,8 @@ def test_white_space_does_not_count_and_short_texts_have_a_gram() -> None:
     ("one", "other", "level"),
     [("你好。 世界", "你好。\n世界 ", "spaces"), ("你好，世界!", "你好 世界", "letters"), ("Hello, World", "hello world", "letters")],
 )
-def test_levels_see_what_they_say(one: str, other: str, level: str) -> None:
-    levels = ("exact", "spaces", "letters", "near")
-    equal = {name: text_key(one, name) == text_key(other, name) for name in levels}  # type: ignore[arg-type]
+def test_levels_see_what_they_say(one: str, other: str, level: Level) -> None:
+    levels: tuple[Level, ...] = ("exact", "spaces", "letters", "near")
+    equal = {name: text_key(one, name) == text_key(other, name) for name in levels}
     assert equal == {name: levels.index(name) >= levels.index(level) for name in levels}
     assert len({text_key(sign, "letters") for sign in ("。", "！", "a", "", "1")}) == 5  # texts of signs alone stay apart

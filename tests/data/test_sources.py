@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -32,8 +33,8 @@ class Heard(SilentReporter):
         self.warnings.append(text)
 
 
-def texts_of(*paths: Path, **options: object) -> list[str]:
-    return [document.text for document in read_documents(paths, **options)]  # type: ignore[arg-type]
+def texts_of(*paths: Path, **options: Any) -> list[str]:
+    return [document.text for document in read_documents(paths, **options)]
 
 
 def write(folder: Path, name: str, data: bytes) -> Path:

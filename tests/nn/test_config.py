@@ -37,7 +37,7 @@ def test_heads_that_do_not_divide_are_refused_with_a_remedy():
 def test_it_is_frozen():
     config = DecoderConfig(**SIZES)
     with pytest.raises(FrozenInstanceError):
-        config.hidden_size = 3  # type: ignore[misc]
+        config.hidden_size = 3  # type: ignore[misc]  # that mypy refuses it too is right
 
 
 @pytest.mark.parametrize(

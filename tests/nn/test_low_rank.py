@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,9 @@ from beichen.nn.low_rank import LowRank, Part
 PARTS = [Part(2, 9, rank=3, scale=0.5), Part(9, 12, rank=2, scale=2.0)]  # two adapters, rows before and after them untouched
 
 
-def adapter_of(*, out: int = 14, inner: int = 10, experts: int | None = None, begun: bool = True, **settings: object) -> LowRank:
+def adapter_of(*, out: int = 14, inner: int = 10, experts: int | None = None, begun: bool = True, **settings: Any) -> LowRank:
     generator = torch.Generator().manual_seed(0)
-    adapter = LowRank(inner, out, PARTS, experts=experts, **settings)  # type: ignore[arg-type]
+    adapter = LowRank(inner, out, PARTS, experts=experts, **settings)
     with torch.no_grad():
         adapter.a.normal_(generator=generator)
         for b in adapter.b:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_telechat_7b_by_structure():
     """Its tokenizer is not to be had: one character is one id here, and role and end ids are the real ones."""
 
     class Stub:
-        special_ids = {"<_user>": 160130, "<_bot>": 160131, "<_end>": 160133}  # noqa: RUF012
+        special_ids: ClassVar = {"<_user>": 160130, "<_bot>": 160131, "<_end>": 160133}
         inline_ids: frozenset[int] = frozenset()
 
         def encode(self, text, *, allow_special=False, continues=False):

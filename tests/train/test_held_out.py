@@ -43,7 +43,7 @@ def test_nothing_scored_is_zero():
 
 def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary():
     decoder = tiny_decoder()
-    decoder.head.weight.data.zero_()  # type: ignore[operator]
+    decoder.head_weight.data.zero_()
     batch = random_batch(rows=4, tokens=16, seed=0)
     found = evaluate_held_out(decoder, [batch], num_bytes=64)
     assert found.loss == pytest.approx(math.log(30)) and found.bits_per_byte == pytest.approx(math.log2(30))

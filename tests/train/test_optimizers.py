@@ -239,7 +239,7 @@ def test_a_parameter_without_a_gradient_stays():
     optimizer = Optimizer(decoder, OptimizerSettings(weight_decay=0.1))
     set_gradients(decoder, 0)
     decoder.embedding.weight.grad = None
-    decoder.layers[0].attention.qkv.weight.grad = None  # type: ignore[union-attr]
+    decoder.get_parameter("layers.0.attention.qkv.weight").grad = None
     optimizer.step(1.0, 1)
     changed = {key for key, value in decoder.named_parameters() if not torch.equal(value.detach(), before[key])}
     assert changed == before.keys() - {"embedding.weight", "layers.0.attention.qkv.weight"}
@@ -281,7 +281,9 @@ def test_a_discarded_step_leaves_nothing_behind(name):
         first, second = Optimizer(plain, OptimizerSettings()), Optimizer(spoilt, OptimizerSettings())
         for step in range(3):
             set_gradients(spoilt, 9)
-            spoilt.get_parameter("final_norm.weight").grad[3] = (math.nan, math.inf, -math.inf)[step]  # type: ignore[index]
+            gradient = spoilt.get_parameter("final_norm.weight").grad
+            assert gradient is not None
+            gradient[3] = (math.nan, math.inf, -math.inf)[step]
             assert not math.isfinite(second.gradient_norm(5))
             second.discard()
             assert all(parameter.grad is None for parameter in spoilt.parameters())
@@ -425,7 +427,9 @@ def test_the_loss_scale_changes_no_step():
             parameter.grad = half.grad.float()
             half.grad = half.grad * second.loss_scale
         if step == 2:
-            next(scaled.parameters()).grad[0] = math.inf  # type: ignore[index]
+            gradient = next(scaled.parameters()).grad
+            assert gradient is not None
+            gradient[0] = math.inf
             assert second.gradient_norm(3) == math.inf and second.lower_loss_scale() and second.loss_scale == 8.0
             first.discard()
             second.discard()

@@ -17,7 +17,7 @@ from beichen.nn.cross_entropy import position_losses
 from beichen.nn.decoder import Decoder
 from beichen.objectives.next_token import next_token
 from beichen.text.bulk_rendering import flat
-from beichen.text.messages import Rendered, Segment
+from beichen.text.messages import Rendered, Role, Segment
 from tests.train.small_runs import tiny_decoder
 
 PAD, ROW = 0, 48
@@ -35,8 +35,8 @@ BACKENDS = [
 def dialogues(count: int, seed: int) -> list[Rendered]:
     rng = random.Random(seed)
 
-    def segment(role: str, weight: float) -> Segment:
-        return Segment(ids=tuple(rng.randrange(1, 30) for _ in range(rng.randint(1, 7))), weight=weight, role=role)  # type: ignore[arg-type]
+    def segment(role: Role, weight: float) -> Segment:
+        return Segment(ids=tuple(rng.randrange(1, 30) for _ in range(rng.randint(1, 7))), weight=weight, role=role)
 
     return [
         Rendered(segments=tuple(part for _ in range(rng.randint(1, 2)) for part in (segment("user", 0.0), segment("assistant", weight))))

@@ -73,7 +73,7 @@ def test_a_fresh_mixture_is_published_by_the_families_that_have_one_and_refused_
 
 def test_a_tokenizer_sees_no_held_out_text(tmp_path):
     """A word that stands in held-out documents alone gets no piece of its own; in training text it does."""
-    number, texts = 0, {True: [], False: []}  # type: ignore[var-annotated]
+    number, texts = 0, dict[bool, list[str]]({True: [], False: []})
     while min(map(len, texts.values())) < 30:
         plain = f"the cat {number} sat on the mat"
         held_out = is_held_out(f"{plain} {'zebra' * 3}", 0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,11 +36,11 @@ class Said(SilentReporter):
 class Trained:
     """An optimizer that takes steps, and its keeper."""
 
-    def __init__(self, folder: Path, **settings: int | float | None) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.decoder = tiny_decoder()
         self.optimizer = Optimizer(self.decoder, OptimizerSettings())
         self.said, self.state = Said(), LoopState()
-        self.keeper = StateKeeper(folder, [self.optimizer], CheckpointSettings(**settings), self.said)  # type: ignore[arg-type]
+        self.keeper = StateKeeper(folder, [self.optimizer], CheckpointSettings(**settings), self.said)
 
     def step(self) -> None:
         gathered = gather(self.decoder, RandomBatches().micro_batches(self.state.step), next_token, seed=0, step=self.state.step)

@@ -7,28 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from beichen.errors import MissingExtraError
-from beichen.train.trackers.identity import PROJECT, run_id
+from beichen.train.trackers.service import PROJECT, ServiceRun, run_id
 
 
-class SwanLab:
-    """One run of the service; a resumed run goes on with it."""
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        try:
-            import swanlab
-        except ImportError as error:
-            raise MissingExtraError("swanlab", extra="swanlab", purpose="trackers: swanlab") from error
-        self._run = swanlab.init(
-            project=PROJECT, name=folder.name, log_dir=str(folder / "swanlab"), config=dict(settings), id=run_id(folder), resume="allow"
-        )  # fmt: skip
-
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-def start(folder: Path, settings: Mapping[str, Any], first_step: int) -> SwanLab:
-    """Raises MissingExtraError where the package is not installed."""
-    return SwanLab(folder, settings)
+def start(folder: Path, settings: Mapping[str, Any], first_step: int) -> ServiceRun:
+    """A resumed run goes on with its own. Raises MissingExtraError where the package is not installed."""
+    try:
+        import swanlab
+    except ImportError as error:
+        raise MissingExtraError("swanlab", extra="swanlab", purpose="trackers: swanlab") from error
+    options: dict[str, Any] = {"config": dict(settings), "id": run_id(folder), "resume": "allow"}
+    return ServiceRun(swanlab.init(project=PROJECT, name=folder.name, log_dir=str(folder / "swanlab"), **options))

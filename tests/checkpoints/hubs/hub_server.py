@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._json(404, {})
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET  # noqa: N815  (the name that http.server calls)
 
     def _revision(self, name: str, revision: str) -> str | None:
         """The revision that is meant, by its own name or its commit."""

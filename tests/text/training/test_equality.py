@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -38,8 +39,8 @@ def reference(texts: list[str], vocab_size: int, pattern: str) -> bytes:
     return library.to_str(pretty=True).encode()
 
 
-def trained(texts: list[str], folder: Path, **settings: object) -> bytes:
-    given = TrainingSettings(**{"vocab_size": 500, **settings})  # type: ignore[arg-type]
+def trained(texts: list[str], folder: Path, **settings: Any) -> bytes:
+    given = TrainingSettings(**{"vocab_size": 500, **settings})
     tokenizer = train(given, [TextSource("texts", lambda consumed: texts)], folder).tokenizer
     tokenizer.save(folder / "out")
     return (folder / "out" / "tokenizer.json").read_bytes()

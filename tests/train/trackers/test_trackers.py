@@ -6,6 +6,7 @@ import math
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 from beichen.errors import MissingExtraError, SettingsError
 from beichen.train.metrics import MetricsLog, read_metrics
 from beichen.train.trackers import check_names, numbers, start_trackers
-from beichen.train.trackers.identity import run_id
+from beichen.train.trackers.service import run_id
 from tests.full_disk import full_disk
 
 
@@ -43,15 +44,15 @@ nested = st.recursive(
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), nested, max_size=4))
 def test_numbers_are_found_by_their_paths_and_nothing_else_is(record):
-    def at(path: str) -> object:
-        value: object = record
+    def at(path: str) -> Any:
+        value: Any = record
         for part in path.split("/"):
             assert isinstance(value, dict)
             value = value[part]
         return value
 
     found = numbers(record)
-    assert all(float(at(path)) == value for path, value in found.items())  # type: ignore[arg-type]
+    assert all(float(at(path)) == value for path, value in found.items())
 
     def count(value: object) -> int:
         if isinstance(value, dict):
