@@ -1,7 +1,7 @@
 """``BlockEncoder``: what one process does with a block: parse, clean, check, grade, fingerprint, tokenize.
 
-In: a ``Block``. Out: ``EncodedBlock``, all arrays, ready to be written. Rule: the outcome follows from the block alone; whatever depends on
-other blocks (duplicates, shards) is decided by the one who gathers them, in order.
+In: a ``Block``. Out: ``EncodedBlock``, all arrays, ready to be written; ``encode_in_order`` spreads blocks over processes. Rule: the
+outcome follows from the block alone; whatever depends on other blocks (duplicates, shards) is decided by the one who gathers them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +28,7 @@ from beichen.data.minhash import PERMUTATIONS, Level, signature, text_key
 from beichen.data.source_list import Source
 from beichen.data.split import is_held_out
 from beichen.data.store import join_documents
+from beichen.errors import StorageError
 
 
 class Encoder(Protocol):
@@ -144,3 +147,36 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
 def encode_block(block: Block) -> EncodedBlock:
     assert _encoder is not None
     return _encoder(block)
+
+
+def encode_in_order(
+    blocks: Iterator[tuple[int, int, Block | None]], tokenizer: Encoder, work: BlockWork, workers: int, folder: Path
+) -> Iterator[tuple[int, int, EncodedBlock | None]]:
+    """The blocks encoded, in order, with what stood beside them; a few are under way at any time. One worker is this process."""
+    if workers == 1:
+        encoder = BlockEncoder(tokenizer, work)
+        for place, count, block in blocks:
+            yield place, count, None if block is None else encoder(block)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(tokenizer, work))
+    waiting: deque[tuple[int, int, Future[EncodedBlock] | None]] = deque()
+    try:
+        for place, count, block in blocks:
+            waiting.append((place, count, None if block is None else pool.submit(encode_block, block)))
+            if len(waiting) > 2 * workers + 2:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    except BrokenExecutor as error:
+        raise StorageError(
+            f"{folder}: a worker process was ended by the system, which may be out of memory",
+            remedy="start again with fewer --workers: it goes on where it was",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(waiting: tuple[int, int, Future[EncodedBlock] | None]) -> tuple[int, int, EncodedBlock | None]:
+    place, count, future = waiting
+    return place, count, None if future is None else future.result()

@@ -48,18 +48,13 @@ def is_encoded_text(folder: str | Path) -> bool:
 def open_encoded_text(folder: str | Path, *, tokenizer_fingerprint: str | None = None, verify: bool = True) -> EncodedText:
     """All stores of the folder. ``tokenizer_fingerprint``: refuse what any other tokenizer encoded. ``verify``: compare checksums."""
     path = Path(folder)
-    parts = _parts(path)
-    descriptions = [read_description(part) for part in parts]
-    for part, description in zip(parts, descriptions, strict=True):
-        for key in ("tokenizer", "settings", "sources"):
-            if description[key] != descriptions[0][key]:
-                raise DataError(f"{part}: was made with other {key} than {parts[0]}", remedy="encode all parts alike")
-    first = descriptions[0]
+    parts = open_parts(path)
+    place, first = parts[0]
     fraction = first["settings"]["held_out_fraction"]
     text = EncodedText(
-        path, parts[0] / TOKENIZER_FOLDER, first["tokenizer"], fraction, [], [], [], [], Account()
+        path, place / TOKENIZER_FOLDER, first["tokenizer"], fraction, [], [], [], [], Account()
     )  # fmt: skip
-    for part, description in zip(parts, descriptions, strict=True):
+    for part, description in parts:
         text.account.merge(Account.from_dict(description["ledger"]))
         for source in description["sources"]:
             wanted = tokenizer_fingerprint or first["tokenizer"]
@@ -75,6 +70,17 @@ def open_encoded_text(folder: str | Path, *, tokenizer_fingerprint: str | None =
     if not text.train:
         raise DataError(f"{path}: holds no documents to train on", remedy="encode some text into it")
     return text
+
+
+def open_parts(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The folder of each part with its description: the folder itself where it was made in one. All were made alike."""
+    parts = [(part, read_description(part)) for part in _parts(path)]
+    place, first = parts[0]
+    for part, description in parts:
+        for key in ("tokenizer", "settings", "sources"):
+            if description[key] != first[key]:
+                raise DataError(f"{part}: was made with other {key} than {place}", remedy="encode all parts alike")
+    return parts
 
 
 def read_description(folder: Path) -> dict[str, Any]:

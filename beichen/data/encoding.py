@@ -118,11 +118,7 @@ def encode_documents(
         if held_out_fraction > 0:
             train, held_out = writers[TRAIN].num_documents, writers[HELD_OUT].num_documents
             if not train or (not held_out and train == len(nearest.documents)):
-                raise DataError(
-                    f"{nearest.source}: {train + held_out} document{'s' * (train + held_out != 1)} in all, too few to hold out "
-                    f"{held_out_fraction:.0%} and train on the rest",
-                    remedy="cut the text into more documents, or hold out nothing (held_out_fraction: 0)",
-                )
+                raise _too_few(nearest.source, train + held_out, held_out_fraction)
             if not held_out:
                 reporter.warn(f"no document falls into the held-out {held_out_fraction:.1%}: the nearest one is held out instead")
                 writers = _hold_out(folder, writers[TRAIN], nearest.documents, tokenizer, account)
@@ -131,6 +127,25 @@ def encode_documents(
     corpus = _open(target, tokenizer, reused=False)
     reporter.line(account.as_text())
     return corpus
+
+
+def check_divisible(documents: Iterable[Document], held_out_fraction: float) -> None:
+    """Refuses, before any work is done with them, documents that are one and the same text; reads no further than to the second text."""
+    first, count = None, 0
+    for document in documents:
+        first = first or document
+        if document.text != first.text:
+            return
+        count += 1
+    if first is not None and held_out_fraction > 0:
+        raise _too_few(first.source, count, held_out_fraction)
+
+
+def _too_few(source: str, documents: int, held_out_fraction: float) -> DataError:
+    return DataError(
+        f"{source}: {documents} document{'s' * (documents != 1)} in all, too few to hold out {held_out_fraction:.0%} and train on the rest",
+        remedy="cut the text into more documents, or hold out nothing (held_out_fraction: 0)",
+    )
 
 
 @dataclass

@@ -8,14 +8,10 @@ from the number of processes or from kills; what was read is what was written an
 
 from __future__ import annotations
 
-import contextlib
 import json
-import multiprocessing
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from beichen.data.account import WARNINGS_SHOWN, Account, OnBad
-from beichen.data.block_encoding import BlockEncoder, BlockWork, EncodedBlock, Encoder, encode_block, start_worker
+from beichen.data.block_encoding import BlockWork, EncodedBlock, Encoder, encode_in_order
 from beichen.data.blocks import Block, read_blocks
 from beichen.data.contamination import read_benchmarks
 from beichen.data.deduplication import LIKE, SAME, Progress
@@ -33,6 +29,7 @@ from beichen.data.grading import COLUMNS
 from beichen.data.shards import remove_tables
 from beichen.data.source_list import Source
 from beichen.data.store import StoreWriter
+from beichen.data.verification import require_sound
 from beichen.errors import DataError, StorageError
 from beichen.util.files import FolderLock, explain_storage_faults, prepare_folder, write_atomically
 from beichen.util.machine import usable_cores
@@ -63,6 +60,8 @@ def encode_sources(
     with FolderLock(folder), explain_storage_faults(folder, inside=folder):
         if (folder / DESCRIPTION).exists():
             return _finished(folder, stated, reporter)
+        if settings.part[1] > 1 and settings.duplicates != "none":
+            reporter.warn(f"--part {settings.part[0]}/{settings.part[1]}: duplicates are found within this part only, not across parts")
         job = _Job(tuple(sources), tokenizer, folder, settings, stated, strict=strict, reporter=reporter)
         try:
             return job.run(bad_share, workers or usable_cores())
@@ -85,8 +84,9 @@ def _stated(sources: Sequence[Source], tokenizer: Encoder, settings: EncodeSetti
 def _finished(folder: Path, stated: dict[str, Any], reporter: Reporter) -> Account:
     found = read_description(folder)
     _require_same(folder, found, stated)
+    require_sound(folder)
     _tidy(folder)
-    reporter.line(f"{folder}: is encoded already")
+    reporter.line(f"{folder}: is encoded already; headers and sizes of its shards are right (all bytes: beichen data verify {folder})")
     return Account.from_dict(found["ledger"])
 
 
@@ -153,7 +153,7 @@ class _Job:
         total = sum(file.stat().st_size for source in self.sources for file in source.files)
         committed = time.monotonic()
         with self.reporter.track("encoding text", total=float(total), unit="B") as task:
-            for files, blocks, block in self._encoded(self._blocks(task), workers):
+            for files, blocks, block in encode_in_order(self._blocks(task), self.tokenizer, self._work(), workers, self.folder):
                 if block is not None:
                     self._take(block)
                 self.done = (files, blocks)
@@ -193,33 +193,6 @@ class _Job:
             if not found:
                 self.reporter.warn(f"{file}: no documents")
             yield place + 1, 0, None
-
-    def _encoded(self, blocks: Iterator[tuple[int, int, Block | None]], workers: int) -> Iterator[tuple[int, int, EncodedBlock | None]]:
-        """The blocks encoded, in order; a few are under way at any time."""
-        work = self._work()
-        if workers == 1:
-            encoder = BlockEncoder(self.tokenizer, work)
-            for place, count, block in blocks:
-                yield place, count, None if block is None else encoder(block)
-            return
-        with contextlib.ExitStack() as stack:
-            pool = ProcessPoolExecutor(
-                workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(self.tokenizer, work)
-            )
-            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            waiting: deque[tuple[int, int, Future[EncodedBlock] | None]] = deque()
-            try:
-                for place, count, block in blocks:
-                    waiting.append((place, count, None if block is None else pool.submit(encode_block, block)))
-                    if len(waiting) > 2 * workers + 2:
-                        yield _result(waiting.popleft())
-                while waiting:
-                    yield _result(waiting.popleft())
-            except BrokenExecutor as error:
-                raise StorageError(
-                    f"{self.folder}: a worker process was ended by the system, which may be out of memory",
-                    remedy="start again with fewer --workers: it goes on where it was",
-                ) from error
 
     def _take(self, block: EncodedBlock) -> None:
         account = self.accounts[block.source]
@@ -291,11 +264,6 @@ def _tidy(folder: Path) -> None:
     shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     for lane in folder.glob("*/*/"):
         remove_tables(lane)
-
-
-def _result(waiting: tuple[int, int, Future[EncodedBlock] | None]) -> tuple[int, int, EncodedBlock | None]:
-    place, count, future = waiting
-    return place, count, None if future is None else future.result()
 
 
 def _reasons(account: Account) -> str:

@@ -40,7 +40,7 @@ class TokenStore:
         self.num_tokens: int = self.metadata["tokens"]  # end tokens included
         self.num_bytes: int = self.metadata["bytes"]  # of the UTF-8 texts
         self.account = Account.from_dict(self.metadata["account"])
-        self.shards = [self._shard(name, digest, verify) for name, digest in self.metadata["shards"].items()]
+        self.shards = [open_shard(self.directory, self.metadata, name, verify=verify) for name in self.metadata["shards"]]
         self.tokens = self._joined_tokens()
         before = np.cumsum([0, *(shard.num_tokens for shard in self.shards)])
         ends = [shard.offsets[1:] + base for shard, base in zip(self.shards, before, strict=False)]
@@ -62,15 +62,6 @@ class TokenStore:
             raise DataError(f"{self.directory}: holds no '{name}' of documents", remedy="encode with grades: beichen data encode --grades")
         parts = [shard.columns[name] for shard in self.shards]
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, self.metadata["columns"][name]), *parts])
-
-    def _shard(self, name: str, digest: str, verify: bool) -> Shard:
-        path = self.directory / name
-        if not path.is_file():
-            raise DataError(f"{path}: missing, though {METADATA_FILE} lists it", remedy=REMEDY)
-        shard = Shard(path, tokenizer_fingerprint=self.metadata["tokenizer"], verify=verify)
-        if shard.header["sha256"] != digest:
-            raise DataError(f"{path}: holds other documents than {METADATA_FILE} says", remedy=REMEDY)
-        return shard
 
     def _joined_tokens(self) -> np.ndarray:
         if not self.shards:
@@ -109,6 +100,17 @@ def read_metadata(directory: Path) -> dict[str, Any]:
         found = f"{metadata.get('format')!r} version {metadata.get('version')!r}"
         raise DataError(f"{path}: is {found}, expected {FORMAT!r} version {VERSION}", remedy=REMEDY)
     return dict(metadata)
+
+
+def open_shard(directory: Path, metadata: Mapping[str, Any], name: str, *, verify: bool = True) -> Shard:
+    """One of the shards that ``store.json`` lists; refused by name when it is not what that says. ``verify``: to the byte."""
+    path = directory / name
+    if not path.is_file():
+        raise DataError(f"{path}: missing, though {METADATA_FILE} lists it", remedy=REMEDY)
+    shard = Shard(path, tokenizer_fingerprint=metadata["tokenizer"], verify=verify)
+    if shard.header["sha256"] != metadata["shards"][name]:
+        raise DataError(f"{path}: holds other documents than {METADATA_FILE} says", remedy=REMEDY)
+    return shard
 
 
 class StoreWriter:

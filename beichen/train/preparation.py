@@ -13,6 +13,7 @@ import torch
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
 from beichen.data.encoded_text import open_encoded_text
+from beichen.data.encoding import check_divisible
 from beichen.data.sources import read_documents
 from beichen.data.split import split_position
 from beichen.errors import SettingsError
@@ -72,6 +73,8 @@ def prepare_tokenizer(recipe: TrainRecipe, reporter: Reporter) -> Tokenizer:
         return load_tokenizer(own)
     if recipe.data.kind == "dialogues":
         raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
+    for source in sources:  # said before a tokenizer is trained of it
+        check_divisible(read_documents(source.files, on_bad=recipe.data.on_bad), recipe.data.held_out_fraction)
     documents = read_documents([file for source in sources for file in source.files], on_bad=recipe.data.on_bad)
     texts = (document.text for document in documents if split_position(document.text) >= recipe.data.held_out_fraction)
     wanted = recipe.tokenizer

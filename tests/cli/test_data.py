@@ -112,7 +112,36 @@ def test_faults_of_users_are_named(files, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["convert", "preview", "stats"])
+def test_verify_names_the_damaged_shard(files, tmp_path, capsys):
+    corpus, out = tmp_path / "corpus.txt", tmp_path / "text"
+    corpus.write_text("\n\n".join(f"some text, number {number}" for number in range(40)))
+    words = ["data", "encode", "--input", str(corpus), "--tokenizer", files[1], "--out", str(out), "--workers", "1"]
+    assert main(words) == 0 and main(["data", "verify", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(f"{out}: no fault found\n")
+    shard = out / "corpus" / "train" / "shard-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert main(["data", "verify", str(out)]) == 1
+    assert f"  FAULT     {shard}: content differs from the checksum in its header" in capsys.readouterr().out
+    assert main(["data", "verify", str(out), "--quick"]) == 0 and main(words) == 0, "the header is as it was"
+    capsys.readouterr()
+    assert main(["data", "verify", str(out), "--json"]) == 1 and "checksum" in json.loads(capsys.readouterr().out)["faults"][0]
+    shard.write_bytes(content[:-8])
+    assert main(words) == 2 and f"{shard}: " in capsys.readouterr().err
+
+
+def test_parts_say_that_duplicates_are_found_within_them(files, tmp_path, capsys):
+    words = ["data", "encode", "--input", files[0], "--tokenizer", files[1], "--workers", "1", "--text-key", "output", "--held-out", "0"]
+    warning = "warning: --part 1/2: duplicates are found within this part only, not across parts"
+    for number, (more, said) in enumerate(
+        [(["--part", "1/2", "--duplicates", "exact"], True), (["--part", "1/2"], False), (["--duplicates", "exact"], False)]
+    ):
+        assert main([*words, "--out", str(tmp_path / str(number)), *more]) == 0
+        assert (warning in capsys.readouterr().err) is said
+
+
+@pytest.mark.parametrize("action", ["convert", "encode", "preview", "stats", "verify"])
 def test_every_action_explains_itself(action, capsys):
     with pytest.raises(SystemExit) as left:
         main(["data", action, "--help"])

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from beichen.cli.main import main
+from beichen.text.tokenizer import load_tokenizer
 from beichen.train import run
 from tests.shared_data import shared
 from tests.train.small_runs import tiny_recipe, write_corpus
@@ -98,7 +99,26 @@ def test_a_dirty_corpus_is_refused_by_name_and_line(recipe, tmp_path, capsys, na
     assert main(["train", "--config", str(recipe), "--data.files", f"[{file}]"]) == 2
     fault = capsys.readouterr().err.partition("error: ")[2]
     assert DIRTY[name] in fault and "\n  remedy: " in fault
+    assert not (tmp_path / "run" / "metrics.jsonl").exists() and not (tmp_path / "run" / "tokenizer").exists()
+
+
+def test_text_of_another_tokenizer_is_refused_by_both_names(recipe, tmp_path, capsys):
+    """End to end: encoded with one tokenizer, trained with another; the one it was encoded with is taken."""
+    corpus, folders = tmp_path / "corpus.jsonl", [tmp_path / name for name in ("one", "two")]
+    for folder, size in zip(folders, (300, 320), strict=True):
+        assert main(["tokenizer", "train", "--input", str(corpus), "--vocab-size", str(size), "--out", str(folder)]) == 0
+    assert main(["data", "encode", "--input", str(corpus), "--tokenizer", str(folders[0]), "--out", str(tmp_path / "text")]) == 0
+    one, two = (load_tokenizer(folder).fingerprint for folder in folders)
+    words = ["train", "--config", str(recipe), "--data.files", "[]", "--data.encoded", str(tmp_path / "text"), "--tokenizer.path"]
+    capsys.readouterr()
+    assert main([*words, str(folders[1])]) == 2
+    fault = capsys.readouterr().err.partition("error: ")[2].splitlines()
+    assert fault == [
+        f"{tmp_path / 'text' / 'corpus' / 'train'}: was encoded by tokenizer {one[:12]}, not by {two[:12]}",
+        "  remedy: encode the texts again, or use the tokenizer that they were encoded with",
+    ]
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert main([*words, str(folders[0])]) == 0
 
 
 def test_without_any_compiler_it_trains_with_one_warning(recipe, tmp_path):

@@ -74,6 +74,20 @@ def test_leaks_that_the_samples_are_known_to_hold() -> None:
     assert sum(benchmarks.find(json.loads(line)["input"]) is not None for line in lines if line) == 1
 
 
+def test_a_proverb_that_a_question_quotes_is_no_leak() -> None:
+    """The third overlap that sft/README.md states, 25 characters of English in a Chinese question, is a proverb of eight words: eight
+    units are under the thirteen of the rule, and the neighbouring words differ. A page with the whole question is found."""
+    benchmarks = read_benchmarks([path := shared("data/eval/alignbench_v1_1.jsonl.gz")])
+    proverb = "Beauty is in the eye of the beholder"
+    (question,) = (text for record in read_records(path, BadInput()) if proverb in (text := record.value["question"]))
+    pages = [json.loads(line)["text"] for line in shared("data/sft/llamafactory/c4_demo.jsonl").read_text("utf-8").split("\n") if line]
+    (page,) = (text for text in pages if proverb in text)
+    assert len(units_of(proverb)) == 8 < GRAM_UNITS < len(units_of(question))
+    before, after = page.split(proverb)
+    assert [benchmarks.find(text) for text in (page, before + question + after)] == [None, path.name]
+    assert not any(map(benchmarks.find, pages)), "nor is any other of these pages taken for a leak"
+
+
 def test_files_without_items_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("too short")
     with pytest.raises(DataError, match="no benchmark item of 13"):

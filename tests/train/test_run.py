@@ -216,7 +216,7 @@ def test_a_disk_without_room_for_the_model_is_said_before_the_first_step(tmp_pat
     assert train(tiny_recipe(tmp_path / "run", corpus, steps=2)).finished
 
 
-def test_a_folder_that_never_took_a_step_may_be_used_anew(tmp_path, corpus):
+def test_a_folder_that_never_took_a_step_may_be_used_anew(tmp_path, corpus, monkeypatch):
     """The wrong file first, then the right one: no other folder is needed, and nothing of the first attempt is used."""
     other = tmp_path / "other.jsonl"
     text = next(text for number in range(20, 60) if not is_held_out(text := "zzzz " * number, 0.05))
@@ -226,7 +226,13 @@ def test_a_folder_that_never_took_a_step_may_be_used_anew(tmp_path, corpus):
     other.write_text(json.dumps({"text": text}))
     with pytest.raises(DataError, match="too few to hold out"):
         train(tiny_recipe(tmp_path / "run", other))
-    assert (tmp_path / "run" / "tokenizer").exists()
+    assert not (tmp_path / "run" / "tokenizer").exists(), "said before a tokenizer is trained"
+    other.write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "another text"}))
+    monkeypatch.setattr("beichen.util.files.shutil.disk_usage", lambda place: SimpleNamespace(free=100_000))
+    with pytest.raises(StorageError, match="are free"):
+        train(tiny_recipe(tmp_path / "run", other))
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "tokenizer").exists(), "of a text that is not the next attempt's"
     result = train(tiny_recipe(tmp_path / "run", corpus, steps=2))
     fresh = train(tiny_recipe(tmp_path / "fresh", corpus, steps=2))
     assert result.loss == fresh.loss and result.bits_per_byte == fresh.bits_per_byte
