@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from beichen.config import read_settings
-from beichen.objectives.registry import objective
 from beichen.train.expert_balancing import set_experts_training
-from beichen.train.preferences import begin_preferences
+from beichen.train.learning import begin_learning
 from beichen.train.preparation import prepare
 from beichen.train.settings import TrainRecipe
 from beichen.train.step import gather
@@ -70,11 +69,10 @@ def gradients(recipe: Mapping[str, Any], out: Path, rows: int, micro_batches: in
     torch.set_num_threads(1)
     parts = prepare(whole, device=torch.device("cpu"), dtype=torch.float32, reporter=SILENT)
     set_experts_training(parts.decoder, whole.experts_training, family=parts.family)
-    preferences = begin_preferences(whole, parts, out, begun=False, reporter=SILENT)
-    learnt = objective("supervised" if whole.data.kind == "dialogues" else "language_modelling")
+    learning = begin_learning(whole, parts, out, begun=False, reporter=SILENT)
     batches = parts.material.plan.stages.micro_batches(0)
     parts.decoder.train()
-    gathered = gather(parts.decoder, batches, learnt if preferences is None else preferences.objective, seed=0, step=0)
+    gathered = gather(parts.decoder, batches, learning.objective, seed=0, step=0)
     found = {
         name: parameter.grad / gathered.target_weight for name, parameter in parts.decoder.named_parameters() if parameter.grad is not None
     }

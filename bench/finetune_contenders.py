@@ -18,9 +18,9 @@ import torch
 from beichen.config import settings_as_yaml
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import DataError
+from beichen.objectives.preference_settings import PreferenceSettings
 from beichen.train.adapter_settings import AdapterSettings
 from beichen.train.optimizer_settings import ScheduleSettings
-from beichen.train.preference_settings import PreferenceSettings
 from beichen.train.settings import (
     BatchSettings,
     BudgetSettings,

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from beichen.config import parse_settings
+from beichen.train.kinds import KINDS
 from beichen.train.metrics import read_metrics
-from beichen.train.run import LABELS, train
+from beichen.train.run import train
 from beichen.train.run_folder import METRICS
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import SILENT, SilentReporter, Task
@@ -32,7 +33,7 @@ class TurnReporter(SilentReporter):
     def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
         begin = time.perf_counter()
         with SILENT.track(label, total=total, unit=unit) as silent:
-            yield _Turns(self) if label in LABELS.values() else silent
+            yield _Turns(self) if label in {kind.label for kind in KINDS.values()} else silent
         if label == REFERENCE:
             self.reference_seconds = time.perf_counter() - begin
 

@@ -1,13 +1,12 @@
-"""Preference objectives: a batch of whole documents to a sum over its pairs or rated examples, and what the log shows of them.
+"""What objectives of preferences share: a batch of whole documents to a sum over its pairs, and what the log shows of them.
 
 In: the decoder, a batch whose ``documents`` say which answer each position belongs to, and the log-probability of every answer under the
-reference, known beforehand. Rule: sums over units, divided once by the units of the whole step; the reference point of KTO is a mean over
-the whole step too. So how a step is cut into micro-batches changes no gradient.
+reference, known beforehand. Rule: sums over units, divided once by the units of the whole step, so how a step is cut changes no gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +18,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.log_probabilities import log_probabilities
 from beichen.nn.routing import Routing
 from beichen.objectives.balance import mixture_sums
-from beichen.objectives.preference_losses import kto_loss
-from beichen.objectives.types import LossSum, Objective, Scored
+from beichen.objectives.types import LossSum, Scored
 
 Mixed = tuple[dict[str, Tensor], dict[str, Tensor]]  # losses, figures
 
@@ -30,7 +28,7 @@ def answer_log_probabilities(decoder: Decoder, batch: Scored, routings: list[Rou
 
     routings: receives what each mixture layer decided.
     """
-    documents = _documents(batch)
+    documents = documents_of(batch)
     longest = batch.input_ids.shape[1]
     reach = longest if decoder.config.stretch_in_training else min(longest, decoder.config.max_position_embeddings)
     hidden = decoder(
@@ -44,45 +42,46 @@ def answer_log_probabilities(decoder: Decoder, batch: Scored, routings: list[Rou
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PreferenceObjective:
-    """What all of them share."""
+class PreferenceObjective:
+    """The reference, and how a batch is compared with it."""
 
     reference: Tensor  # [documents of the data set] float32, on the decoder's device
     beta: float
     sft_weight: float = 0.0  # of the mean loss of a token of the better answer, for each of them
     per_token: bool = False  # an answer's log-probability is the mean over its tokens, not the sum
 
-    def _answers(self, decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor, Mixed]:
+    def answers(self, decoder: Decoder, batch: Scored) -> tuple[Tensor, Tensor, Mixed]:
         """(log-ratio, mean loss of a token) of each document, and what a mixture of experts adds to losses and figures."""
         routings: list[Routing] = []
         sums, targets = answer_log_probabilities(decoder, batch, routings)
-        return self._log_ratio(sums, targets, _documents(batch)), -sums / targets, mixture_sums(decoder, routings, batch)
+        return self.log_ratio(sums, targets, documents_of(batch)), -sums / targets, mixture_sums(decoder, routings, batch)
 
-    def _log_ratio(self, sums: Tensor, targets: Tensor, documents: Documents) -> Tensor:
+    def log_ratio(self, sums: Tensor, targets: Tensor, documents: Documents) -> Tensor:
+        """How much likelier each answer is than under the reference. sums, targets [documents]  -> [documents] nats"""
         difference = sums - self.reference[documents.number]
         return difference / targets if self.per_token else difference
 
-    def _sft(self, better: Tensor) -> dict[str, Tensor]:
+    def sft(self, better: Tensor) -> dict[str, Tensor]:
         """better: mean losses of a token of the better answers. [answers]"""
         return {"sft_loss": self.sft_weight * better.sum()} if self.sft_weight else {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairObjective(_PreferenceObjective):
+class PairObjective(PreferenceObjective):
     """Documents 2u and 2u + 1 of a batch are a pair, the better one first."""
 
     loss: Callable[[Tensor, Tensor], Tensor]  # log-ratios of the chosen and of the rejected answers -> losses, [pairs]
 
     def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
         if batch.documents is None:
-            return _nothing(decoder)
-        log_ratio, token_loss, (balance, loads) = self._answers(decoder, batch)
+            return nothing(decoder)
+        log_ratio, token_loss, (balance, loads) = self.answers(decoder, batch)
         chosen, rejected = log_ratio[0::2], log_ratio[1::2]
         rewards = self.beta * torch.stack((chosen, rejected)).detach()
         margin = rewards[0] - rewards[1]
         return LossSum(
             loss_sum=self.loss(chosen, rejected).sum(), target_count=batch.target_count,
-            auxiliary=self._sft(token_loss[0::2]) | balance,
+            auxiliary=self.sft(token_loss[0::2]) | balance,
             figures={
                 "chosen_reward": rewards[0].sum(), "rejected_reward": rewards[1].sum(), "margin": margin.sum(),
                 "accuracy": (margin > 0).float().sum(), **loads,
@@ -90,73 +89,13 @@ class PairObjective(_PreferenceObjective):
         )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class RatedObjective(_PreferenceObjective):
-    """KTO: each document of a batch is an answer that is good or not. Measures its reference point over a whole step."""
-
-    good_weight: float = 1.0
-    bad_weight: float = 1.0
-
-    def of_step(self, decoder: Decoder, batches: Sequence[Scored]) -> Objective:
-        """The objective of one step, which must see all its micro-batches first."""
-        log_ratios, goods = [], []
-        training = decoder.training
-        decoder.eval()
-        for batch in batches:
-            if batch.documents is None or batch.documents.mismatched is None or batch.documents.good is None:
-                continue
-            mismatched = batch.documents.mismatched
-            with torch.no_grad():
-                log_ratios.append(self._log_ratio(*answer_log_probabilities(decoder, mismatched), _documents(mismatched)))
-            goods.append(batch.documents.good)
-        decoder.train(training)
-        if not goods:
-            return lambda decoder, batch: _nothing(decoder)
-        good = torch.cat(goods).float()
-        return _RatedStep(
-            given=self, reference_point=torch.cat(log_ratios).mean().clamp(min=0.0), share_good=good.mean(), share_bad=1.0 - good.mean()
-        )
-
-    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
-        return self.of_step(decoder, [batch])(decoder, batch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _RatedStep:
-    """``RatedObjective`` with what is known of the whole step."""
-
-    given: RatedObjective
-    reference_point: Tensor
-    share_good: Tensor
-    share_bad: Tensor
-
-    def __call__(self, decoder: Decoder, batch: Scored) -> LossSum:
-        if batch.documents is None or batch.documents.good is None:
-            return _nothing(decoder)
-        given, good = self.given, batch.documents.good
-        log_ratio, token_loss, (balance, loads) = given._answers(decoder, batch)
-        losses = kto_loss(
-            log_ratio, good, self.reference_point, beta=given.beta, good_weight=given.good_weight, bad_weight=given.bad_weight
-        )  # fmt: skip
-        reward = given.beta * log_ratio.detach()
-        good_reward = (reward * good).sum() / self.share_good.clamp(min=1e-9)
-        bad_reward = (reward * ~good).sum() / self.share_bad.clamp(min=1e-9)
-        right = ((log_ratio > self.reference_point) == good).float().sum()
-        return LossSum(
-            loss_sum=losses.sum(), target_count=batch.target_count, auxiliary=given._sft(token_loss[good]) | balance,
-            figures={
-                "chosen_reward": good_reward, "rejected_reward": bad_reward, "margin": good_reward - bad_reward, "accuracy": right,
-                "reference_point": self.reference_point * batch.documents.units, **loads,
-            },
-        )  # fmt: skip
-
-
-def _documents(batch: Scored) -> Documents:
+def documents_of(batch: Scored) -> Documents:
+    """Which document each position belongs to."""
     if batch.documents is None:
         raise ValueError("preference objectives read batches whose documents are known")
     return batch.documents
 
 
-def _nothing(decoder: Decoder) -> LossSum:
+def nothing(decoder: Decoder) -> LossSum:
     """What an empty batch gives: a loss with a gradient of 0."""
     return LossSum(loss_sum=decoder.head_weight.flatten()[:1].float().sum() * 0.0, target_count=0)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from beichen.data.account import Account, BadInput
-from beichen.data.curriculum import Stretch
 from beichen.data.dialogue_files import read_preferences
 from beichen.data.pool import Pool
 from beichen.data.preference_rows import PreferenceRows
-from beichen.data.preference_tokens import PreferenceTokens, collect_preferences
+from beichen.data.preference_tokens import collect_preferences
 from beichen.data.rows import RowSource
 from beichen.text.messages import Preference, RatedDialogue
 from beichen.text.tokenizer import Tokenizer
 from beichen.train.item_walk import walk_items
+from beichen.train.material import Material, sources_of
+from beichen.train.plan import Plan
 from beichen.train.settings import TrainRecipe
-from beichen.train.source_settings import SourceSettings
 from beichen.util.progress import Reporter
 
 
-def plan_preferences(
-    recipe: TrainRecipe, sources: Sequence[SourceSettings], tokenizer: Tokenizer, reporter: Reporter
-) -> tuple[Stretch, PreferenceTokens]:  # fmt: skip
-    """Everything that the sources hold, and the stretch of rows to train on."""
-    data, paired = recipe.data, recipe.preference.paired
+def collect_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Reporter) -> Material:
+    """Collect everything that the sources hold, and plan what is trained on."""
+    data, sources, paired = recipe.data, sources_of(recipe.data), recipe.preference.paired
     begins = [0] * len(sources)  # the number of each source's first unit
 
     def samples() -> Iterator[Preference | RatedDialogue]:
@@ -48,4 +46,5 @@ def plan_preferences(
     def make_rows(pool: Pool) -> RowSource:
         return PreferenceRows(tokens, sequence_length=data.sequence_length, seed=recipe.seed, pool=pool)
 
-    return walk_items(recipe, sources, owner, tokens.unit_positions, make_rows, item="preference"), tokens
+    stretch = walk_items(recipe, sources, owner, tokens.unit_positions, make_rows, item="preference")
+    return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=tokens.account, preferences=tokens)

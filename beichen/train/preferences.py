@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from beichen.data.preference_tokens import PreferenceTokens
 from beichen.nn.decoder import Decoder
-from beichen.objectives.preference import PairObjective, RatedObjective
-from beichen.objectives.preference_losses import dpo_loss, ipo_loss
-from beichen.train.preference_settings import PreferenceSettings
+from beichen.objectives.registry import preference_objective
+from beichen.objectives.types import Objective
 from beichen.train.preparation import Parts
 from beichen.train.reference import reference_log_probabilities, score_documents
 from beichen.train.settings import TrainRecipe
@@ -36,8 +34,8 @@ class PreferenceTraining:
     reference: Tensor  # [documents] float32
 
     @property
-    def objective(self) -> PairObjective | RatedObjective:
-        return make_objective(self.recipe.preference, self.reference)
+    def objective(self) -> Objective:
+        return preference_objective(self.recipe.preference, self.reference)
 
     def held_out(self, decoder: Decoder, reporter: Reporter) -> dict[str, dict[str, float]] | None:
         """Figures of the held-out units before and after training; None where nothing was held out."""
@@ -61,35 +59,16 @@ class PreferenceTraining:
         }
 
 
-def begin_preferences(recipe: TrainRecipe, parts: Parts, folder: Path, *, begun: bool, reporter: Reporter) -> PreferenceTraining | None:
-    """The reference is the decoder as it is now: called before the weights of a run that goes on are restored (``begun``: it does).
-
-    None where no preferences are trained.
-    """
+def begin_preferences(recipe: TrainRecipe, parts: Parts, folder: Path, *, begun: bool, reporter: Reporter) -> PreferenceTraining:
+    """The reference is the decoder as it is now: called before the weights of a run that goes on are restored (``begun``: it does)."""
     tokens = parts.material.preferences
     if tokens is None:
-        return None
+        raise RuntimeError("preferences are trained on material that holds them")
     reference = reference_log_probabilities(
         parts.decoder, tokens, file=folder / REFERENCE, tokenizer=parts.tokenizer.fingerprint, begun=begun, reporter=reporter,
         sequence_length=recipe.data.sequence_length, rows=recipe.batch.rows_per_micro_batch,
     )  # fmt: skip
     return PreferenceTraining(recipe=recipe, tokens=tokens, reference=reference.to(parts.decoder.head_weight.device))
-
-
-def make_objective(settings: PreferenceSettings, reference: Tensor) -> PairObjective | RatedObjective:
-    """The objective that the settings name."""
-    if settings.kind == "kto":
-        return RatedObjective(
-            reference=reference, beta=settings.beta, sft_weight=settings.sft_weight, per_token=settings.per_token,
-            good_weight=settings.good_weight, bad_weight=settings.bad_weight,
-        )  # fmt: skip
-    if settings.kind == "dpo":
-        loss = partial(dpo_loss, beta=settings.beta, label_smoothing=settings.label_smoothing)
-    else:
-        loss = partial(ipo_loss, beta=settings.beta)
-    return PairObjective(
-        loss=loss, reference=reference, beta=settings.beta, sft_weight=settings.sft_weight, per_token=settings.per_token
-    )  # fmt: skip
 
 
 def preference_figures(now: np.ndarray, before: np.ndarray, good: np.ndarray, *, beta: float, paired: bool) -> dict[str, float]:

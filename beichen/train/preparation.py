@@ -71,8 +71,8 @@ def prepare_tokenizer(recipe: TrainRecipe, reporter: Reporter) -> Tokenizer:
         return load_tokenizer(open_encoded_text(recipe.data.encoded, verify=False).tokenizer)
     if own.exists():
         return load_tokenizer(own)
-    if recipe.data.kind == "dialogues":
-        raise SettingsError("tokenizer.path: dialogues need a tokenizer; name a folder that holds one, or model.start_from")
+    if not recipe.training.running_text:
+        raise SettingsError(f"tokenizer.path: {recipe.data.kind} need a tokenizer; name a folder that holds one, or model.start_from")
     for source in sources:  # said before a tokenizer is trained of it
         check_divisible(read_documents(source.files, on_bad=recipe.data.on_bad), recipe.data.held_out_fraction)
     documents = read_documents([file for source in sources for file in source.files], on_bad=recipe.data.on_bad)

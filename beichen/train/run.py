@@ -18,11 +18,11 @@ from typing import Any
 
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
 from beichen.nn import kernels
-from beichen.objectives.registry import objective
 from beichen.train.evaluation import Evaluator
 from beichen.train.expert_balancing import set_experts_training
 from beichen.train.flops import training_flops_per_token
 from beichen.train.held_out import HeldOut, evaluate_held_out
+from beichen.train.learning import begin_learning
 from beichen.train.loop import run_loop
 from beichen.train.loop_state import LoopState
 from beichen.train.material import read_material
@@ -31,7 +31,6 @@ from beichen.train.metrics import MetricsLog
 from beichen.train.optimizers import Optimizer
 from beichen.train.plan import Plan
 from beichen.train.precision import training_dtype
-from beichen.train.preferences import begin_preferences
 from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.profiling import StepProfiler
 from beichen.train.publishing import save_model
@@ -47,7 +46,6 @@ from beichen.util.memory import keep_freed_memory
 from beichen.util.progress import SILENT, Reporter
 
 EVALUATION_ROWS = 16
-LABELS = {"documents": "pretraining", "dialogues": "fine-tuning", "preferences": "preference training"}  # of the kinds of data
 
 
 def train(
@@ -109,7 +107,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
     moving = [] if biases is None else [biases]
     keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter)
-    preferences = begin_preferences(recipe, parts, out, begun=(out / STATE).exists(), reporter=reporter)  # of the weights as they are now
+    learning = begin_learning(recipe, parts, out, begun=(out / STATE).exists(), reporter=reporter)  # of the weights as they are now
     state = keeper.restore() or LoopState()
     if state.step:
         reporter.line(f"resuming at step {state.step} ({state.tokens:,} tokens, {state.seconds / 60:.1f} min)")
@@ -125,10 +123,8 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
     trackers = start_trackers(recipe.trackers, out, settings_as_dict(recipe), first_step=state.step)
     metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter, trackers=trackers)
-    learnt = objective("supervised" if recipe.data.kind == "dialogues" else "language_modelling")
-
     evaluator = Evaluator(
-        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=recipe.data.kind != "documents",
+        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=not recipe.training.running_text,
         keep_best=lambda: save_model(out / BEST, parts, reporter=reporter), weights=optimizer.result, metrics=metrics, reporter=reporter,
     )  # fmt: skip
     figures = StepFigures(
@@ -138,9 +134,9 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     )  # fmt: skip
     try:
         ended = run_loop(
-            decoder, planned.stages, learnt if preferences is None else preferences.objective, optimizer,
+            decoder, planned.stages, learning.objective, optimizer,
             state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, figures=figures, metrics=metrics,
-            reporter=reporter, label=LABELS[recipe.data.kind], seed=recipe.seed, after_step=moving, evaluate=evaluator,
+            reporter=reporter, label=recipe.training.label, seed=recipe.seed, after_step=moving, evaluate=evaluator,
             around_step=StepProfiler(out, *recipe.profile) if recipe.profile else nullcontext,
         )  # fmt: skip
     finally:
@@ -155,7 +151,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
             bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
             bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
             best_step=None if state.best_loss is None else state.best_step,
-            preference=preferences.held_out(decoder, reporter) if preferences is not None and ended.finished else None,
+            preference=learning.held_out(decoder, reporter) if ended.finished else None,
         )  # fmt: skip
         if ended.finished:
             save_model(out, parts, result.save, reporter=reporter)

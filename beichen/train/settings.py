@@ -9,12 +9,13 @@ from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.recomputation import Recompute
+from beichen.objectives.preference_settings import PreferenceSettings
 from beichen.train.adapter_settings import AdapterSettings
 from beichen.train.evaluation_settings import EvaluationSettings
 from beichen.train.experts_settings import ExpertsTrainingSettings
 from beichen.train.guards import GuardSettings
+from beichen.train.kinds import KINDS, TrainingKind
 from beichen.train.optimizer_settings import OptimizerSettings, ScheduleSettings
-from beichen.train.preference_settings import PreferenceSettings
 from beichen.train.source_settings import PhaseSettings, SourceSettings, check_sources
 from beichen.train.trackers import check_names
 
@@ -99,12 +100,13 @@ class DataSettings:
             raise SettingsError(f"data.held_out_fraction={self.held_out_fraction}: must be at least 0 and below 1")
         if sum(map(bool, (self.files, self.sources, self.sources_file, self.encoded))) > 1:
             raise SettingsError("data.files: give one of files, sources, sources_file and encoded")
-        if self.kind != "documents" and self.encoded:
+        kind = KINDS[self.kind]
+        if self.encoded and not kind.running_text:
             raise SettingsError(f"data.encoded: holds text, not {self.kind}")
-        if self.kind != "documents" and self.phases:
+        if self.phases and not kind.running_text:
             raise SettingsError(f"data.phases: {self.kind} have none; train them in several runs, each from the one before")
-        if self.kind == "preferences" and not self.isolate_documents:
-            raise SettingsError("data.isolate_documents: answers are judged by themselves, so preferences are always isolated")
+        if kind.against_reference and not self.isolate_documents:
+            raise SettingsError(f"data.isolate_documents: answers are judged by themselves, so {self.kind} are always isolated")
         check_sources(self.sources, self.phases, all_named=not (self.sources_file or self.encoded))
 
     @property
@@ -207,9 +209,14 @@ class TrainRecipe:
             raise SettingsError(f"profile={list(self.profile)}: give the first and the last step, from 1")
         if not self.budget.given and not self.data.phases:
             raise SettingsError("budget: give steps, minutes, epochs, tokens or samples")
-        if self.data.kind == "preferences" and self.model.start_from is None:
-            raise SettingsError("model.start_from: preferences need a model that answers already; it is also the reference")
-        if self.data.kind != "preferences" and self.preference != PreferenceSettings():
+        if self.training.against_reference and self.model.start_from is None:
+            raise SettingsError(f"model.start_from: {self.data.kind} need a model that answers already; it is also the reference")
+        if self.preference != PreferenceSettings() and not self.training.against_reference:
             raise SettingsError("preference: set, but data.kind is not preferences", remedy="set data.kind: preferences")
         if self.budget.samples is not None and self.data.phases:
             raise SettingsError("budget: samples and data.phases both say how many rows are read; give one of them")
+
+    @property
+    def training(self) -> TrainingKind:
+        """What follows from ``data.kind``."""
+        return KINDS[self.data.kind]

@@ -17,8 +17,10 @@ from beichen.data.preference_rows import PreferenceRows
 from beichen.data.preference_tokens import PreferenceTokens
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
-from beichen.objectives.preference import PairObjective, RatedObjective
-from beichen.objectives.preference_losses import dpo_loss, ipo_loss
+from beichen.objectives.dpo import dpo_loss
+from beichen.objectives.ipo import ipo_loss
+from beichen.objectives.kto import RatedObjective
+from beichen.objectives.preference import PairObjective
 from beichen.objectives.types import LossSum
 from tests.data.preferences import collected, random_pairs, random_rated
 from tests.train.small_runs import tiny_decoder

@@ -8,7 +8,9 @@ import random
 import pytest
 import torch
 
-from beichen.objectives.preference_losses import dpo_loss, ipo_loss, kto_loss
+from beichen.objectives.dpo import dpo_loss
+from beichen.objectives.ipo import ipo_loss
+from beichen.objectives.kto import kto_loss
 
 RNG = random.Random(0)
 PAIRS = [(RNG.uniform(-60, 60), RNG.uniform(-60, 60)) for _ in range(50)] + [(0.0, 0.0)]

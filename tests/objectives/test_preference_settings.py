@@ -20,13 +20,13 @@ def read(preference: dict[str, Any] | None = None, data: dict[str, Any] | None =
 @pytest.mark.parametrize(
     ("preference", "message"),
     [
-        ({"kind": "ppo"}, "dpo"),
+        ({"kind": "dop"}, r"preference\.kind: 'dop' is not known \(did you mean 'dpo'\?\); known: dpo, ipo, kto"),
         ({"beta": 0.0}, "preference.beta=0.0"),
         ({"label_smoothing": 0.5}, "preference.label_smoothing=0.5"),
         ({"kind": "ipo", "label_smoothing": 0.1}, "preference.label_smoothing: ipo has none"),
         ({"sft_weight": -1.0}, "preference.sft_weight=-1.0"),
         ({"kind": "kto", "good_weight": 0.0}, "preference.good_weight=0.0"),
-        ({"bad_weight": 2.0}, "preference.bad_weight: only kto"),
+        ({"bad_weight": 2.0}, "preference.bad_weight: dpo has none"),
     ],
 )
 def test_values_are_checked(preference, message):

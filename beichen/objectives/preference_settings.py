@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
 
-from beichen.errors import SettingsError
+from beichen.errors import SettingsError, nearest
+from beichen.objectives.registry import PREFERENCE_OBJECTIVES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class PreferenceSettings:
     good_weight, bad_weight: what good and bad answers count (kto); with weights times numbers of both about equal neither rules.
     """
 
-    kind: Literal["dpo", "ipo", "kto"] = "dpo"
+    kind: str = "dpo"
     beta: float = 0.1
     label_smoothing: float = 0.0
     sft_weight: float = 0.0
@@ -29,21 +29,31 @@ class PreferenceSettings:
     bad_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.kind not in PREFERENCE_OBJECTIVES:
+            known = ", ".join(PREFERENCE_OBJECTIVES)
+            raise SettingsError(f"preference.kind: '{self.kind}' is not known{nearest(self.kind, PREFERENCE_OBJECTIVES)}; known: {known}")
+        self._check_options()
         if self.beta <= 0:
             raise SettingsError(f"preference.beta={self.beta}: must be above 0")
         if not 0.0 <= self.label_smoothing < 0.5:
             raise SettingsError(f"preference.label_smoothing={self.label_smoothing}: must be at least 0 and below 0.5")
-        if self.label_smoothing and self.kind != "dpo":
-            raise SettingsError(f"preference.label_smoothing: {self.kind} has none", remedy="leave it out, or choose preference.kind: dpo")
         if self.sft_weight < 0:
             raise SettingsError(f"preference.sft_weight={self.sft_weight}: must not be below 0")
         for key in ("good_weight", "bad_weight"):
             if getattr(self, key) <= 0:
                 raise SettingsError(f"preference.{key}={getattr(self, key)}: must be above 0")
-            if getattr(self, key) != 1.0 and self.kind != "kto":
-                raise SettingsError(f"preference.{key}: only kto weighs good and bad answers", remedy="choose preference.kind: kto")
+
+    def _check_options(self) -> None:
+        """What is set is read by the objective."""
+        for option in fields(self):
+            readers = [name for name, known in PREFERENCE_OBJECTIVES.items() if option.name in known.options]
+            if readers and self.kind not in readers and getattr(self, option.name) != option.default:
+                raise SettingsError(
+                    f"preference.{option.name}: {self.kind} has none",
+                    remedy=f"leave it out, or choose preference.kind: {', '.join(readers)}",
+                )
 
     @property
     def paired(self) -> bool:
         """Whether two answers are compared."""
-        return self.kind != "kto"
+        return PREFERENCE_OBJECTIVES[self.kind].paired
