@@ -22,7 +22,7 @@ from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.checkpoints.reading import read_json
 from beichen.errors import BeichenError
 from beichen.models.registry import UnsupportedFamilyError, load_family
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder
 from beichen.nn.routing import Routing
 
@@ -243,7 +243,7 @@ def _forward(
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
     first_real = attention_mask.argmax(dim=1, keepdim=True)
     first_visible = torch.minimum(first_real, columns).int()
-    cache = None if decoder.config.experts is None else parity_experts.MaskOfOriginals(attention_mask)
+    cache = None if decoder.config.experts is None else parity_experts.MaskOfOriginals(decoder.config, attention_mask)
     hidden: Tensor = decoder(input_ids, positions=positions, first_visible=first_visible, cache=cache, routings=routings)
     return hidden
 
@@ -261,7 +261,7 @@ def _greedy_cached(decoder: Decoder, prompt: Tensor, steps: int) -> list[Tensor]
     """The same through the key-value cache."""
     length = prompt.shape[1] + steps
     weight = decoder.head_weight
-    cache = KeyValueCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
+    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
     rows, ids = [], prompt
     for _ in range(steps):
         rows.append(decoder.logits(decoder(ids, cache=cache, rope_length=length)[:, -1])[0])

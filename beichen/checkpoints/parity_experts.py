@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from beichen.nn.attention import attention, split_heads
 from beichen.nn.balancing import balance_loss
-from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.places import Places
+from beichen.nn.rope import rotate
 from beichen.nn.routing import Routing
 
 TOLERANCES = {  # where the golden states none
@@ -22,28 +24,29 @@ TOLERANCES = {  # where the golden states none
 }  # fmt: skip
 
 
-class MaskOfOriginals(KeyValueCache):
-    """Keeps nothing; shows queries what the originals' masks do: real columns up to their own. So padding does not see even itself.
+class MaskOfOriginals:
+    """A ``Cache`` that keeps nothing; shows queries what the originals' masks do: real columns up to their own.
 
-    What padding computes shows in balance losses that count it, and nowhere else. At the left, where it could see nothing, it sees itself.
+    So padding does not see even itself; at the left, where it could see nothing, it does. What padding computes shows in balance losses
+    that count it, and nowhere else.
     """
 
-    def __init__(self, attention_mask: Tensor) -> None:
+    length = 0
+
+    def __init__(self, config: DecoderConfig, attention_mask: Tensor) -> None:
+        self._config = config
         columns = attention_mask.shape[1]
         own = torch.eye(columns, dtype=torch.bool, device=attention_mask.device)
         seen = attention_mask.bool()[:, None] & torch.ones_like(own).tril()
         self._seen = (seen | (own & ~seen.any(-1, keepdim=True)))[:, None]  # [rows, 1, tokens, columns]
-        self.keys = self.values = torch.empty(0)
-        self.length = 0
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        return keys.transpose(1, 2), values.transpose(1, 2)
+    def attend(self, layer: int, qkv: Tensor, places: Places) -> Tensor:
+        query, key, value = split_heads(qkv, self._config.num_key_value_heads, self._config.head_dim)
+        query, key = rotate(query, places.cos, places.sin), rotate(key, places.cos, places.sin)
+        return attention(query, key.transpose(1, 2), value.transpose(1, 2), None, mask=self._seen)
 
     def advance(self, tokens: int) -> None:
-        pass
-
-    def mask(self, first_visible: Tensor | None, tokens: int) -> Tensor | None:
-        return self._seen
+        """Nothing is kept, so nothing moves."""
 
 
 class Forward(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.rope import rope_rule
@@ -56,7 +56,7 @@ class DecodingBatch:
         weight = self.decoder.head_weight
         ids, padding = pad_left(prompts, weight.device)
         rows, columns = ids.shape
-        self.cache = KeyValueCache(self.decoder.config, rows=rows, capacity=columns + room, dtype=weight.dtype, device=weight.device)
+        self.cache = DenseCache(self.decoder.config, rows=rows, capacity=columns + room, dtype=weight.dtype, device=weight.device)
         self._padding = padding  # [rows]
         self._first_visible = padding.to(torch.int32) if bool(padding.any()) else None  # [rows], what a new column sees
         width = max(1, chunk_tokens // rows)

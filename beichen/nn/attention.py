@@ -8,23 +8,56 @@ padding (the first real column) and packed documents (the column where the own d
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn import kernels
-from beichen.nn.cache import KeyValueCache, visible
 from beichen.nn.config import DecoderConfig
 from beichen.nn.documents import attention_by_document, document_lengths
 from beichen.nn.linear import Linear
 from beichen.nn.norms import Norm
+from beichen.nn.places import Places
 from beichen.nn.rope import rotate
 
 
 def query_scale(positions: Tensor, length: int) -> Tensor:
     """Scores grow with the logarithm of the number of keys beyond ``length``: ln(position + 1) / ln(length), else 1.  -> like positions"""
     return ((positions.float() + 1.0).log() / math.log(length)).clamp(min=1.0)
+
+
+def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
+    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
+    key_column = torch.arange(columns, device=first_visible.device)
+    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
+    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
+
+
+def split_heads(qkv: Tensor, num_key_value_heads: int, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of the fused projection [rows, tokens, (heads + 2 key_value_heads) * head_dim].
+
+    -> query, key, value [rows, tokens, (key_value_)heads, head_dim]
+    """
+    heads = qkv.unflatten(-1, (-1, head_dim))
+    query, key, value = heads.split((heads.shape[2] - 2 * num_key_value_heads, num_key_value_heads, num_key_value_heads), dim=2)
+    return query, key, value
+
+
+class Cache(Protocol):
+    """What attention and the decoder ask of earlier columns: an argument of the forward, never part of a model."""
+
+    length: int  # columns before the next one; where positions begin, unless they are given
+
+    def attend(self, layer: int, qkv: Tensor, places: Places) -> Tensor:
+        """Keep the new columns' keys and values; let their queries see them and those before.
+
+        qkv [rows, tokens, (heads + 2 key_value_heads) * head_dim], not yet rotated.  -> [rows, tokens, heads * head_dim]
+        """
+
+    def advance(self, tokens: int) -> None:
+        """Every layer has kept ``tokens`` new columns: the next ones come behind them."""
 
 
 def attention(
@@ -49,7 +82,7 @@ def attention(
         starts = torch.zeros(rows, tokens, dtype=torch.int32, device=query.device) if first_visible is None else first_visible
         mask = visible(starts, past=past, columns=key.shape[2])
     out = F.scaled_dot_product_attention(
-        query.transpose(1, 2), key, value, attn_mask=mask, is_causal=causal_only and tokens > 1,
+        query.transpose(1, 2), key, value, attn_mask=mask, is_causal=causal_only and mask is None and tokens > 1,
         dropout_p=dropout, enable_gqa=grouped, scale=1.0 / math.sqrt(head_dim),
     )  # fmt: skip
     return out.transpose(1, 2).reshape(rows, tokens, heads * head_dim)
@@ -67,52 +100,34 @@ class Attention(nn.Module):
         self.query_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
         self.key_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0,
-        scale: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """x [rows, tokens, hidden]; cos, sin [rows, tokens, head_dim / 2]; scale of queries [rows, tokens].  -> [rows, tokens, hidden]"""
-        return self.mix(self.qkv(x), cos, sin, first_visible, cache, layer, scale)
+    def forward(self, x: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        """x [rows, tokens, hidden]; layer: which one of the cache.  -> [rows, tokens, hidden]"""
+        return self.mix(self.qkv(x), places, cache, layer)
 
-    def mix(
-        self, qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, cache: KeyValueCache | None = None, layer: int = 0,
-        scale: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def mix(self, qkv: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """All that follows the projection ``qkv`` [rows, tokens, (heads + 2 key_value_heads) * head_dim].  -> [rows, tokens, hidden]"""
-        qkv = self._adjusted(qkv, scale)
-        dropout = self.dropout if self.training else 0.0
-        if cache is None and dropout == 0.0 and kernels.can_run(qkv):
-            starts = torch.zeros(qkv.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
-            mixed = kernels.rope_attention(
-                qkv, cos, sin, starts, num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim)
-            )
-            return self.output(mixed)
-        if cache is not None and not qkv.requires_grad and kernels.can_run(qkv, cache.keys):
-            keys, values = cache.layer(layer, tokens=qkv.shape[1])
-            mixed = kernels.cached_attention(
-                qkv, cos, sin, first_visible, keys, values, past=cache.length, num_heads=self.heads, scale=1.0 / math.sqrt(self.head_dim)
-            )
-            return self.output(mixed)
-        query, key, value = self._heads(qkv)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if cache is None:
-            return self.output(attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout))
-        past = cache.length
-        keys, values = cache.append(layer, key, value)
-        mask = None if first_visible is None and past == 0 else cache.mask(first_visible, qkv.shape[1])
-        return self.output(attention(query, keys, values, first_visible, past=past, mask=mask))
+        qkv = self._adjusted(qkv, places.query_scale)
+        mixed = self._attend(qkv, places) if cache is None else cache.attend(layer, qkv, places)
+        return self.output(mixed)
 
-    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Views of the fused projection: query, key, value [rows, tokens, (key_value_)heads, head_dim]."""
-        heads = qkv.unflatten(-1, (-1, self.head_dim))
-        query, key, value = heads.split((self.heads, self.key_value_heads, self.key_value_heads), dim=2)
-        return query, key, value
+    def _attend(self, qkv: Tensor, places: Places) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        first_visible = places.first_visible
+        if dropout == 0.0 and kernels.can_run(qkv):
+            starts = torch.zeros(qkv.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
+            return kernels.rope_attention(
+                qkv, places.cos, places.sin, starts,
+                num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim),
+            )  # fmt: skip
+        query, key, value = split_heads(qkv, self.key_value_heads, self.head_dim)
+        query, key = rotate(query, places.cos, places.sin), rotate(key, places.cos, places.sin)
+        return attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout)
 
     def _adjusted(self, qkv: Tensor, scale: Tensor | None) -> Tensor:
         """Queries and keys normed, queries scaled, where the config says so; the rotation that follows changes no lengths.  -> like qkv"""
         if self.query_norm is None and scale is None:
             return qkv
-        query, key, value = self._heads(qkv)
+        query, key, value = split_heads(qkv, self.key_value_heads, self.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query.contiguous()), self.key_norm(key.contiguous())
         if scale is not None:

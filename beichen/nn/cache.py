@@ -1,4 +1,4 @@
-"""The key-value cache: an argument of the decoder's forward, never part of it.
+"""A key-value cache of one block a row: what the decoder's forward takes to go on from earlier columns.
 
 Keys are stored rotated, so one rope rule must hold for the whole life of a cache (``rope_length`` of the forward).
 """
@@ -10,18 +10,15 @@ import math
 import torch
 from torch import Tensor
 
+from beichen.nn import kernels
+from beichen.nn.attention import attention, split_heads, visible
 from beichen.nn.config import DecoderConfig
+from beichen.nn.places import Places
+from beichen.nn.rope import rotate
 
 
-def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
-    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
-    key_column = torch.arange(columns, device=first_visible.device)
-    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
-    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
-
-
-class KeyValueCache:
-    """A block of fixed capacity: [rows, key_value_heads, capacity, head_dim] for keys and for values of every layer.
+class DenseCache:
+    """A ``Cache`` of fixed capacity: [rows, key_value_heads, capacity, head_dim] for keys and for values of every layer.
 
     ``length`` columns are filled; every row has the same number, so shorter prompts are padded on the left.
     """
@@ -32,6 +29,19 @@ class KeyValueCache:
         self.values = torch.empty(shape, dtype=dtype, device=device)
         self.capacity, self.length = capacity, 0
         self._mask: Tensor | None = None
+
+    def attend(self, layer: int, qkv: Tensor, places: Places) -> Tensor:
+        keys, values = self.layer(layer, tokens=qkv.shape[1])
+        kv_heads, _, head_dim = keys.shape[1:]
+        if not qkv.requires_grad and kernels.can_run(qkv, self.keys):
+            return kernels.cached_attention(
+                qkv, places.cos, places.sin, places.first_visible, keys, values,
+                past=self.length, num_heads=qkv.shape[2] // head_dim - 2 * kv_heads, scale=1.0 / math.sqrt(head_dim),
+            )  # fmt: skip
+        query, key, value = split_heads(qkv, kv_heads, head_dim)
+        keys, values = self.append(layer, rotate(key, places.cos, places.sin), value)
+        mask = None if places.first_visible is None and self.length == 0 else self.mask(places.first_visible, qkv.shape[1])
+        return attention(rotate(query, places.cos, places.sin), keys, values, places.first_visible, past=self.length, mask=mask)
 
     def layer(self, layer: int, *, tokens: int) -> tuple[Tensor, Tensor]:
         """The blocks of one layer, keys and values, once it is sure that ``tokens`` more columns fit."""
@@ -51,7 +61,6 @@ class KeyValueCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def advance(self, tokens: int) -> None:
-        """Say that every layer has stored ``tokens`` new columns."""
         self.length += tokens
         self._mask = None
 

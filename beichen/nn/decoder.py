@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn import kernels
-from beichen.nn.attention import Attention, query_scale
+from beichen.nn.attention import Attention, Cache, query_scale
 from beichen.nn.balancing import Balancing
-from beichen.nn.cache import KeyValueCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.experts import Mixture
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear import linear
 from beichen.nn.norms import Norm
+from beichen.nn.places import Places
 from beichen.nn.recomputation import Recompute, recomputed
 from beichen.nn.rope import RopeTables
 from beichen.nn.routing import Routing
@@ -39,25 +39,19 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config, intermediate_size=config.intermediate_size) if experts is None else Mixture(config, experts)
 
     def forward(
-        self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
-        cache: KeyValueCache | None, index: int, scale: Tensor | None, routings: list[Routing] | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self, residual: Tensor, update: Tensor | None, places: Places, cache: Cache | None, index: int, routings: list[Routing] | None
+    ) -> tuple[Tensor, Tensor]:
         """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]."""
         residual, normed = self.attention_norm.add_norm(residual, update)
-        update = self._drop(self.attention(normed, cos, sin, first_visible, cache, index, scale))
+        update = self._drop(self.attention(normed, places, cache, index))
         residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
-        feed_forward = self.feed_forward
-        update = self._drop(feed_forward(normed, routings) if isinstance(feed_forward, Mixture) else feed_forward(normed))
-        return (normed if self.residual_after_norm else residual), update
+        return (normed if self.residual_after_norm else residual), self._drop(self.feed_forward(normed, routings))
 
-    def selective(
-        self, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None,
-        scale: Tensor | None, routings: list[Routing] | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def selective(self, residual: Tensor, update: Tensor | None, places: Places, routings: list[Routing] | None) -> tuple[Tensor, Tensor]:
         """``forward`` without a cache, keeping neither norms nor what enters the last product of the feed-forward."""
         total = residual if update is None else residual + update
         residual, qkv = self._entered(total, self.attention_norm, self.attention.qkv)
-        total = residual + self._drop(self.attention.mix(qkv, cos, sin, first_visible, scale=scale))
+        total = residual + self._drop(self.attention.mix(qkv, places))
         feed_forward = self.feed_forward
         if isinstance(feed_forward, Mixture):
             normed = self.feed_forward_norm(total)
@@ -79,13 +73,20 @@ class Layer(nn.Module):
 
 
 def _with_routings(
-    layer: Layer, residual: Tensor, update: Tensor | None, cos: Tensor, sin: Tensor, first_visible: Tensor | None, index: int,
-    scale: Tensor | None,
-) -> tuple[Tensor, Tensor, list[Routing]]:  # fmt: skip
+    layer: Layer, residual: Tensor, update: Tensor | None, places: Places, index: int
+) -> tuple[Tensor, Tensor, list[Routing]]:
     """A layer as a function without other effects: its routings are given back, so that computing it twice counts them once."""
     routings: list[Routing] = []
-    residual, update = layer(residual, update, cos, sin, first_visible, None, index, scale, routings)
+    residual, update = layer(residual, update, places, None, index, routings)
     return residual, update, routings
+
+
+class Matrix(nn.Module):
+    """One weight [rows, columns], uninitialised."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
 
 
 class Decoder(nn.Module):
@@ -94,14 +95,11 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Module()
-        self.embedding.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.embedding = Matrix(config.vocab_size, config.hidden_size)
         self.embedding_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps) if config.embedding_norm else None
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
-        self.head = nn.Module()
-        if not config.tie_word_embeddings:
-            self.head.weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.head = None if config.tie_word_embeddings else Matrix(config.vocab_size, config.hidden_size)
         self.rope = RopeTables(config.rope, config.head_dim)
         self.recompute: Recompute = "nothing"  # in training
         self.balancing = None if config.experts is None else Balancing.of(config.experts)  # what training asks; objectives read it
@@ -109,13 +107,11 @@ class Decoder(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """The output matrix [vocab, hidden]: the head's own, or the embedding when tied."""
-        weight = self.embedding.weight if self.config.tie_word_embeddings else self.head.weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return self.embedding.weight if self.head is None else self.head.weight
 
     def forward(
         self, input_ids: Tensor, *, positions: Tensor | None = None, first_visible: Tensor | None = None,
-        cache: KeyValueCache | None = None, rope_length: int | Sequence[int] | None = None, routings: list[Routing] | None = None,
+        cache: Cache | None = None, rope_length: int | Sequence[int] | None = None, routings: list[Routing] | None = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states, normed.
 
@@ -128,26 +124,29 @@ class Decoder(nn.Module):
         past = 0 if cache is None else cache.length
         if positions is None:
             positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
-        cos, sin, scale = self.turns(positions, rope_length or past + tokens, reach=past + tokens)
-        residual = self.embed(input_ids)
-        update: Tensor | None = None
+        places = self.places(positions, rope_length or past + tokens, reach=past + tokens, first_visible=first_visible)
+        return self.run(self.embed(input_ids), places, cache=cache, routings=routings)
+
+    def run(self, embedded: Tensor, places: Places, *, cache: Cache | None = None, routings: list[Routing] | None = None) -> Tensor:
+        """All layers and the final norm; ``forward`` from its places on.  embedded [rows, tokens, hidden] -> the same shape"""
+        residual, update = embedded, None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             if not self.training or cache is not None or self.recompute == "nothing":
-                residual, update = layer(residual, update, cos, sin, first_visible, cache, index, scale, routings)
+                residual, update = layer(residual, update, places, cache, index, routings)
             elif self.recompute == "selective":
-                residual, update = layer.selective(residual, update, cos, sin, first_visible, scale, routings)
+                residual, update = layer.selective(residual, update, places, routings)
             else:
-                residual, update, own = recomputed(_with_routings, layer, residual, update, cos, sin, first_visible, index, scale)
+                residual, update, own = recomputed(_with_routings, layer, residual, update, places, index)
                 if routings is not None:
                     routings.extend(own)
         if cache is not None:
-            cache.advance(tokens)
+            cache.advance(embedded.shape[1])
         hidden: Tensor = self.final_norm.add_norm(residual, update)[1]
         return hidden
 
-    def turns(self, positions: Tensor, length: int | Sequence[int], *, reach: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What places do to queries and keys: cos, sin [rows, tokens, head_dim / 2], and the scale of queries [rows, tokens], if any.
+    def places(self, positions: Tensor, length: int | Sequence[int], *, reach: int = 0, first_visible: Tensor | None = None) -> Places:
+        """What ``positions`` [rows, tokens] do to queries and keys.
 
         length: ``rope_length`` of the forward; reach: where positions go beyond it (those of padding may).
         """
@@ -157,15 +156,13 @@ class Decoder(nn.Module):
         if self.training and not config.stretch_in_training:
             lengths = [min(one, config.max_position_embeddings) for one in lengths]
         cos, sin = self.rope.rows(positions, lengths[0] if isinstance(length, int) else lengths, reach=reach)
-        if config.query_scaling_length is None or max(lengths) <= config.query_scaling_length:
-            return cos, sin, None
-        return cos, sin, query_scale(positions, config.query_scaling_length)
+        limit = config.query_scaling_length
+        scale = None if limit is None or max(lengths) <= limit else query_scale(positions, limit)
+        return Places(cos, sin, scale, first_visible)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """[...] -> [..., hidden]: what enters the first layer."""
-        embedding = self.embedding.weight
-        assert isinstance(embedding, Tensor)
-        embedded = F.embedding(input_ids, embedding)
+        embedded = F.embedding(input_ids, self.embedding.weight)
         if self.config.embedding_scale != 1.0:
             embedded = embedded * self.config.embedding_scale
         if self.embedding_norm is not None:

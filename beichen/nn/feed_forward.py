@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig
 from beichen.nn.linear import Linear
+from beichen.nn.routing import Routing
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -26,8 +27,8 @@ class FeedForward(nn.Module):
         self.gate_up = Linear(config.hidden_size, 2 * intermediate_size, bias=config.gate_up_bias)
         self.down = Linear(intermediate_size, config.hidden_size, bias=config.down_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., hidden] -> [..., hidden]"""
+    def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
+        """[..., hidden] -> [..., hidden]; ``routings`` as for a mixture of experts, which decides something."""
         return self.descend(self.gate_up(x))
 
     def descend(self, gate_up: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder, Layer
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.low_rank import LowRank
@@ -26,13 +26,13 @@ class Stepper:
     def __init__(self, decoder: Decoder, *, rope_length: int) -> None:
         self.decoder = decoder
         device = decoder.head_weight.device
-        cos, sin, scale = decoder.turns(torch.arange(rope_length, device=device)[None], rope_length)
-        self._cos, self._sin = cos[0], sin[0]  # [rope_length, head_dim / 2]
-        self._scale = None if scale is None else scale[0]  # [rope_length]
+        places = decoder.places(torch.arange(rope_length, device=device)[None], rope_length)
+        self._cos, self._sin = places.cos[0], places.sin[0]  # [rope_length, head_dim / 2]
+        self._scale = None if places.query_scale is None else places.query_scale[0]  # [rope_length]
         self._rope_length = rope_length
         self._compiled = compiled_step(decoder)
 
-    def __call__(self, ids: Tensor, positions: Tensor, first_visible: Tensor | None, cache: KeyValueCache) -> Tensor:
+    def __call__(self, ids: Tensor, positions: Tensor, first_visible: Tensor | None, cache: DenseCache) -> Tensor:
         """ids, positions [rows]; first_visible [rows] int32, in columns, or None (all from column 0).  -> hidden [rows, hidden], normed"""
         if self._compiled is None:
             starts = None if first_visible is None else first_visible[:, None]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder
 from beichen.nn.stepping import Stepper
 from beichen.text.messages import Message
@@ -36,7 +36,7 @@ def _ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
 def _answer(decoder: Decoder, tokenizer: Tokenizer, prompt: Sequence[int], tokens: int) -> list[int]:
     weight = decoder.head_weight
     length = len(prompt) + tokens
-    cache = KeyValueCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
+    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
     step = Stepper(decoder, rope_length=length)
     hidden = decoder(torch.tensor([prompt], device=weight.device), cache=cache, rope_length=length)[:, -1]
     found: list[int] = []

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from beichen.nn import kernels
 from beichen.nn.attention import Attention, attention
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig
+from beichen.nn.places import Places
 from tests.nn.slow_decoder import packed_row, slow_attention
 
 HEADS = [(4, 4), (4, 2), (6, 1)]  # multi-head, grouped, multi-query
@@ -89,14 +90,14 @@ def test_chunks_through_a_cache_equal_one_pass(changes, layout):
     x, cos, sin = sample(3, 20)
     starts = starts_of(layout, 3, 20, 0, random.Random(1))
     with torch.no_grad():
-        whole = module(x, cos, sin, starts)
+        whole = module(x, Places(cos, sin, first_visible=starts))
         for sizes in ([20], [1] * 20, [7, 1, 12], [19, 1]):
-            cache = KeyValueCache(config, rows=3, capacity=23, dtype=torch.float32)
+            cache = DenseCache(config, rows=3, capacity=23, dtype=torch.float32)
             parts, begin = [], 0
             for size in sizes:
                 part = slice(begin, begin + size)
                 seen = None if starts is None else starts[:, part]
-                parts.append(module(x[:, part], cos[:, part], sin[:, part], seen, cache))
+                parts.append(module(x[:, part], Places(cos[:, part], sin[:, part], first_visible=seen), cache))
                 cache.advance(size)
                 begin += size
             torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)  # values of size 10
@@ -104,7 +105,8 @@ def test_chunks_through_a_cache_equal_one_pass(changes, layout):
 
 def test_dropout_acts_in_training_alone():
     _, module = small_attention(attention_dropout=0.5)
-    inputs = (*sample(2, 9), None)
+    x, cos, sin = sample(2, 9)
+    inputs = (x, Places(cos, sin))
     assert torch.equal(module(*inputs), module(*inputs))
     module.train()
     assert not torch.equal(module(*inputs), module(*inputs))
@@ -122,7 +124,7 @@ def test_kernels_and_torch_agree_in_value_and_gradient(changes, layout):
     def run(module: Attention, x: Tensor) -> list[Tensor]:
         x = x.clone().requires_grad_()
         module.zero_grad()
-        out = module(x, cos, sin, starts)
+        out = module(x, Places(cos, sin, first_visible=starts))
         out.backward(torch.ones_like(out))
         gradients = [parameter.grad for parameter in module.parameters()]
         return [tensor.float() for tensor in (out.detach(), x.grad, *gradients) if tensor is not None]

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.nn.cache import KeyValueCache, visible
+from beichen.nn.attention import visible
+from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig
 
 CONFIG = DecoderConfig(
@@ -23,7 +24,7 @@ def test_it_gives_back_what_was_stored(seed):
     """Against plain lists of columns: append, advance, keep some rows, on and on."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     rows = rng.randint(1, 5)
-    cache = KeyValueCache(CONFIG, rows=rows, capacity=24, dtype=torch.float32)
+    cache = DenseCache(CONFIG, rows=rows, capacity=24, dtype=torch.float32)
     stored = torch.empty(2, CONFIG.num_hidden_layers, rows, 0, 2, 4)  # keys and values, [layer, row, column, head, channel]
     while True:
         tokens = rng.randint(1, 6)
@@ -44,7 +45,7 @@ def test_it_gives_back_what_was_stored(seed):
 
 
 def test_a_full_cache_says_so():
-    cache = KeyValueCache(CONFIG, rows=1, capacity=5, dtype=torch.float32)
+    cache = DenseCache(CONFIG, rows=1, capacity=5, dtype=torch.float32)
     cache.append(0, torch.zeros(1, 4, 2, 4), torch.zeros(1, 4, 2, 4))
     cache.advance(4)
     with pytest.raises(ValueError, match="cache of 5 columns is full: 6"):
@@ -65,7 +66,7 @@ def test_who_sees_whom(past, tokens, seed):
 
 def test_its_mask_follows_the_columns():
     """One mask serves all layers of a forward, and the next forward gets its own."""
-    cache = KeyValueCache(CONFIG, rows=2, capacity=9, dtype=torch.float32)
+    cache = DenseCache(CONFIG, rows=2, capacity=9, dtype=torch.float32)
     assert cache.mask(None, 1) is None  # one new column sees all
     starts = torch.tensor([[0, 0, 2], [0, 1, 1]], dtype=torch.int32)
     first = cache.mask(starts, 3)

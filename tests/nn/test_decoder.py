@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from tests.nn.slow_decoder import packed_row, slow_hidden, slow_logits
@@ -127,7 +127,7 @@ def test_cached_in_chunks_equals_uncached(facts, sizes):
     decoder, ids = small_decoder(**facts), random_ids(2, 17)
     with torch.no_grad():
         whole = decoder(ids)
-        cache = KeyValueCache(decoder.config, rows=2, capacity=20, dtype=torch.float32)
+        cache = DenseCache(decoder.config, rows=2, capacity=20, dtype=torch.float32)
         parts, begin = [], 0
         for size in sizes:
             parts.append(decoder(ids[:, begin : begin + size], cache=cache, rope_length=17))
@@ -143,7 +143,7 @@ def test_cached_in_chunks_equals_uncached_through_kernels(facts):
     decoder, ids = small_decoder(torch.bfloat16, **facts), random_ids(2, 40)
     with torch.no_grad():
         whole = decoder(ids)
-        cache = KeyValueCache(decoder.config, rows=2, capacity=48, dtype=torch.bfloat16)
+        cache = DenseCache(decoder.config, rows=2, capacity=48, dtype=torch.bfloat16)
         parts = [decoder(part, cache=cache, rope_length=40) for part in ids.split([20, 1, 5, 1, 13], dim=1)]
     assert distance(torch.cat(parts, 1), whole) < 0.03
 
@@ -197,7 +197,8 @@ def test_kernels_and_torch_agree_in_value_and_gradient(facts):
 
 def test_a_tied_head_is_the_embedding():
     tied, free = small_decoder(tie_word_embeddings=True), small_decoder()
-    assert tied.head_weight is tied.embedding.weight and free.head_weight is free.head.weight
+    assert tied.head is None and tied.head_weight is tied.embedding.weight
+    assert free.head is not None and free.head_weight is free.head.weight
     assert "head.weight" not in tied.state_dict() and "head.weight" in free.state_dict()
     tied.logits(tied(random_ids(1, 5))).sum().backward()
     assert tied.head_weight.grad is not None and tied.head_weight.grad.abs().sum(1).count_nonzero() == 30  # through the head: every row

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from beichen.nn import kernels
-from beichen.nn.cache import KeyValueCache
+from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.stepping import Stepper
@@ -53,7 +53,7 @@ def hidden_states(decoder: Decoder, *, rows: int, steps: int, padded: bool) -> t
     generator = torch.Generator().manual_seed(2)
     padding = torch.randint(0, 6, (rows,), generator=generator) if padded else torch.zeros(rows, dtype=torch.int64)
     starts = padding.to(torch.int32) if padded else None
-    cache = KeyValueCache(decoder.config, rows=rows, capacity=9 + steps, dtype=decoder.head_weight.dtype)
+    cache = DenseCache(decoder.config, rows=rows, capacity=9 + steps, dtype=decoder.head_weight.dtype)
     columns = torch.arange(9)
     visible = torch.where(columns >= padding[:, None], padding[:, None], columns).int() if padded else None
     positions = (columns - padding[:, None]).clamp(min=0)
@@ -92,7 +92,7 @@ def test_steps_equal_the_whole_forward_in_float32(shape):
     ids = torch.randint(96, (2, 20), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         whole = decoder(ids, rope_length=20)
-        cache = KeyValueCache(decoder.config, rows=2, capacity=20, dtype=torch.float32)
+        cache = DenseCache(decoder.config, rows=2, capacity=20, dtype=torch.float32)
         decoder(ids[:, :5], cache=cache, rope_length=20)
         step = Stepper(decoder, rope_length=20)
         for column in range(5, 20):
@@ -102,7 +102,7 @@ def test_steps_equal_the_whole_forward_in_float32(shape):
 
 def test_a_full_cache_is_an_error():
     decoder = decoder_of("telechat2", torch.bfloat16)
-    cache = KeyValueCache(decoder.config, rows=1, capacity=3, dtype=torch.bfloat16)
+    cache = DenseCache(decoder.config, rows=1, capacity=3, dtype=torch.bfloat16)
     with torch.no_grad():
         decoder(torch.tensor([[1, 2, 3]]), cache=cache)
         with pytest.raises(ValueError, match="cache of 3 columns is full"):
