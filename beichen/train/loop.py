@@ -71,31 +71,60 @@ class Saving(Protocol):
     def restore(self) -> LoopState | None: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How far a run goes and how fast: the budget, the factor of the learning rates by the step's number and the share of the budget that
+    is spent, the faults that it bears, the seed of what is random in a step."""
+
+    budget: BudgetSettings
+    rate: Callable[[int, float], float]
+    guards: GuardSettings
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Where a run is written down and shown: the figures of a step, the file that they go to, the progress named ``label``."""
+
+    figures: StepFigures
+    metrics: MetricsLog
+    reporter: Reporter
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What else is done. ``after_step`` is called when the weights have moved, ``evaluate`` when the step is counted and recorded: it says
+    whether the run is to end. What a step computes runs within ``around_step`` of its number, from 1."""
+
+    after_step: Sequence[Callable[[Gathered], None]] = ()
+    evaluate: Callable[[LoopState], bool] = lambda state: False
+    around_step: Callable[[int], AbstractContextManager[object]] = lambda step: nullcontext()
+
+
+NO_HOOKS = Hooks()
+
+
 def run_loop(
-    decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, budget: BudgetSettings,
-    rate: Callable[[int, float], float], guards: GuardSettings, keeper: Saving, figures: StepFigures, metrics: MetricsLog,
-    reporter: Reporter, label: str, seed: int = 0, after_step: Sequence[Callable[[Gathered], None]] = (),
-    evaluate: Callable[[LoopState], bool] = lambda state: False,
-    around_step: Callable[[int], AbstractContextManager[object]] = lambda step: nullcontext(),
+    decoder: Decoder, source: BatchSource, objective: Objective, optimizer: Optimizer, *, state: LoopState, course: Course, keeper: Saving,
+    recording: Recording, hooks: Hooks = NO_HOOKS,
 ) -> LoopResult:  # fmt: skip
     """Train until the budget is spent, or until Ctrl-C or SIGTERM, which saves.
 
-    ``rate`` gives the factor of the learning rates, by the step's number and the share of the budget that is spent. Losses are sums over
-    targets, divided once a step by what the targets of all its micro-batches count. ``after_step`` is called when the weights have moved,
-    ``evaluate`` when the step is counted and recorded: it says whether the run is to end. What a step computes runs within ``around_step``
-    of its number, from 1.
-    Raises DivergenceError after as many faulty steps in a row as ``guards`` bears.
+    Losses are sums over targets, divided once a step by what the targets of all its micro-batches count.
+    Raises DivergenceError after as many faulty steps in a row as ``course.guards`` bears.
     """
+    budget, steps_per_epoch = course.budget, source.steps_per_epoch
     decoder.train()
-    if guards.spike is not None and state.step == 0:
+    if course.guards.spike is not None and state.step == 0:
         keeper.save(state)  # there is always something to go back to
     with (
         stop_on_signals() as stop,
         ThreadPoolExecutor(1) as reader,
-        _track(reporter, label, budget, source.steps_per_epoch) as (task, scale),
+        _track(recording, budget, steps_per_epoch) as (task, scale),
     ):
         coming = reader.submit(source.micro_batches, state.step)
-        while (progress := progress_of(budget, state, source.steps_per_epoch)) < 1.0:
+        while (progress := progress_of(budget, state, steps_per_epoch)) < 1.0:
             if stop.requested:
                 keeper.save(state)
                 return LoopResult(finished=False, loss=state.loss)
@@ -105,34 +134,38 @@ def run_loop(
             if state.step in state.left_out:
                 state.skip(time.perf_counter() - begin, faulty=False)
                 continue
-            factor = rate(state.step, progress)
-            with around_step(state.step + 1):
-                gathered = gather(decoder, batches, objective, seed=seed, step=state.step, loss_scale=optimizer.loss_scale)
+            factor = course.rate(state.step, progress)
+            with hooks.around_step(state.step + 1):
+                gathered = gather(decoder, batches, objective, seed=course.seed, step=state.step, loss_scale=optimizer.loss_scale)
                 norm = optimizer.gradient_norm(gathered.target_weight)
             if not math.isfinite(norm) and math.isfinite(gathered.loss) and optimizer.lower_loss_scale():
                 optimizer.discard()
                 state.skip(time.perf_counter() - begin, faulty=False)
                 continue
-            if fault := judge(guards, loss=gathered.loss, gradient_norm=norm, recent=state.recent):
+            if fault := judge(course.guards, loss=gathered.loss, gradient_norm=norm, recent=state.recent):
                 optimizer.discard()
                 before = state.step
-                _meet(fault, gathered, source.samples(before), state, guards, keeper, metrics, reporter, time.perf_counter() - begin)
+                _leave_out(
+                    fault, gathered, source.samples(before), state, course.guards, keeper, recording, time.perf_counter() - begin
+                )  # fmt: skip
                 if state.step <= before:
                     coming.cancel()
                     coming = reader.submit(source.micro_batches, state.step)
                 continue
-            with around_step(state.step + 1):
+            with hooks.around_step(state.step + 1):
                 optimizer.step(factor, gathered.target_weight, norm)
-            for follow in after_step:
+            for follow in hooks.after_step:
                 follow(gathered)
             seconds = time.perf_counter() - begin
             state.take(gathered, seconds)
-            metrics.add(**figures.record(state, gathered, rate_factor=factor, gradient_norm=norm, seconds=seconds))
+            recording.metrics.add(
+                **recording.figures.record(state, gathered, rate_factor=factor, gradient_norm=norm, seconds=seconds)
+            )  # fmt: skip
             task.set(
-                scale * min(1.0, progress_of(budget, state, source.steps_per_epoch)), loss=f"{state.loss:.3f}",
+                scale * min(1.0, progress_of(budget, state, steps_per_epoch)), loss=f"{state.loss:.3f}",
                 speed=f"{state.tokens / state.seconds:,.0f} tok/s",
             )  # fmt: skip
-            ends = evaluate(state)
+            ends = hooks.evaluate(state)
             keeper.save_if_due(state)
             if ends:
                 break
@@ -140,11 +173,11 @@ def run_loop(
     return LoopResult(finished=True, loss=state.loss)
 
 
-def _meet(
+def _leave_out(
     fault: Fault, gathered: Gathered, samples: Sequence[Sequence[str]], state: LoopState, guards: GuardSettings, keeper: Saving,
-    metrics: MetricsLog, reporter: Reporter, seconds: float,
+    recording: Recording, seconds: float,
 ) -> None:  # fmt: skip
-    """Leave the step out, or go back to the saved state and leave out what led to the fault; say so, with the samples at fault."""
+    """Leave out the faulty step, or go back to the saved state and leave out what led to the fault; say so, with the samples at fault."""
     guilty = [not math.isfinite(loss) for loss in gathered.losses]
     named = [name for names, bad in zip(samples, guilty, strict=True) if bad or not any(guilty) for name in names]
     step, in_a_row = state.step, state.faults_in_a_row + 1
@@ -155,14 +188,14 @@ def _meet(
             raise RuntimeError("a run that watches for spikes saves its first state")
         out = sorted({*state.left_out, *range(max(earlier.step, step - guards.leave_out), step + 1)})
         vars(state).update(vars(replace(earlier, left_out=out, faults_in_a_row=in_a_row, seconds=state.seconds + seconds)))
-        metrics.cut(state.step)
+        recording.metrics.cut(state.step)
         event |= {"left_out": [number + 1 for number in out]}
     else:
         state.skip(seconds, faulty=True)
-    metrics.add(step=state.step, **event)
+    recording.metrics.add(step=state.step, **event)
     shown = ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "")
     done = "left out" if fault.remedy == "skip" else f"back to step {state.step}"
-    reporter.warn(f"step {step + 1}: {fault.reason}; {done} ({shown})")
+    recording.reporter.warn(f"step {step + 1}: {fault.reason}; {done} ({shown})")
     if fault.remedy == "roll back" or in_a_row >= guards.patience:
         keeper.save(state)
     if in_a_row >= guards.patience:
@@ -173,7 +206,7 @@ def _meet(
 
 
 @contextmanager
-def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
+def _track(recording: Recording, budget: BudgetSettings, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
     """A bar in seconds, tokens or steps, whichever limits the run, and its full length."""
     if budget.minutes is not None:
         total, unit = 60.0 * budget.minutes, "s"
@@ -181,5 +214,5 @@ def _track(reporter: Reporter, label: str, budget: BudgetSettings, steps_per_epo
         total, unit = float(budget.tokens), "tokens"
     else:
         total, unit = float(budget.steps or (budget.epochs or 0.0) * steps_per_epoch), "steps"
-    with reporter.track(label, total=total, unit=unit) as task:
+    with recording.reporter.track(recording.label, total=total, unit=unit) as task:
         yield task, total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from beichen.errors import DataError, StorageError
 from beichen.train.trackers import Tracker, numbers
@@ -17,7 +17,7 @@ CLOCK = ("seconds", "tokens_per_second", "gflops", "share_of_peak", "memory_byte
 
 
 class MetricsLog:
-    """Appends to ``path``; a resumed run first cuts off what lies beyond the step that it resumes from."""
+    """Appends to ``path`` until it is closed (``with``); a resumed run first cuts off what lies beyond the step that it resumes from."""
 
     def __init__(
         self, path: Path, *, resume_step: int = 0, reporter: Reporter = SILENT, trackers: Sequence[Tracker] = ()
@@ -30,7 +30,7 @@ class MetricsLog:
         """Write one record; ``step`` must be among the figures. What a full disk does not take is written with a later record."""
         for tracker in self._trackers:
             tracker.add(figures["step"], numbers(figures))
-        late = self._file.is_behind
+        late = bool(self._file.waiting)
         try:
             self._file.add(_line(figures).encode())
         except StorageError as fault:
@@ -43,12 +43,21 @@ class MetricsLog:
         self._open(step)
 
     def close(self) -> None:
-        """Raises StorageError if records still find no room."""
+        """Records that still find no room are lost, which is a warning: what was trained is not."""
         try:
             self._file.close()
+        except StorageError as fault:
+            lost = self._file.waiting.count(b"\n")
+            self._reporter.warn(f"the last {lost} records found no room and are lost, the training is not: {fault}")
         finally:
             for tracker in self._trackers:
                 tracker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.close()
 
     def _open(self, last_step: int) -> None:
         kept = [record for record in read_metrics(self.path) if record["step"] <= last_step] if self.path.exists() else []

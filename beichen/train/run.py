@@ -23,7 +23,7 @@ from beichen.train.expert_balancing import set_experts_training
 from beichen.train.flops import training_flops_per_token
 from beichen.train.held_out import HeldOut, evaluate_held_out
 from beichen.train.learning import begin_learning
-from beichen.train.loop import run_loop
+from beichen.train.loop import Course, Hooks, Recording, run_loop
 from beichen.train.loop_state import LoopState
 from beichen.train.material import read_material
 from beichen.train.memory_estimate import MemoryEstimate, estimate_memory, planned_decoder
@@ -122,42 +122,42 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
         reporter.line(planned.as_text())
     write_atomically(out / PLAN, json.dumps(planned.as_dict(), ensure_ascii=False, indent=1) + "\n")
     trackers = start_trackers(recipe.trackers, out, settings_as_dict(recipe), first_step=state.step)
-    metrics = MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter, trackers=trackers)
-    evaluator = Evaluator(
-        recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=not recipe.training.running_text,
-        keep_best=lambda: save_model(out / BEST, parts, reporter=reporter), weights=optimizer.result, metrics=metrics, reporter=reporter,
-    )  # fmt: skip
     figures = StepFigures(
         learning_rate=recipe.optimizer.peak_rate, steps_per_epoch=planned.stages.steps_per_epoch, matmul_peak=matmul_peak,
         flops_per_token=training_flops_per_token(decoder.config, recipe.data.longest_row, frozen=parts.adaptation is not None),
         tokens_per_byte=parts.material.tokens_per_byte,
     )  # fmt: skip
-    try:
+    with MetricsLog(out / METRICS, resume_step=state.step, reporter=reporter, trackers=trackers) as metrics:
+        evaluator = Evaluator(
+            recipe.evaluation, decoder, parts.tokenizer, held_out=lambda: _held_out(parts, reporter), chat=not recipe.training.running_text,
+            keep_best=lambda: save_model(out / BEST, parts, reporter=reporter), weights=optimizer.result, metrics=metrics,
+            reporter=reporter,
+        )  # fmt: skip
         ended = run_loop(
-            decoder, planned.stages, learning.objective, optimizer,
-            state=state, budget=planned.budget, rate=planned.rate, guards=recipe.guards, keeper=keeper, figures=figures, metrics=metrics,
-            reporter=reporter, label=recipe.training.label, seed=recipe.seed, after_step=moving, evaluate=evaluator,
-            around_step=StepProfiler(out, *recipe.profile) if recipe.profile else nullcontext,
+            decoder, planned.stages, learning.objective, optimizer, state=state, keeper=keeper,
+            course=Course(budget=planned.budget, rate=planned.rate, guards=recipe.guards, seed=recipe.seed),
+            recording=Recording(figures=figures, metrics=metrics, reporter=reporter, label=recipe.training.label),
+            hooks=Hooks(
+                after_step=moving, evaluate=evaluator, around_step=StepProfiler(out, *recipe.profile) if recipe.profile else nullcontext
+            ),
         )  # fmt: skip
-    finally:
-        metrics.close()
-    with optimizer.result():
-        by_source = _held_out(parts, reporter) if ended.finished else {}
-        held_out = functools.reduce(operator.add, by_source.values()) if by_source else None
-        result = TrainResult(
-            folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
-            tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
-            held_out_loss=None if held_out is None else held_out.loss,
-            bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
-            bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
-            best_step=None if state.best_loss is None else state.best_step,
-            preference=learning.held_out(decoder, reporter) if ended.finished else None,
-        )  # fmt: skip
-        if ended.finished:
-            save_model(out, parts, result.save, reporter=reporter)
-            keeper.remove()
-        else:
-            reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
+        with optimizer.result():
+            by_source = _held_out(parts, reporter) if ended.finished else {}
+            held_out = functools.reduce(operator.add, by_source.values()) if by_source else None
+            result = TrainResult(
+                folder=out, finished=ended.finished, steps=state.step, tokens=state.tokens, seconds=state.seconds,
+                tokens_per_second=state.tokens / max(state.seconds, 1e-9), loss=ended.loss,
+                held_out_loss=None if held_out is None else held_out.loss,
+                bits_per_byte=None if held_out is None else held_out.bits_per_byte, parameters=parameters,
+                bits_per_byte_by_source={} if len(by_source) < 2 else {name: scored.bits_per_byte for name, scored in by_source.items()},
+                best_step=None if state.best_loss is None else state.best_step,
+                preference=learning.held_out(decoder, reporter) if ended.finished else None,
+            )  # fmt: skip
+            if ended.finished:
+                save_model(out, parts, result.save, reporter=reporter)
+                keeper.remove()
+            else:
+                reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
 
 

@@ -16,9 +16,9 @@ class PatientFile:
             self._file = path.open("ab", buffering=0)  # what finds no room is not tried again by the file itself
 
     @property
-    def is_behind(self) -> bool:
-        """Whether something waits."""
-        return bool(self._waiting)
+    def waiting(self) -> bytes:
+        """What found no room yet."""
+        return self._waiting
 
     def add(self, data: bytes = b"") -> None:
         """Append. Raises StorageError where not all found room; nothing is lost, and nothing need be added again."""

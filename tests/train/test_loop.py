@@ -19,7 +19,7 @@ from beichen.nn.decoder import Decoder
 from beichen.objectives.next_token import next_token
 from beichen.objectives.types import LossSum, Scored
 from beichen.train.guards import GuardSettings
-from beichen.train.loop import BatchSource, LoopResult, progress_of, run_loop
+from beichen.train.loop import BatchSource, Course, LoopResult, Recording, progress_of, run_loop
 from beichen.train.loop_state import LoopState
 from beichen.train.metrics import CLOCK, MetricsLog, read_metrics
 from beichen.train.optimizers import Optimizer
@@ -59,16 +59,14 @@ class Run:
                 signal.raise_signal(signal.SIGINT)
             return next_token(decoder, batch)
 
-        metrics = MetricsLog(self.folder / "metrics.jsonl", resume_step=self.state.step)
-        try:
+        figures = StepFigures(learning_rate=0.02, flops_per_token=1e5, steps_per_epoch=10.0)
+        budget = BudgetSettings(steps=None if limits else steps, **limits)
+        with MetricsLog(self.folder / "metrics.jsonl", resume_step=self.state.step) as metrics:
             return run_loop(
-                self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state,
-                budget=BudgetSettings(steps=None if limits else steps, **limits), rate=warmed_up, metrics=metrics,
-                guards=self.guards, keeper=self,
-                figures=StepFigures(learning_rate=0.02, flops_per_token=1e5, steps_per_epoch=10.0), reporter=SILENT, label="training",
+                self.decoder, source or RandomBatches(), objective, self.optimizer, state=self.state, keeper=self,
+                course=Course(budget=budget, rate=warmed_up, guards=self.guards),
+                recording=Recording(figures=figures, metrics=metrics, reporter=SILENT, label="training"),
             )  # fmt: skip
-        finally:
-            metrics.close()
 
     def save_if_due(self, state: LoopState) -> None:
         if self.every is not None and state.step % self.every == 0:

@@ -27,7 +27,8 @@ from beichen.train.run import plan, train
 from beichen.train.run_folder import FREE_TO_CHANGE
 from beichen.train.settings import TrainRecipe
 from beichen.util.files import FolderLock
-from tests.full_disk import limit_file_size
+from beichen.util.patient_file import PatientFile
+from tests.full_disk import full_disk, limit_file_size
 from tests.train.small_runs import AtStep, tiny_recipe, write_corpus, write_dialogues
 
 STEPS = 150
@@ -205,6 +206,20 @@ def test_a_disk_that_fills_up_leaves_the_last_good_state_and_room_ends_with_the_
     result = train(recipe)
     assert result.finished and result.loss == whole.loss
     assert_same_training(result.folder, whole.folder)
+
+
+def test_records_that_find_no_room_are_lost_alone(tmp_path, corpus, whole, monkeypatch):
+    recipe = tiny_recipe(tmp_path / "run", corpus, steps=STEPS, trackers=())
+    reporter, write = AtStep(STEPS - 9, lambda: monkeypatch.setattr(PatientFile, "add", no_room)), PatientFile.add
+
+    def no_room(file: PatientFile, data: bytes = b"") -> None:
+        with full_disk():
+            write(file, data)
+
+    result = train(recipe, reporter)
+    assert result.finished and result.loss == whole.loss and (result.folder / "result.json").exists()
+    assert "the last 9 records found no room and are lost" in reporter.warnings[-1]
+    assert len(read_metrics(result.folder / "metrics.jsonl")) == STEPS - 9
 
 
 def test_a_disk_without_room_for_the_model_is_said_before_the_first_step(tmp_path, corpus, monkeypatch):

@@ -20,7 +20,7 @@ def test_nothing_is_lost_and_nothing_comes_twice(tmp_path, room):
                     file.add(part)
                 except StorageError as fault:
                     assert str(tmp_path / "x") in str(fault)
-                    assert file.is_behind
+                    assert file.waiting
             else:
                 file.add(part)
     file.add(b"fourth")
