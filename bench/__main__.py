@@ -4,7 +4,7 @@ python -m bench packing: efficiency of packing, cost of isolated attention, rend
 python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
 python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
 python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
-python -m bench sft | lora | dpo: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first; minutes);
+python -m bench sft | lora | dpo [--compiled]: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or: race FILE...")
     parser.add_argument("--rounds", type=int, default=5, help="repeats of every contender (default %(default)s)")
-    parser.add_argument("--compiled", action="store_true", help="also transformers under torch.compile (minutes of compiling)")
+    parser.add_argument("--compiled", action="store_true", help="transformers also, the peers of fine-tuning only under torch.compile")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
     parser.add_argument("--minutes", type=float, default=10.0, help="race: minutes of training (default %(default)s)")
     parser.add_argument("--out", help="race: folder of the run (default runs/race-<date>)")

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.finetune_checks import Agreement, check_dialogues, check_pairs
 from bench.finetune_contenders import OURS, Contenders, Peer, contenders, start
+from bench.finetune_verdicts import COMPILED
 from bench.finetune_work import Work, prepare
 from bench.records import BenchResult, Run
 from bench.turns import Player
@@ -23,16 +24,17 @@ SECTIONS = {"sft": "fine-tuning", "lora": "adapters", "dpo": "preferences"}
 
 
 def measure(run: Run, kinds: Sequence[str], *, rounds: int, compiled: bool) -> list[BenchResult]:
-    """Records of each of ``SECTIONS`` that is asked for."""
+    """Records of each of ``SECTIONS`` that is asked for; ``compiled``: a section of its own, whose peers are under torch.compile."""
     work = prepare()
     found: list[BenchResult] = []
     for kind in kinds:
-        print(SECTIONS[kind], file=sys.stderr, flush=True)
-        found += _measure(run, contenders(kind, compiled=compiled), work, rounds)
+        section = SECTIONS[kind] + COMPILED * compiled
+        print(section, file=sys.stderr, flush=True)
+        found += _measure(run, section, contenders(kind, compiled=compiled), work, rounds)
     return found
 
 
-def _measure(run: Run, given: Contenders, work: Work, rounds: int) -> list[BenchResult]:
+def _measure(run: Run, section: str, given: Contenders, work: Work, rounds: int) -> list[BenchResult]:
     folder = Path(tempfile.mkdtemp(prefix="beichen-bench-"))
     everyone: dict[str, Peer | None] = {OURS: None, **given.peers}
     players: dict[str, Player] = {}
@@ -51,7 +53,7 @@ def _measure(run: Run, given: Contenders, work: Work, rounds: int) -> list[Bench
             player.end()
         shutil.rmtree(folder, ignore_errors=True)
     return [
-        _record(run, given, name, steps[name], first[name], players[name], agreements.get(name), _share(given.kind, work))
+        _record(run, section, given, name, steps[name], first[name], players[name], agreements.get(name), _share(given.kind, work))
         for name in everyone
     ]  # fmt: skip
 
@@ -86,7 +88,7 @@ def _share(kind: str, work: Work) -> float:
 
 
 def _record(
-    run: Run, given: Contenders, name: str, steps: list[tuple[float, dict[str, Any]]], first: dict[str, Any], player: Player,
+    run: Run, section: str, given: Contenders, name: str, steps: list[tuple[float, dict[str, Any]]], first: dict[str, Any], player: Player,
     agreement: Agreement | None, share: float,
 ) -> BenchResult:  # fmt: skip
     details = {
@@ -98,8 +100,8 @@ def _record(
         details["reference_seconds"] = first["reference_seconds"]
     if agreement is not None:
         details |= {"check_theirs": agreement.theirs, "check_ours": agreement.ours, "check_difference": agreement.difference}
-    peer = given.peers.get(name)
+    peer, versions = given.peers.get(name), f"; {first['versions']}" if "versions" in first else ""
     return run.record(
-        SECTIONS[given.kind], name, [said["tokens"] * share / seconds for seconds, said in steps], "targets/s",
-        settings=f"{given.ours if peer is None else peer.settings}; peak {details['peak_MB']:,.0f} MB", details=details,
+        section, name, [said["tokens"] * share / seconds for seconds, said in steps], "targets/s",
+        settings=f"{given.ours if peer is None else peer.settings}; peak {details['peak_MB']:,.0f} MB{versions}", details=details,
     )  # fmt: skip

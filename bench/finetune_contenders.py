@@ -70,7 +70,7 @@ class Contenders:
 
 
 def contenders(kind: str, *, compiled: bool) -> Contenders:
-    """All of a kind; ``compiled``: also under torch.compile."""
+    """All of a kind; ``compiled``: the peers under torch.compile, alone, since all at once may not fit into memory."""
     pure: dict[str, Any] = {"weights": "bfloat16", "autocast": False}
     alone: dict[str, Any] = {"packed": False, "accumulation": DIALOGUES_PER_STEP}
     if kind == "dpo":
@@ -95,7 +95,7 @@ def contenders(kind: str, *, compiled: bool) -> Contenders:
         }
         mine = f"{MASTERS}, packed"
     if compiled:
-        peers |= {
+        peers = {
             f"{name}, compiled": replace(peer, compiled=True, settings=f"{peer.settings}, torch.compile") for name, peer in peers.items()
         }
     return Contenders(kind=kind, ours=mine, peers=peers)

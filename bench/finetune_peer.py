@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,8 @@ def main() -> None:
     job = json.loads(file.read_text())
     torch.set_num_threads(job["threads"])
     trainer, facts = make_trainer(job, file.parent)
+    used = ["transformers", "accelerate"] if job["trainer"] == "plain" else ["trl", "transformers"]
+    facts["versions"] = ", ".join(f"{package} {version(package)}" for package in used + ["peft"] * bool(job["lora"]))
     turns = Turns(taker, file.parent, facts)
     turns.trainer = trainer
     trainer.begin_counting()

@@ -49,7 +49,8 @@ class Player:
         return time.perf_counter() - begin, heard
 
     def end(self) -> None:
-        """Let it go."""
+        """Let it go; what it holds now counts too, however short it lived."""
+        self._look()
         self._say("end")
         self._process.wait()
 
@@ -61,5 +62,8 @@ class Player:
 
     def _watch(self) -> None:
         while self._process.poll() is None:
-            self.peak_bytes = max(self.peak_bytes, tree_bytes(self._process.pid))
+            self._look()
             time.sleep(SAMPLE_SECONDS)
+
+    def _look(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, tree_bytes(self._process.pid))

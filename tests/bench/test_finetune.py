@@ -59,9 +59,11 @@ def test_rows_of_a_peer_become_ours():
 
 @pytest.mark.parametrize("kind", ["sft", "lora", "dpo"])
 def test_every_kind_has_a_peer_of_our_precision(kind):
-    given = contenders(kind, compiled=True)
-    assert any(AUTOCAST in peer.settings or "float32 adapters" in peer.settings for peer in given.peers.values())
-    assert {peer.compiled for peer in given.peers.values()} == {False, True}
+    plain, compiled = (contenders(kind, compiled=compiled).peers for compiled in (False, True))
+    for peers in (plain, compiled):
+        assert any(AUTOCAST in peer.settings or "float32 adapters" in peer.settings for peer in peers.values())
+    assert [f"{name}{finetune_verdicts.COMPILED}" for name in plain] == list(compiled)
+    assert {peer.compiled for peer in plain.values()} == {False} and {peer.compiled for peer in compiled.values()} == {True}
 
 
 def test_verdicts_are_ratios_of_speed_and_memory():
