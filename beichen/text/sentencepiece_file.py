@@ -11,10 +11,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from beichen.errors import TokenizerError
 
 _BPE = 2
+_SCORE = struct.Struct("<f")
 
 
 class Kind(IntEnum):
@@ -28,8 +30,7 @@ class Kind(IntEnum):
     BYTE = 6
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """One entry; its id is its place."""
 
     text: str
@@ -49,9 +50,14 @@ class SentencePieceFile:
 def read_sentencepiece(data: bytes, origin: str) -> SentencePieceFile:
     """The file, or an error that says why it cannot be used."""
     try:
-        top = list(_fields(data))
-        pieces = tuple(_piece(dict(_fields(value))) for number, value in top if number == 1)
-        trainer, normalizer = (dict(_fields(next((value for number, value in top if number == part), b""))) for part in (2, 3))
+        pieces: list[Piece] = []
+        parts: dict[int, bytes | int] = {}
+        for number, value in _fields(data):
+            if number == 1:
+                pieces.append(_piece(value))
+            else:
+                parts.setdefault(number, value)
+        trainer, normalizer = (dict(_fields(parts.get(part, b""))) for part in (2, 3))
         unknown = _text(trainer.get(44, " ⁇ ".encode()))
     except (ValueError, IndexError, struct.error, TypeError, AttributeError) as error:
         raise TokenizerError(
@@ -73,14 +79,27 @@ def read_sentencepiece(data: bytes, origin: str) -> SentencePieceFile:
             raise TokenizerError(
                 f"{origin}: {fault}, which is not supported", remedy="supported: BPE with byte fallback that keeps every character"
             )
-    return SentencePieceFile(pieces=pieces, adds_prefix=bool(normalizer.get(3, 1)), unknown_surface=unknown)
+    return SentencePieceFile(pieces=tuple(pieces), adds_prefix=bool(normalizer.get(3, 1)), unknown_surface=unknown)
 
 
-def _piece(fields: dict[int, bytes | int]) -> Piece:
+_USUAL_ENDS = {b"": Kind.NORMAL, **{bytes([3 << 3, kind]): kind for kind in Kind}}  # behind text and score
+
+
+def _piece(data: bytes | int) -> Piece:
+    """Most are a short text, a score and a kind, in this order; any others are read field by field, which takes four times as long."""
+    if isinstance(data, bytes) and len(data) > 6 and data[0] == 1 << 3 | 2 and data[1] < 0x80:
+        end = 2 + data[1]
+        kind = _USUAL_ENDS.get(data[end + 5 :])
+        if kind is not None and data[end : end + 1] == b"\x15":
+            return Piece(data[2:end].decode(), _SCORE.unpack_from(data, end + 1)[0], kind)
+    return _piece_of_fields(dict(_fields(data)))
+
+
+def _piece_of_fields(fields: dict[int, bytes | int]) -> Piece:
     score, kind = fields.get(2, bytes(4)), fields.get(3, 1)
     if not isinstance(score, bytes) or not isinstance(kind, int):
         raise ValueError("a piece whose score or kind is no number")
-    return Piece(_text(fields.get(1, b"")), struct.unpack("<f", score)[0], Kind(kind))
+    return Piece(_text(fields.get(1, b"")), _SCORE.unpack(score)[0], Kind(kind))
 
 
 def _letters(pieces: Iterable[Piece]) -> set[str]:
@@ -99,14 +118,14 @@ def _fields(data: bytes | int) -> Iterator[tuple[int, bytes | int]]:
         raise ValueError("a number in place of a message")
     place = 0
     while place < len(data):
-        key, place = _number(data, place)
+        key, place = (data[place], place + 1) if data[place] < 0x80 else _number(data, place)
         wire, size = key & 7, 0
         if wire == 0:
             value, place = _number(data, place)
             yield key >> 3, value
             continue
         if wire == 2:
-            size, place = _number(data, place)
+            size, place = (data[place], place + 1) if data[place] < 0x80 else _number(data, place)
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
