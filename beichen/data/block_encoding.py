@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -29,6 +30,9 @@ from beichen.data.source_list import Source
 from beichen.data.split import is_held_out
 from beichen.data.store import join_documents
 from beichen.errors import StorageError
+from beichen.util.machine import usable_cores
+
+ALONE_SECONDS = 3.0  # before others are started, which takes one or two
 
 
 class Encoder(Protocol):
@@ -150,14 +154,26 @@ def encode_block(block: Block) -> EncodedBlock:
 
 
 def encode_in_order(
-    blocks: Iterator[tuple[int, int, Block | None]], tokenizer: Encoder, work: BlockWork, workers: int, folder: Path
+    blocks: Iterator[tuple[int, int, Block | None]], tokenizer: Encoder, work: BlockWork, workers: int | None, folder: Path
 ) -> Iterator[tuple[int, int, EncodedBlock | None]]:
-    """The blocks encoded, in order, with what stood beside them; a few are under way at any time. One worker is this process."""
-    if workers == 1:
-        encoder = BlockEncoder(tokenizer, work)
+    """The blocks encoded, in order, with what stood beside them. One worker is this process; ``None``: this process, and as many as there
+    are cores in its place where the work goes on for longer than starting them takes."""
+    cores = usable_cores()
+    if workers == 1 or workers is None:
+        encoder, end = BlockEncoder(tokenizer, work), time.monotonic() + ALONE_SECONDS
         for place, count, block in blocks:
             yield place, count, None if block is None else encoder(block)
-        return
+            if workers is None and cores > 1 and time.monotonic() >= end:
+                break
+        else:
+            return
+    yield from _by_processes(blocks, tokenizer, work, workers or cores, folder)
+
+
+def _by_processes(
+    blocks: Iterator[tuple[int, int, Block | None]], tokenizer: Encoder, work: BlockWork, workers: int, folder: Path
+) -> Iterator[tuple[int, int, EncodedBlock | None]]:
+    """A few blocks are under way at any time."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(tokenizer, work))
     waiting: deque[tuple[int, int, Future[EncodedBlock] | None]] = deque()

@@ -32,7 +32,6 @@ from beichen.data.store import StoreWriter
 from beichen.data.verification import require_sound
 from beichen.errors import DataError, StorageError
 from beichen.util.files import FolderLock, explain_storage_faults, prepare_folder, write_atomically
-from beichen.util.machine import usable_cores
 from beichen.util.progress import SILENT, Reporter, Task
 
 COMMIT_SECONDS = 2.0
@@ -52,7 +51,8 @@ def encode_sources(
 ) -> Account:
     """Encodes all sources into ``out`` (with parts: into a folder inside it); returns the ledger, whose sums were checked.
 
-    ``strict`` stops at the first bad record, ``bad_share`` is how many may be bad. ``workers``: processes; 1 stays in this one.
+    ``strict`` stops at the first bad record, ``bad_share`` is how many may be bad. ``workers``: processes; 1 stays in this one, ``None``
+    starts one per core where there is work for more than a few seconds.
     """
     folder = Path(out) if settings.part[1] == 1 else Path(out) / f"part-{settings.part[0]}-of-{settings.part[1]}"
     stated = json.loads(json.dumps(_stated(sources, tokenizer, settings)))  # as it will be read again
@@ -64,7 +64,7 @@ def encode_sources(
             reporter.warn(f"--part {settings.part[0]}/{settings.part[1]}: duplicates are found within this part only, not across parts")
         job = _Job(tuple(sources), tokenizer, folder, settings, stated, strict=strict, reporter=reporter)
         try:
-            return job.run(bad_share, workers or usable_cores())
+            return job.run(bad_share, workers)
         finally:
             job.progress.close()
 
@@ -146,7 +146,7 @@ class _Job:
             shard_tokens=self.settings.shard_tokens, state=None if state is None else state["writers"][lane],
         )  # fmt: skip
 
-    def run(self, bad_share: float, workers: int) -> Account:
+    def run(self, bad_share: float, workers: int | None) -> Account:
         save = getattr(self.tokenizer, "save", None)
         if save is not None:
             save(self.folder / TOKENIZER_FOLDER)

@@ -16,4 +16,4 @@ def split_position(text: str) -> float:
 
 def is_held_out(text: str, fraction: float) -> bool:
     """Whether this text belongs to the held-out ``fraction``."""
-    return split_position(text) < fraction
+    return fraction > 0 and split_position(text) < fraction

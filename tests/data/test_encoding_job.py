@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from beichen.data import blocks, encoding_job
+from beichen.data import block_encoding, blocks, encoding_job
 from beichen.data.account import Account
 from beichen.data.encode_settings import EncodeSettings
 from beichen.data.encoded_text import open_encoded_text
@@ -136,6 +137,26 @@ def test_processes_do_not_change_the_bytes(tmp_path: Path) -> None:
     encode(tmp_path / "one", paths)
     encode(tmp_path / "two", paths, workers=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(("alone_seconds", "pools"), [(0.0, [2]), (60.0, [])], ids=["work left", "soon done"])
+def test_processes_are_started_where_there_is_work_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone_seconds: float, pools: list[int]
+) -> None:
+    paths, started = corpus(tmp_path), list[int]()
+
+    def pool(workers: int, **settings: Any) -> ProcessPoolExecutor:
+        started.append(workers)
+        return ProcessPoolExecutor(workers, **settings)
+
+    monkeypatch.setattr(block_encoding, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(block_encoding, "usable_cores", lambda: 2)
+    monkeypatch.setattr(block_encoding, "ALONE_SECONDS", alone_seconds)
+    encode(tmp_path / "one", paths)
+    encode(tmp_path / "more", paths, workers=None)
+    assert started == pools
+    assert contents(tmp_path / "one") == contents(tmp_path / "more")
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=float, default=0.05, metavar="SHARE", help="documents only evaluated (default %(default)s)")
     parser.add_argument("--shard-tokens", type=int, metavar="N", help="tokens of a shard (default 134,217,728)")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="this machine's part, such as 2/8; duplicates: within it alone")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core, once there is work for some seconds)")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad record")
     parser.add_argument("--bad-share", type=float, default=0.01, metavar="SHARE", help="more bad records fail (default %(default)s)")
     add_json_option(parser)
