@@ -2,9 +2,10 @@
 
 import random
 from functools import lru_cache
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beichen.data.sources import read_documents
@@ -43,6 +44,11 @@ def small(name: str, tags: bool) -> tuple[PieceEncoder, PieceEncoder]:
     return both(trained_model() if name == "trained" else model_file(WORDS), tags=tags)
 
 
+@lru_cache(maxsize=8)
+def library(name: str) -> Any:
+    return sentencepiece.SentencePieceProcessor(model_proto=golden_tokenizer(name).file("tokenizer.model"))
+
+
 def texts() -> st.SearchStrategy[str]:
     repeated = st.builds(lambda unit, times: unit * times, st.text(alphabet="ab 好你_=", min_size=1, max_size=4), st.integers(1, 80))
     cut = st.lists(st.sampled_from([*TAGS, "<_us", "_", "__", "0", "12", "\n", " ", "▁", "你好", "ab", "😀", "\x00"]), max_size=12).map(
@@ -67,6 +73,17 @@ def test_parts_longer_than_the_short_way_takes_follow_the_library(text):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first example reads the vocabulary
+@given(batch=st.lists(texts(), min_size=1, max_size=4))
+def test_published_vocabularies_over_random_text(name, batch):
+    shared("golden/tokenizers")
+    engine = golden_tokenizer(name).engine
+    assert isinstance(engine, SentencePieceEngine)
+    assert isinstance(engine._published, CompiledEncoder)
+    assert engine._published.encode_batch(batch, prefixed=True) == library(name).encode(batch)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_vocabularies_over_a_corpus(name):
     """Whole documents, runs of Chinese without an end, and text with anything put into it."""
     draw = random.Random(name)
@@ -80,8 +97,7 @@ def test_published_vocabularies_over_a_corpus(name):
     engine = golden_tokenizer(name).engine
     assert isinstance(engine, SentencePieceEngine)
     assert isinstance(engine._plain, CompiledEncoder)
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=golden_tokenizer(name).file("tokenizer.model"))
-    assert engine._published.encode_batch(batch, prefixed=True) == theirs.encode(batch)
+    assert engine._published.encode_batch(batch, prefixed=True) == library(name).encode(batch)
     with compiled.switched_off():
         slow = engine._encoders.cutting([token for token in engine._whole if token not in engine.control_ids.values()])
     assert engine._plain.encode_batch(batch, prefixed=True) == slow.encode_batch(batch, prefixed=True)
