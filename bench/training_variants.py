@@ -104,7 +104,7 @@ def variants(material: Material) -> dict[str, Mapping[str, Any]]:
             **going_on,
             "data": {"files": [str(material.preferences)], "kind": "preferences", "sequence_length": 64},
             "preference": {"kind": "dpo"},
-            "lora": {"rank": 4, "base": "nf4"},
+            "lora": {"rank": 4, "base_format": "nf4"},
         },
         "spike guard": {**fresh, "guards": {"spike": 4.0, "window": 8}},
     }

@@ -163,7 +163,7 @@ def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _refuse_infinite(scales: Tensor) -> None:
     if not scales.is_meta and not bool(scales.isfinite().all()):
         raise CheckpointError(
-            "a weight is not finite, or too large to be quantized", remedy="train with the base as it is (lora.base: full)"
+            "a weight is not finite, or too large to be quantized", remedy="train with the base as it is (lora.base_format: full)"
         )
 
 

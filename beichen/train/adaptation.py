@@ -41,7 +41,7 @@ class Adaptation:
 
 def adapt(decoder: Decoder, settings: AdapterSettings, *, start_from: str, family: str, seed: int, reporter: Reporter) -> Adaptation:
     """Freeze a loaded decoder and put adapters on it. Raises SettingsError for a pattern that means no layer."""
-    tables, quantized = load_family(family), None if settings.base == "full" else settings.base
+    tables, quantized = load_family(family), None if settings.base_format == "full" else settings.base_format
     shape = None if settings.start_from is not None else new_shape(decoder, tables, settings)
     dtype = decoder.head_weight.dtype
     if quantized is not None:

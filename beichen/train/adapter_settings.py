@@ -16,7 +16,7 @@ class AdapterSettings:
     rank, alpha: an adapter is B A times alpha / rank, or alpha / sqrt(rank) with rslora. ranks: of the layers that a pattern means; later
     ones win. dropout: share of an adapter's inputs left out while training. dora: the length of each row is learnt as well.
     start_from: folder of an adapter to go on from; patterns, ranks, alpha, rslora and dora then come from it.
-    base: how the frozen matrices are held: as they are, or quantized (8 or 4 bits a weight), the rest in the run's dtype.
+    base_format: how the frozen matrices are held: as they are, or quantized (8 or 4 bits a weight), the rest in the run's dtype.
     """
 
     patterns: tuple[str, ...] = ("all-linear",)
@@ -27,7 +27,7 @@ class AdapterSettings:
     dora: bool = False
     ranks: dict[str, int] = field(default_factory=dict)
     start_from: str | None = None
-    base: Literal["full", "int8", "nf4"] = "full"
+    base_format: Literal["full", "int8", "nf4"] = "full"
 
     def __post_init__(self) -> None:
         if not self.patterns:

@@ -73,11 +73,11 @@ class Saving(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How far a run goes and how fast: the budget, the factor of the learning rates by the step's number and the share of the budget that
-    is spent, the faults that it bears, the seed of what is random in a step."""
+    """How far a run goes and how fast: the budget, the factor of the learning rates (by the step's number, the share of the budget that is
+    spent, and the tokens with this step), the faults that it bears, the seed of what is random in a step."""
 
     budget: BudgetSettings
-    rate: Callable[[int, float], float]
+    rate: Callable[[int, float, int], float]
     guards: GuardSettings
     seed: int = 0
 
@@ -134,7 +134,7 @@ def run_loop(
             if state.step in state.left_out:
                 state.skip(time.perf_counter() - begin, faulty=False)
                 continue
-            factor = course.rate(state.step, progress)
+            factor = course.rate(state.step, progress, state.tokens + sum(batch.token_count for batch in batches))
             with hooks.around_step(state.step + 1):
                 gathered = gather(decoder, batches, objective, seed=course.seed, step=state.step, loss_scale=optimizer.loss_scale)
                 norm = optimizer.gradient_norm(gathered.target_weight)

@@ -73,8 +73,8 @@ def planned_decoder(recipe: TrainRecipe, vocab_size: int, dtype: torch.dtype) ->
     if adapters is not None:
         family = load_family(name)
         shape = new_shape(decoder, family, adapters) if adapters.start_from is None else read_adapter(adapters.start_from).shape
-        if adapters.base != "full":
-            quantize(decoder, adapters.base)
+        if adapters.base_format != "full":
+            quantize(decoder, adapters.base_format)
         attach(decoder, family.names, shape, seed=recipe.seed, dropout=adapters.dropout)
     return decoder
 

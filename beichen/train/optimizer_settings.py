@@ -78,20 +78,26 @@ class ScheduleSettings:
 
     The budget's kind says what a share is one of: steps, tokens, minutes, epochs or rows. ``linear`` and ``cosine`` fall from the end of
     the warmup; ``stable`` (warmup, stable, decay) holds the peak and falls linearly over the last ``decay``; ``constant`` stays.
-    warmup_steps, decay_steps: so many steps in place of the share; decay_steps needs a budget whose steps are known beforehand.
+    warmup_steps, decay_steps, warmup_tokens, decay_tokens: so many steps or tokens in place of the share; a decay so given needs a budget
+    whose steps are known beforehand.
     """
 
     name: Literal["constant", "linear", "cosine", "stable"] = "stable"
     warmup: float = 0.02
     warmup_steps: int | None = None
+    warmup_tokens: int | None = None  # positions that ran through the decoder, padding excluded
     decay: float = 0.5
     decay_steps: int | None = None
+    decay_tokens: int | None = None  # of full rows
     final: float = 0.0  # factor at the very end
 
     def __post_init__(self) -> None:
         for key in ("warmup", "decay", "final"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise SettingsError(f"schedule.{key}={getattr(self, key)}: must lie between 0 and 1")
-        for key in ("warmup_steps", "decay_steps"):
+        for key in ("warmup_steps", "decay_steps", "warmup_tokens", "decay_tokens"):
             if (getattr(self, key) or 0) < 0:
                 raise SettingsError(f"schedule.{key}={getattr(self, key)}: must not be below 0")
+        for key in ("warmup", "decay"):
+            if getattr(self, f"{key}_steps") is not None and getattr(self, f"{key}_tokens") is not None:
+                raise SettingsError(f"schedule: {key}_steps and {key}_tokens both say how long the {key} is; give one of them")

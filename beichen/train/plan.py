@@ -70,17 +70,22 @@ class Plan:
 
     @cached_property
     def _schedule(self) -> ScheduleSettings:
-        return in_shares(self.recipe.schedule, None if self.recipe.budget.minutes is not None else self.expected_steps)
+        steps = None if self.recipe.budget.minutes is not None else self.expected_steps
+        return in_shares(self.recipe.schedule, steps, tokens_per_step=self._tokens_per_step)
 
     @property
     def _tokens_per_step(self) -> int:
         return self.recipe.batch.rows_per_step * self.recipe.data.sequence_length
 
-    def rate(self, step: int, progress: float) -> float:
-        """Factor of the optimizer's rates: by the step within its phase, or by the run's progress where phases have no rate."""
+    def rate(self, step: int, progress: float, tokens: int | None = None) -> float:
+        """Factor of the optimizer's rates: by the step within its phase, or by the run's progress where phases have no rate.
+
+        tokens: those of the run with this step; None: as if every row were full.
+        """
         phases = self.recipe.data.phases
         if not phases or phases[0].rate is None:
-            return rate_factor(self._schedule, progress, step=step)
+            tokens = (step + 1) * self._tokens_per_step if tokens is None else tokens
+            return rate_factor(self._schedule, progress, step=step, tokens=tokens)
         stage, own = self.stages.place(step)
         rate, steps = phases[stage].rate, self.stages.loaders[stage].steps
         if rate is None or steps is None:

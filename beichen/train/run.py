@@ -35,7 +35,7 @@ from beichen.train.preparation import Parts, prepare, prepare_tokenizer
 from beichen.train.profiling import StepProfiler
 from beichen.train.publishing import save_model
 from beichen.train.result import TrainResult
-from beichen.train.run_folder import BEST, METRICS, PLAN, SETTINGS, STATE, continues
+from beichen.train.run_folder import BEST, METRICS, PLAN, SETTINGS, STATE, FalseStart, continues
 from beichen.train.settings import TrainRecipe
 from beichen.train.state_keeping import StateKeeper
 from beichen.train.step_figures import StepFigures
@@ -57,8 +57,9 @@ def train(
     Raises SettingsError when ``out`` holds a finished run or one of other settings, and the errors of reading and saving.
     """
     recipe = _as_recipe(recipe)
+    start = FalseStart(Path(recipe.out))
     out = prepare_folder(recipe.out)
-    with FolderLock(out):
+    with FolderLock(out), start:
         if not continues(recipe, out):
             shutil.rmtree(out / "tokenizer", ignore_errors=True)  # made from other text, perhaps; encoded text checks itself
         write_atomically(out / SETTINGS, settings_as_yaml(recipe))
@@ -106,7 +107,8 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     decoder.recompute = recipe.recompute
     biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
     moving = [] if biases is None else [biases]
-    keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter)
+    base = None if parts.adaptation is None else parts.adaptation.base
+    keeper = StateKeeper(out / STATE, [optimizer, *moving], recipe.checkpoint, reporter, base=base)
     learning = begin_learning(recipe, parts, out, begun=(out / STATE).exists(), reporter=reporter)  # of the weights as they are now
     state = keeper.restore() or LoopState()
     if state.step:

@@ -10,32 +10,44 @@ from beichen.train.optimizer_settings import ScheduleSettings
 from beichen.train.source_settings import RateSettings
 
 
-def rate_factor(settings: ScheduleSettings, progress: float, *, step: int = 0) -> float:
-    """Warm up linearly over the first ``warmup`` (or ``warmup_steps``), then follow the named course down to ``final``."""
+def rate_factor(settings: ScheduleSettings, progress: float, *, step: int = 0, tokens: int = 0) -> float:
+    """Warm up linearly over the first ``warmup`` (or its steps or tokens), then follow the named course down to ``final``.
+
+    step: the number of the step, from 0; tokens: those of the run with this step.
+    """
     progress = min(max(progress, 0.0), 1.0)
     if settings.warmup_steps is not None:
         warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    elif settings.warmup_tokens is not None:
+        warm = min(1.0, tokens / settings.warmup_tokens) if settings.warmup_tokens else 1.0
     else:
         warm = min(1.0, (progress + 1e-3) / settings.warmup) if settings.warmup > 0 else 1.0
     return warm * (settings.final + (1.0 - settings.final) * _course(settings, progress))
 
 
-def in_shares(settings: ScheduleSettings, steps: int | None) -> ScheduleSettings:
-    """The same course with the lengths that are given in steps as shares of ``steps``, the whole run's, if they are known beforehand.
-
-    Else a course falls from the beginning on, below the warmup. Raises SettingsError for a decay that cannot be placed.
+def in_shares(settings: ScheduleSettings, steps: int | None, *, tokens_per_step: int) -> ScheduleSettings:
+    """The same course with the lengths that are given in steps or tokens as shares of ``steps``, the whole run's, if they are known
+    beforehand; else a course falls from the beginning on, below the warmup. Raises SettingsError for a decay that cannot be placed.
     """
-    warmup, decay = settings.warmup, settings.decay
-    if settings.warmup_steps is not None:
-        warmup = 0.0 if steps is None else min(1.0, settings.warmup_steps / steps)
-    if settings.decay_steps is not None:
+
+    def share(key: str, usual: float) -> float | None:
+        """None: it is given, and what it is a share of is not known."""
+        in_steps, in_tokens = getattr(settings, f"{key}_steps"), getattr(settings, f"{key}_tokens")
+        if in_steps is None and in_tokens is None:
+            return usual
         if steps is None:
-            raise SettingsError(
-                f"schedule.decay_steps={settings.decay_steps}: how many steps a run of so many minutes has is not known beforehand",
-                remedy="give schedule.decay as a share, or a budget in steps, tokens, epochs or samples",
-            )
-        decay = min(1.0, settings.decay_steps / steps)
-    return replace(settings, warmup=warmup, decay=decay)
+            return None
+        return min(1.0, (in_tokens / tokens_per_step if in_steps is None else in_steps) / steps)
+
+    warmup, decay = share("warmup", settings.warmup), share("decay", settings.decay)
+    if decay is None:
+        unit = "tokens" if settings.decay_steps is None else "steps"
+        raise SettingsError(
+            f"schedule.decay_{unit}={settings.decay_tokens if settings.decay_steps is None else settings.decay_steps}: "
+            f"how many {unit} a run of so many minutes has is not known beforehand",
+            remedy="give schedule.decay as a share, or a budget in steps, tokens, epochs or samples",
+        )
+    return replace(settings, warmup=warmup or 0.0, decay=decay)
 
 
 def _course(settings: ScheduleSettings, progress: float) -> float:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.fingerprints import BaseRecord
 from beichen.checkpoints.training_state import load_training_state, save_training_state
-from beichen.errors import StorageError
+from beichen.errors import CheckpointError, StorageError
 from beichen.nn import kernels
 from beichen.train.loop_state import LoopState
 from beichen.train.settings import CheckpointSettings
@@ -40,8 +41,12 @@ class Stateful(Protocol):
 class StateKeeper:
     """Saves into ``folder`` and restores from it."""
 
-    def __init__(self, folder: Path, parts: Sequence[Stateful], settings: CheckpointSettings, reporter: Reporter) -> None:
+    def __init__(
+        self, folder: Path, parts: Sequence[Stateful], settings: CheckpointSettings, reporter: Reporter, *, base: BaseRecord | None = None
+    ) -> None:  # fmt: skip
+        """base: the frozen model beneath what ``parts`` hold; a state goes with it alone."""
         self._folder, self._parts, self._settings, self._reporter = folder, parts, settings, reporter
+        self._base = {} if base is None else {"folder": base.folder, "sha256": base.sha256}
         self._saved_at = time.monotonic()
         self._failed_at: float | None = None
 
@@ -66,17 +71,21 @@ class StateKeeper:
         tensors: dict[str, Tensor] = {}
         for part in self._parts:
             tensors |= part.state()
-        values = {"loop": dataclasses.asdict(state), "machine": machine_facts()}
+        values = {"loop": dataclasses.asdict(state), "machine": machine_facts(), "base": self._base}
         save_training_state(
             self._folder, state.step, tensors, values, keep=self._settings.keep, keep_every=self._settings.keep_every
         )  # fmt: skip
         self._saved_at, self._failed_at = time.monotonic(), None
 
     def restore(self) -> LoopState | None:
-        """The newest good state, back in the parts; None where none was saved. What computes otherwise than before is named."""
+        """The newest good state, back in the parts; None where none was saved. What computes otherwise than before is named.
+
+        Raises CheckpointError where the frozen model is not the one of that state.
+        """
         saved = load_training_state(self._folder, reporter=self._reporter)
         if saved is None:
             return None
+        _check_base(saved.values.get("base", {}), self._base, self._folder)
         state = LoopState(**saved.values["loop"])
         for part in self._parts:
             part.load_state(saved.tensors, state.updates)
@@ -90,6 +99,15 @@ class StateKeeper:
         """A finished run needs no state; what ``checkpoint.keep_every`` keeps stays."""
         if self._settings.keep_every is None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _check_base(before: Mapping[str, str], now: Mapping[str, str], state: Path) -> None:
+    if before and before["sha256"] != now.get("sha256"):
+        raise CheckpointError(
+            f"{state}: the run was begun on the base {before['folder']}, whose weights had SHA-256 {before['sha256'][:12]}...; "
+            f"those of {now.get('folder')} have {now.get('sha256', '')[:12]}...",
+            remedy="name that base in model.start_from, or start anew in another folder",
+        )
 
 
 def machine_facts() -> dict[str, Any]:

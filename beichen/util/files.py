@@ -23,6 +23,7 @@ from typing import BinaryIO
 from beichen.errors import StorageError
 from beichen.util.quantities import byte_count
 
+LOCK = ".lock"  # the file in a folder that its lock is
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
     errno.EDQUOT: "your disk quota is used up: free some space, or choose another folder",
@@ -166,7 +167,7 @@ class FolderLock:
 
         with explain_storage_faults(self.folder):
             _make_folder(self.folder)
-            file = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:

@@ -59,7 +59,7 @@ def test_every_setting_stands_in_a_page_or_a_recipe(ending):
     pages = [path for path in (REPOSITORY / "docs").glob("*.md") if path.name.endswith(".zh.md") == (ending == ".zh.md")]
     known = documented([path.read_text(encoding="utf-8") for path in pages], sorted((REPOSITORY / "recipes").rglob("*.yaml")))
     paths = list(settings_of(TrainRecipe))
-    assert {"data.phases.rate.course", "lora.base", "model.experts.num_experts"} <= set(paths)
+    assert {"data.phases.rate.course", "lora.base_format", "model.experts.num_experts"} <= set(paths)
     assert [path for path in paths if path.rpartition(".")[2] not in known] == []
 
 

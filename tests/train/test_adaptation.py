@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import beichen
 from beichen.errors import CheckpointError, SettingsError
@@ -42,8 +43,8 @@ def losses(folder: Path) -> list[float]:
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dora": {"dora": True, "dropout": 0.2},
-    "int8": {"base": "int8", "rslora": True, "ranks": {"down_proj": 2}},
-    "nf4": {"base": "nf4"},
+    "int8": {"base_format": "int8", "rslora": True, "ranks": {"down_proj": 2}},
+    "nf4": {"base_format": "nf4"},
 }
 
 
@@ -87,6 +88,22 @@ def test_another_run_goes_on_from_its_end(tmp_path, places):
         train(recipe((other.folder, places[1]), tmp_path / "third", start_from=str(first.folder)))
 
 
+def test_a_run_goes_on_with_its_own_base_alone(tmp_path, places):
+    base = tmp_path / "base"
+    shutil.copytree(places[0], base)
+    given = recipe((base, places[1]), tmp_path / "run", steps=6)
+    assert not train(given, AtStep(3, lambda: signal.raise_signal(signal.SIGINT))).finished
+    weights = load_file(base / "model.safetensors")
+    save_file({name: tensor + 1e-3 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    (base / "digests.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"begun on the base .*base, whose weights had SHA-256 \w{12}\.\.\.; those of .*base have \w{12}"
+    ):
+        train(given)
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    assert train(given).finished
+
+
 def test_bad_settings_are_told_before_the_first_step(tmp_path, places):
     with pytest.raises(SettingsError, match="'q_proj' is no linear layer of this telechat2 model; near: "):
         train(recipe(places, tmp_path / "run", patterns=["q_proj"]))
@@ -99,6 +116,7 @@ def test_bad_settings_are_told_before_the_first_step(tmp_path, places):
         ({"alpha": 0.0}, "alpha=0"),
         ({"dropout": 1.0}, "dropout=1"),
         ({"patterns": []}, "patterns"),
+        ({"base": "nf4"}, r"did you mean 'base_format'\?"),
     ):
         with pytest.raises(SettingsError, match=key):
             train(recipe(places, tmp_path / "run", **lora))

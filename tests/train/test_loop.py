@@ -30,7 +30,7 @@ from beichen.util.progress import SILENT
 from tests.train.small_runs import RandomBatches, tiny_decoder
 
 
-def warmed_up(step: int, progress: float) -> float:
+def warmed_up(step: int, progress: float, tokens: int) -> float:
     return rate_factor(ScheduleSettings(warmup=0.2), progress)
 
 

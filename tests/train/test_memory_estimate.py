@@ -72,7 +72,7 @@ def test_what_saves_memory_lowers_the_peak():
 def test_adapters_are_what_is_trained(tmp_path, base):
     folder = tmp_path / "base"
     write_checkpoint(folder)
-    changes = {"model": {"start_from": str(folder)}, "lora": {"rank": 2, "base": base}, "data": {"sequence_length": 64}}
+    changes = {"model": {"start_from": str(folder)}, "lora": {"rank": 2, "base_format": base}, "data": {"sequence_length": 64}}
     recipe = read_settings(TrainRecipe, {"out": "unused", "budget": {"steps": 1}, **changes}, name="recipe")
     adapted = estimate_memory(planned_decoder(recipe, 40, torch.float32), recipe, device=torch.device("cpu"))
     whole_recipe = replace(recipe, lora=None)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import beichen
 from beichen.data.split import is_held_out
-from beichen.errors import DataError, SettingsError, StorageError
+from beichen.errors import BeichenError, DataError, SettingsError, StorageError
 from beichen.train.metrics import CLOCK, read_metrics
 from beichen.train.result import TrainResult
 from beichen.train.run import plan, train
@@ -251,6 +251,30 @@ def test_a_folder_that_never_took_a_step_may_be_used_anew(tmp_path, corpus, monk
     result = train(tiny_recipe(tmp_path / "run", corpus, steps=2))
     fresh = train(tiny_recipe(tmp_path / "fresh", corpus, steps=2))
     assert result.loss == fresh.loss and result.bits_per_byte == fresh.bits_per_byte
+
+
+MISSING: dict[str, dict[str, Any]] = {
+    "text": {},
+    "text with a tokenizer": {"tokenizer": {"path": "model"}},
+    "dialogues": {"tokenizer": {"path": "model"}, "data": {"kind": "dialogues"}},
+    "preferences": {"model": {"start_from": "model"}, "data": {"kind": "preferences"}},
+    "a model": {"model": {"start_from": "nothing"}},
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_a_missing_file_leaves_nothing_behind(tmp_path, whole, case):
+    changes = json.loads(json.dumps(MISSING[case]).replace('"model"}', json.dumps(str(whole.folder)) + "}"))
+    data = {"files": [str(tmp_path / "missing.jsonl")], "sequence_length": 32, **changes.pop("data", {})}
+    out = tmp_path / "deep" / "run"
+    with pytest.raises(BeichenError):
+        train(tiny_recipe(out, tmp_path, **changes, data=data))
+    assert not list(tmp_path.iterdir())
+    out.mkdir(parents=True)
+    (out / "note.txt").touch()
+    with pytest.raises(BeichenError):
+        train(tiny_recipe(out, tmp_path, **changes, data=data))
+    assert [entry.name for entry in out.iterdir()] == ["note.txt"]
 
 
 def test_one_process_at_a_time(tmp_path, corpus):

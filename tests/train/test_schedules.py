@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beichen.config import read_settings
 from beichen.errors import SettingsError
 from beichen.train.optimizer_settings import ScheduleSettings
 from beichen.train.schedules import in_shares, phase_factor, rate_factor
@@ -62,20 +63,41 @@ def test_the_courses_by_hand():
 
 def test_warmup_and_decay_in_steps():
     """Exactly so many: the factor rises by 1 / warmup_steps a step, and decays over the last decay_steps."""
-    settings = in_shares(ScheduleSettings(name="stable", warmup_steps=4, decay_steps=10, final=0.1), 1000)
+    settings = in_shares(ScheduleSettings(name="stable", warmup_steps=4, decay_steps=10, final=0.1), 1000, tokens_per_step=64)
     factors = [rate_factor(settings, step / 1000, step=step) for step in range(1001)]
     assert factors[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert factors[989:991] == pytest.approx([1.0, 1.0]) and factors[995] == pytest.approx(0.55) and factors[1000] == pytest.approx(0.1)
-    cosine = in_shares(ScheduleSettings(name="cosine", warmup_steps=200), 1000)
+    cosine = in_shares(ScheduleSettings(name="cosine", warmup_steps=200), 1000, tokens_per_step=64)
     assert rate_factor(cosine, 0.6, step=600) == pytest.approx(0.5)
-    assert rate_factor(in_shares(ScheduleSettings(warmup_steps=0), None), 0.0) == 1.0
+    assert rate_factor(in_shares(ScheduleSettings(warmup_steps=0), None, tokens_per_step=64), 0.0) == 1.0
+
+
+@pytest.mark.parametrize("key", ["warmup", "decay"])
+def test_steps_and_tokens_exclude_each_other(key):
+    with pytest.raises(SettingsError, match=f"{key}_steps and {key}_tokens both say"):
+        read_settings(ScheduleSettings, {f"{key}_steps": 1, f"{key}_tokens": 1}, name="schedule")
 
 
 def test_a_decay_that_cannot_be_placed_is_refused():
     settings = ScheduleSettings(decay_steps=10, warmup_steps=5)
     with pytest.raises(SettingsError, match="decay_steps=10"):
-        in_shares(settings, None)
-    assert rate_factor(in_shares(ScheduleSettings(name="linear", warmup_steps=5), None), 0.5, step=9) == pytest.approx(0.5)
+        in_shares(settings, None, tokens_per_step=64)
+    with pytest.raises(SettingsError, match="decay_tokens=640: how many tokens"):
+        in_shares(ScheduleSettings(decay_tokens=640), None, tokens_per_step=64)
+    linear = in_shares(ScheduleSettings(name="linear", warmup_steps=5), None, tokens_per_step=64)
+    assert rate_factor(linear, 0.5, step=9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_are_steps_of_full_rows(name):
+    """And with rows that are not full, the warmup follows the tokens that were read."""
+    in_steps = in_shares(ScheduleSettings(name=name, warmup_steps=20, decay_steps=50), 100, tokens_per_step=64)
+    in_tokens = in_shares(ScheduleSettings(name=name, warmup_tokens=20 * 64, decay_tokens=50 * 64), 100, tokens_per_step=64)
+    for step in range(100):
+        expected = rate_factor(in_steps, step / 100, step=step)
+        assert rate_factor(in_tokens, step / 100, step=step, tokens=(step + 1) * 64) == pytest.approx(expected)
+    assert rate_factor(in_tokens, 0.1, step=10, tokens=64) == pytest.approx(1 / 20)
+    assert rate_factor(in_shares(ScheduleSettings(warmup_tokens=0), None, tokens_per_step=64), 0.0) == 1.0
 
 
 @pytest.mark.parametrize("course", ["linear", "cosine"])
