@@ -8,6 +8,7 @@ are those of the text as it was used or dropped, its end token included; a line 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -113,13 +114,15 @@ def _figures(tally: Tally) -> tuple[str, str, str]:
 
 @dataclass
 class BadInput:
-    """What to do with an item that cannot be used: stop at once, or count it, name the first few and go on."""
+    """What to do with an item that cannot be used: stop at once, or count it, name the first few and go on. One fault that many items
+    share takes a third of the names at most, so that others are seen too."""
 
     on_bad: OnBad = "raise"
     account: Account = field(default_factory=Account)
     reporter: Reporter = SILENT
     show: int = WARNINGS_SHOWN  # how many are named
-    _shown: int = 0
+    _named: Counter[str] = field(default_factory=Counter)  # how many items of each fault; the fault is what follows its place
+    _silent: bool = False
 
     def refuse(self, reason: str, size: int, fault: DataError) -> None:
         """``reason`` is the heading under which the item is counted; ``fault`` names the place and the remedy."""
@@ -128,8 +131,10 @@ class BadInput:
             raise fault
         self.account.drop(reason, size)
         self.account.refused += 1
-        self._shown += 1
-        if self._shown <= self.show:
+        what = fault.args[0].rpartition(": ")[2]
+        if self._named.total() < self.show and self._named[what] < max(1, self.show // 3):
+            self._named[what] += 1
             self.reporter.warn(f"{fault.args[0]}; left out")
-        if self._shown == self.show:
-            self.reporter.warn("further bad items are counted, not shown")
+        elif not self._silent:
+            self._silent = True
+            self.reporter.warn("from here on not every bad item is named; all are counted")

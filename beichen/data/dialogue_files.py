@@ -115,7 +115,9 @@ def _samples(files: list[Path], read: _Reader[Sample], kind: str, settings: Dial
             total += 1
             yield sample
     if not total:
-        why = "" if refused is None else f"; all {account.read.items:,} records were refused, the first: {refused.args[0]}"
+        many = account.read.items
+        found = "its only record was refused" if many == 1 else f"all {many:,} records were refused, the first"
+        why = "" if refused is None else f"; {found}: {refused.args[0]}"
         remedy = f"give a file with one {kind} a line" if refused is None else refused.remedy
         raise DataError(f"{', '.join(str(file) for file in files[:3])}: no {kind}s{why}", remedy=remedy)
 

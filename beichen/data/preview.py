@@ -17,6 +17,7 @@ from beichen.text.bulk_rendering import RenderedDialogues
 from beichen.text.decoding import TextAssembler
 from beichen.text.messages import Dialogue
 from beichen.text.tokenizer import Tokenizer
+from beichen.util.quantities import counted
 
 NO_TARGET, UNTRAINED_END, CUT_ANSWER = "no target", "untrained end token", "cut answer"
 
@@ -35,13 +36,12 @@ class PreviewToken:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewPart:
-    """A sample, or a row of several. ``lost``: ids behind it that no row holds."""
+    """A sample, or a row of several."""
 
     title: str
     tokens: Sequence[PreviewToken]
     faults: Sequence[str]
     padding: int = 0
-    lost: int = 0
 
     @property
     def targets(self) -> int:
@@ -75,7 +75,7 @@ def preview_dialogues(
     if len(tokens) and rows:
         source = DialogueRows(tokens, sequence_length=sequence_length, seed=seed, isolate=isolate)
         total = int(source.rows_per_epoch)
-        packed = [_row(source.row(index), f"row {index + 1} of {total:,}", tokenizer) for index in range(min(rows, total))]
+        packed = [preview_row(source.row(index), f"row {index + 1} of {total:,}", tokenizer) for index in range(min(rows, total))]
     return Preview(samples=shown, rows=packed, account=tokens.account.as_text(), sequence_length=sequence_length)
 
 
@@ -100,7 +100,7 @@ def _sample(
         faults = [*faults, "left out: longer than a row"]
     elif used < len(ids):
         faults = [*faults, f"shortened from {len(ids):,} to {used:,} tokens"]
-    return PreviewPart(title=origin, tokens=spelled(ids[:used], weights[:used], tokenizer), faults=faults, lost=len(ids) - used)
+    return PreviewPart(title=origin, tokens=spelled(ids[:used], weights[:used], tokenizer), faults=faults)
 
 
 def faults_of(ids: Sequence[int], weights: Sequence[float], tokenizer: Tokenizer, *, cut: bool = False) -> list[str]:
@@ -118,8 +118,8 @@ def faults_of(ids: Sequence[int], weights: Sequence[float], tokenizer: Tokenizer
     return faults
 
 
-def _row(row: Row, title: str, tokenizer: Tokenizer) -> PreviewPart:
-    """A row as the model meets it: each id is a target if the column before it says so; a dialogue's last id is a target only."""
+def preview_row(row: Row, title: str, tokenizer: Tokenizer, *, item: str = "dialogues") -> PreviewPart:
+    """A row as the model meets it: each id is a target if the column before it says so; a document's last id is a target only."""
     used = row.token_count
     begins = [column for column in range(used) if row.positions[column] == 0] or [0]
     tokens: list[PreviewToken] = []
@@ -127,16 +127,16 @@ def _row(row: Row, title: str, tokenizer: Tokenizer) -> PreviewPart:
     for number, begin in enumerate(begins):
         end = begins[number + 1] if number + 1 < len(begins) else used
         ids = [*row.input_ids[begin:end].tolist()]
-        counted = row.targets[begin:end] != IGNORED
-        weights = [0.0, *(counted * (1.0 if row.weights is None else row.weights[begin:end])).tolist()]
-        ids.append(int(row.targets[end - 1]) if counted[-1] else -1)
+        scored = row.targets[begin:end] != IGNORED
+        weights = [0.0, *(scored * (1.0 if row.weights is None else row.weights[begin:end])).tolist()]
+        ids.append(int(row.targets[end - 1]) if scored[-1] else -1)
         if ids[-1] < 0:  # not learnt, so the row does not hold it
             ids, weights = ids[:-1], weights[:-1]
         if not any(weights):
-            faults.append(f"dialogue {number + 1}: {NO_TARGET}")
+            faults.append(f"document {number + 1}: {NO_TARGET}")
         first, *rest = spelled(ids, weights, tokenizer)
         tokens += [replace(first, begins=True), *rest]
-    title += f": {len(begins)} dialogues, {used / len(row.input_ids):.1%} full"
+    title += f": {counted(len(begins), item)}, {used / len(row.input_ids):.1%} full"
     return PreviewPart(title=title, tokens=tokens, faults=faults, padding=len(row.input_ids) - used)
 
 

@@ -18,7 +18,7 @@ _STYLE = """
 .part span { background: var(--context); border-radius: 3px; box-shadow: inset -1px 0 0 var(--paper); }
 .part span.t { background: var(--trained); } .part span.w { outline: 1px dashed var(--soft); outline-offset: -1px; }
 .part span.c { font: 600 .8em ui-monospace, monospace; }
-.part span.b { border-left: 3px solid var(--begin); margin-left: 1px; } .pad { color: var(--soft); }
+.part span.b { border-left: 3px solid var(--begin); } .pad { color: var(--soft); }
 .key span { padding: .1rem .4rem; border-radius: 3px; margin-right: .6rem; background: var(--context); }
 .key .c { font: 600 .8em ui-monospace, monospace; } .key .t { background: var(--trained); } .key .b { border-left: 3px solid var(--begin); }
 .key .w { background: var(--trained); outline: 1px dashed var(--soft); }
@@ -33,21 +33,24 @@ def preview_page(preview: Preview, *, title: str) -> str:
 def _parts(preview: Preview) -> Iterator[str]:
     yield f"<p>{escape(preview.account)}</p>"
     yield (
-        '<p class="key"><span class="t">trained</span><span>context</span><span class="w">trained with another weight than 1</span>'
-        '<span class="b">a dialogue begins</span><span class="c">&lt;control token&gt;</span>· part of a character</p>'
+        '<p class="key"><span class="t">learnt</span><span>context</span><span class="w">learnt with another weight than 1</span>'
+        '<span class="b">a dialogue begins</span><span class="c">&lt;control token&gt;</span>· no text of its own</p>'
     )
     yield from _section("Samples", preview.samples)
     yield from _section(f"Rows of {preview.sequence_length:,} tokens, as packed for the first epoch", preview.rows)
 
 
 def _section(heading: str, parts: Iterable[PreviewPart]) -> Iterator[str]:
-    yield f"<h2>{escape(heading)}</h2>"
+    parts = list(parts)
+    if parts:
+        yield f"<h2>{escape(heading)}</h2>"
     for part in parts:
-        facts = f"{len(part.tokens):,} tokens, {part.targets:,} trained"
+        facts = f"{len(part.tokens):,} tokens, {part.targets:,} learnt"
         faults = "".join(f' <span class="fault">⚠ {escape(fault)}</span>' for fault in part.faults)
         yield f'<h3>{escape(part.title)} <span class="soft">{facts}</span>{faults}</h3>'
         padding = f' <i class="pad">+ {part.padding:,} of padding</i>' if part.padding else ""
-        yield f'<div class="part">{"".join(map(_box, part.tokens))}{padding}</div>'
+        boxes = (("<br>" if token.begins and number else "") + _box(token) for number, token in enumerate(part.tokens))
+        yield f'<div class="part">{"".join(boxes)}{padding}</div>'
 
 
 def _kinds(token: PreviewToken) -> list[tuple[str, object]]:

@@ -34,7 +34,7 @@ def read_dialogue(
     if found := preference_keys(record):
         raise DataError(
             f"{origin}: preference data (keys {', '.join(found)}), not supervised dialogues",
-            remedy="it belongs to preference training; to learn its chosen answers, ask for them by name (preferences: chosen)",
+            remedy="it belongs to preference training; to learn its chosen answers: preferences: chosen, or --preferences chosen",
         )
     refuse_media(record, origin)
     name = schema_of(record, origin) if schema is None else schema

@@ -77,7 +77,7 @@ def test_preview_in_the_terminal_and_as_a_page(files, tmp_path, capsys, monkeypa
     assert main(["data", "preview", files[0], "--tokenizer", files[1], "--template", "telechat2-bare", "--answers", "last"]) == 0
     text = capsys.readouterr().out
     assert f"{files[0]}:2" in text and "<_user>x<_bot>y<_end>\n<_user>q\ni<_bot>a<_end>" in text
-    assert "row 1 of 1: 2 dialogues" in text and text.count("┃") == 3
+    assert "row 1 of 1: 2 dialogues" in text and text.count("\n┃") == 2
     page = tmp_path / "page.html"
     assert main(["data", "preview", files[0], "--tokenizer", files[1], "--html", str(page)]) == 0
     assert capsys.readouterr().out == f"{page}: 2 samples, 1 row\n"

@@ -2,6 +2,7 @@
 with no target, an end token that is not learnt, an answer that is cut. --html writes the same as one page.
 
 beichen data preview dialogues.jsonl --model runs/quickstart-001 --samples 5 --rows 2 --html preview.html
+beichen data preview preferences.json --compare pairs --model runs/quickstart-001
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from beichen.cli.terminal import make_reporter
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from beichen.data.preview import PreviewPart, PreviewToken
+    from beichen.data.account import OnBad
+    from beichen.data.preview import Preview, PreviewPart, PreviewToken
+    from beichen.text.tokenizer import Tokenizer
 
-MOST_DIALOGUES = 2000  # that are read for the rows
+MOST_READ = 2000  # samples, for the rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,42 +32,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_mask_options(parser)
     parser.add_argument("--samples", type=int, default=5, metavar="N", help="dialogues to show (default %(default)s)")
     parser.add_argument("--rows", type=int, default=1, metavar="N", help="packed rows to show (default %(default)s)")
+    parser.add_argument("--compare", choices=("pairs", "rated"), help="preference data, as DPO and IPO see it, or as KTO does")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page instead of colouring the terminal")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show; a record that cannot be used is named."""
-    from beichen.data.dialogue_files import read_dialogues
-    from beichen.data.preview import preview_dialogues
     from beichen.data.preview_page import preview_page
     from beichen.util.files import write_atomically
     from beichen.util.quantities import counted
 
     if arguments.html is not None:
         drawn_file(arguments.html)
-    settings, tokenizer = dialogue_settings(arguments), named_tokenizer(arguments)
-    dialogues = read_dialogues(
-        arguments.files, settings=settings, on_bad="raise" if arguments.strict else "count", reporter=make_reporter()
-    )  # fmt: skip
-    read = list(islice(dialogues, max(arguments.samples, MOST_DIALOGUES if arguments.rows else 0)))
-    preview = preview_dialogues(
-        read, tokenizer, settings, sequence_length=arguments.sequence_length, samples=arguments.samples, rows=arguments.rows
-    )
+    tokenizer = named_tokenizer(arguments)
+    preview = _of_preferences(arguments, tokenizer) if arguments.compare else _of_dialogues(arguments, tokenizer)
     if arguments.html is not None:
         write_atomically(arguments.html, preview_page(preview, title=f"{', '.join(arguments.files)} · {tokenizer.template}"))
         print(f"{arguments.html}: {counted(len(preview.samples), 'samples')}, {counted(len(preview.rows), 'rows')}")
         return 0
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console, parts = Console(highlight=False, soft_wrap=True), (*preview.samples, *preview.rows)
     console.print("learnt", style=_style(1.0), end="  ")
     console.print("context", style="dim", end="  ")
     console.print("<control token>", style="bold", end="  ")
-    console.print("┃", style="bold red", end=" a dialogue begins\n\n")
-    for part in (*preview.samples, *preview.rows):
+    if any(token.weight not in (0, 1) for part in parts for token in part.tokens):
+        console.print("[×0.5]", style="yellow", markup=False, end=" its weight  ")
+    console.print("┃", style="bold red", end=" a document begins; the line break before it is no token\n\n")
+    for part in parts:
         console.print(_coloured(part), end="\n\n")
     print(preview.account, file=sys.stderr)
     return 0
+
+
+def _of_dialogues(arguments: argparse.Namespace, tokenizer: Tokenizer) -> Preview:
+    from beichen.data.dialogue_files import read_dialogues
+    from beichen.data.preview import preview_dialogues
+
+    settings, on_bad = dialogue_settings(arguments), _on_bad(arguments)
+    dialogues = list(islice(read_dialogues(arguments.files, settings=settings, on_bad=on_bad, reporter=make_reporter()), _most(arguments)))
+    return preview_dialogues(
+        dialogues, tokenizer, settings, sequence_length=arguments.sequence_length, samples=arguments.samples, rows=arguments.rows
+    )
+
+
+def _of_preferences(arguments: argparse.Namespace, tokenizer: Tokenizer) -> Preview:
+    from beichen.data.account import Account, BadInput
+    from beichen.data.dialogue_files import read_preferences
+    from beichen.data.preference_preview import preview_preferences
+
+    settings, on_bad, reporter = dialogue_settings(arguments), _on_bad(arguments), make_reporter()
+    preferences = islice(read_preferences(arguments.files, settings=settings, on_bad=on_bad, reporter=reporter), _most(arguments))
+    return preview_preferences(
+        preferences, tokenizer, settings, paired=arguments.compare == "pairs", sequence_length=arguments.sequence_length,
+        samples=arguments.samples, rows=arguments.rows, bad=BadInput(on_bad, Account(item="preferences", unit="tokens"), reporter),
+    )  # fmt: skip
+
+
+def _on_bad(arguments: argparse.Namespace) -> OnBad:
+    return "raise" if arguments.strict else "count"
+
+
+def _most(arguments: argparse.Namespace) -> int:
+    return int(max(arguments.samples, MOST_READ if arguments.rows else 0))
 
 
 def _coloured(part: PreviewPart) -> Text:
@@ -79,7 +109,7 @@ def _coloured(part: PreviewPart) -> Text:
         for number, (control, tokens) in enumerate(groupby(run, lambda token: token.control)):
             first, *rest = tokens
             if first.begins and not number:
-                text.append("┃", style="bold red not dim")
+                text.append("┃" if first is part.tokens[0] else "\n┃", style="bold red not dim")
             text.append("".join(token.text for token in (first, *rest)), style=_style(weight, bold=control))
         if weight not in (0, 1):
             text.append(f"[×{weight:g}]", style="not bold yellow")
