@@ -80,11 +80,11 @@ class LoopedExperts(nn.Module):
         self.experts = nn.ModuleList(OneExpert(gate_up, down) for gate_up, down in stacked)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        flat, repeated = chosen.flatten(), x.repeat_interleave(chosen.shape[1], dim=0)
+        flat, repeated = chosen.flatten(), x.flatten(0, -2).repeat_interleave(chosen.shape[-1], dim=0)
         out = torch.empty_like(repeated)
         for number, expert in enumerate(self.experts):
             out[flat == number] = expert(repeated[flat == number])
-        return (out.view(*chosen.shape, -1) * weights[..., None].to(out.dtype)).sum(1)
+        return (out.view(*chosen.shape, -1) * weights[..., None].to(out.dtype)).sum(-2)
 
 
 def looped(decoder: Decoder) -> Decoder:
