@@ -54,15 +54,16 @@ class Experts(nn.Module):
         self.down = StackedLinear(config.num_experts, config.intermediate_size, hidden_size, bias=config.down_bias)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """x [tokens, hidden]; chosen, weights [tokens, choices].  -> sum over choices of weight x expert(x), [tokens, hidden]"""
+        """x [..., hidden]; chosen, weights [..., choices].  -> sum over choices of weight x expert(x), [..., hidden]"""
         gate_up, down = self.gate_up, self.down
         if gate_up.is_plain and down.is_plain and kernels.can_run_experts(x, gate_up.weight, down.weight):
             mixed = kernels.experts(x, gate_up.weight, down.weight, chosen, weights)
         else:
-            mixed = mix_by(x, gate_up, down, chosen, weights, experts=self.count)
+            flat = [part.flatten(0, -2) for part in (x, chosen, weights)]
+            mixed = mix_by(flat[0], gate_up, down, *flat[1:], experts=self.count).view(x.shape)
         if self.down.bias is None:
             return mixed
-        shares = weights.new_zeros(len(weights), self.count).scatter_add(1, chosen, weights)
+        shares = weights.new_zeros(*weights.shape[:-1], self.count).scatter_add(-1, chosen, weights)
         return mixed + shares.to(mixed.dtype) @ self.down.bias
 
 
@@ -109,7 +110,7 @@ class Mixture(nn.Module):
         routing = route(x, router, self.config, bias=bias, capacity_factor=self.capacity_factor if self.training else None)
         if routings is not None:
             routings.append(routing)
-        mixed = self.experts(x.flatten(0, 1), routing.chosen.flatten(0, 1), routing.effective_weights.flatten(0, 1)).view(x.shape)
+        mixed = self.experts(x, routing.chosen, routing.effective_weights)
         if self.shared is not None:
             mixed = mixed + self.shared(x)
         return mixed.to(torch.bfloat16).to(x.dtype) if self.config.output_rounding == "bfloat16" else mixed

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from beichen.nn import kernels
 from beichen.nn.config import ExpertsConfig
 
 TINY = 1e-20  # keeps a sum of scores from being zero
@@ -40,6 +41,21 @@ def route(x: Tensor, router: Tensor, config: ExpertsConfig, *, bias: Tensor | No
 
     bias [experts]: enters the choice and nothing else. capacity_factor: an expert serves so many times its even share; None: all that ask.
     """
+    if kernels.can_run_router(x, router):
+        logits, scores, chosen, weights = kernels.choose_experts(
+            x, router, None if bias is None else bias.float(), choices=config.num_experts_per_token, softmax=config.scoring == "softmax",
+            normalized=config.normalize_top_k,
+        )  # fmt: skip
+    else:
+        logits, scores, chosen, weights = choose(x, router, config, bias)
+    kept = None
+    if capacity_factor is not None:
+        kept = within_capacity(chosen, config.num_experts, capacity(chosen, config.num_experts, capacity_factor))
+    return Routing(logits=logits, scores=scores, chosen=chosen, weights=weights, kept=kept)
+
+
+def choose(x: Tensor, router: Tensor, config: ExpertsConfig, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(logits, scores, chosen, weights) in torch's operations."""
     precise = torch.promote_types(x.dtype, torch.float32)
     logits = F.linear(x.to(precise), router.to(precise))
     scores = logits.softmax(-1) if config.scoring == "softmax" else logits.sigmoid()
@@ -50,10 +66,7 @@ def route(x: Tensor, router: Tensor, config: ExpertsConfig, *, bias: Tensor | No
         weights = scores.gather(-1, chosen)
     if config.normalize_top_k:
         weights = weights / (weights.sum(-1, keepdim=True) + TINY)
-    kept = None
-    if capacity_factor is not None:
-        kept = within_capacity(chosen, config.num_experts, capacity(chosen, config.num_experts, capacity_factor))
-    return Routing(logits=logits, scores=scores, chosen=chosen, weights=weights, kept=kept)
+    return logits, scores, chosen, weights
 
 
 def capacity(chosen: Tensor, num_experts: int, factor: float) -> int:

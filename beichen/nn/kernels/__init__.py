@@ -9,6 +9,7 @@ from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
+from beichen.nn.kernels.routing import can_run_router, choose_experts
 
 __all__ = [
     "DecoderStep",
@@ -20,7 +21,9 @@ __all__ = [
     "can_run",
     "can_run_experts",
     "can_run_few_rows",
+    "can_run_router",
     "can_step",
+    "choose_experts",
     "cross_entropy_rows",
     "embedding",
     "experts",

@@ -162,15 +162,24 @@ template <typename F> INLINE void sixteens(long n, F f) {
     if (at < n) f(at, Part{int(n - at)});
 }
 INLINE vec load_bf16(const bf16 *p, Whole) { return load_bf16(p); }
-INLINE vec load_bf16(const bf16 *p, Part part) { halves h = {}; memcpy(&h, p, part.count * sizeof(bf16)); return widen(h); }
 INLINE void store_bf16(bf16 *p, vec x, Whole) { store_bf16(p, x); }
-INLINE void store_bf16(bf16 *p, vec x, Part part) { halves h = narrow(x); memcpy(p, &h, part.count * sizeof(bf16)); }
 INLINE vec load_float(const float *p, Whole) { return load<vec>(p); }
-INLINE vec load_float(const float *p, Part part) { vec v = {}; memcpy(&v, p, part.count * sizeof(float)); return v; }
 INLINE void store_float(float *p, vec x, Whole) { store(p, x); }
-INLINE void store_float(float *p, vec x, Part part) { memcpy(p, &x, part.count * sizeof(float)); }
 INLINE vec keep(vec x, Whole) { return x; }
+#if defined(BEICHEN_AVX512) && defined(__AVX512VL__)
+INLINE __mmask16 mask(Part part) { return __mmask16((1u << part.count) - 1); }
+INLINE vec load_bf16(const bf16 *p, Part part) { return widen((halves)_mm256_maskz_loadu_epi16(mask(part), p)); }
+INLINE void store_bf16(bf16 *p, vec x, Part part) { _mm256_mask_storeu_epi16(p, mask(part), (__m256i)narrow(x)); }
+INLINE vec load_float(const float *p, Part part) { return (vec)_mm512_maskz_loadu_ps(mask(part), p); }
+INLINE void store_float(float *p, vec x, Part part) { _mm512_mask_storeu_ps(p, mask(part), (__m512)x); }
+INLINE vec keep(vec x, Part part) { return (vec)_mm512_maskz_mov_ps(mask(part), (__m512)x); }
+#else
+INLINE vec load_bf16(const bf16 *p, Part part) { halves h = {}; memcpy(&h, p, part.count * sizeof(bf16)); return widen(h); }
+INLINE void store_bf16(bf16 *p, vec x, Part part) { halves h = narrow(x); memcpy(p, &h, part.count * sizeof(bf16)); }
+INLINE vec load_float(const float *p, Part part) { vec v = {}; memcpy(&v, p, part.count * sizeof(float)); return v; }
+INLINE void store_float(float *p, vec x, Part part) { memcpy(p, &x, part.count * sizeof(float)); }
 INLINE vec keep(vec x, Part part) { float v[16]; memcpy(v, &x, 64); for (int i = part.count; i < 16; i++) v[i] = 0; memcpy(&x, v, 64); return x; }
+#endif
 INLINE vec rounded(vec x) { return widen(narrow(x)); }
 
 constexpr long WORTH_A_THREAD = 1 << 14;  // elements; below, waking other threads costs more than it saves
