@@ -7,6 +7,7 @@ taken away again at the beginning and after every control token that is shown.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 
 from beichen.text.engine import Engine
 
@@ -23,9 +24,11 @@ codecs.register_error("beichen.each_byte", _mark_each_byte)
 class TextAssembler:
     """Text of a run of ids. ``push`` every id, then ``finish`` once."""
 
-    def __init__(self, engine: Engine, *, skip_special: bool) -> None:
+    def __init__(self, engine: Engine, *, skip_special: bool, shown: Collection[str] = ()) -> None:
+        """``skip_special``: the tokens that the files mark special are left out, but for those whose names are ``shown``."""
         self._engine, self._pieces = engine, engine.pieces
         self._hidden = engine.hidden_ids if skip_special else frozenset[int]()
+        self._hidden -= {engine.control_ids[name] for name in shown if name in engine.control_ids}
         self._shown = frozenset(engine.control_ids.values()) if engine.leading_space_mark else frozenset[int]()
         errors = "beichen.each_byte" if engine.leading_space_mark else "replace"
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors=errors)

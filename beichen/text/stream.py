@@ -5,6 +5,8 @@ Rule kept here: the pieces joined are exactly ``tokenizer.decode`` of all ids, a
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from beichen.text.decoding import TextAssembler
 from beichen.text.tokenizer import Tokenizer
 
@@ -12,9 +14,10 @@ from beichen.text.tokenizer import Tokenizer
 class IncrementalDecoder:
     """Text of one answer. ``push`` every id, then ``finish`` once."""
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: Collection[str] = ()) -> None:
+        """``shown``: control tokens that are shown all the same, by name: the tags of thoughts and tool calls."""
         self._tokenizer = tokenizer
-        self._assembler = TextAssembler(tokenizer.engine, skip_special=skip_special)
+        self._assembler = TextAssembler(tokenizer.engine, skip_special=skip_special, shown=shown)
 
     def push(self, token: int) -> str:
         """The text that this id completes; empty while a character is unfinished."""

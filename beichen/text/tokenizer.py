@@ -76,9 +76,9 @@ class Tokenizer:
         """``encode`` of each text, on all cores."""
         return self.engine.encode_batch([_text(text) for text in texts])
 
-    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """Text of ids; bytes that are no UTF-8 become U+FFFD."""
-        assembler = TextAssembler(self.engine, skip_special=skip_special)
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True, shown: Collection[str] = ()) -> str:
+        """Text of ids; bytes that are no UTF-8 become U+FFFD. ``shown``: control tokens that are not skipped, by name."""
+        assembler = TextAssembler(self.engine, skip_special=skip_special, shown=shown)
         return "".join([assembler.push(self._known(token)) for token in ids]) + assembler.finish()
 
     def decode_as_published(self, ids: Iterable[int], *, skip_special: bool = True, spaces: bool | None = None) -> str:

@@ -48,8 +48,8 @@ def parse_answer(text: str) -> ParsedAnswer:
     return ParsedAnswer(content=content, calls=tuple(calls), kinds=tuple(kinds))
 
 
-def parse_call(text: str) -> tuple[ToolCall, CallKind]:
-    """One call, and the kind of fault that had to be mended."""
+def parse_call(text: str, *, name_key: str = "name", arguments_key: str = "arguments") -> tuple[ToolCall, CallKind]:
+    """One call, and the kind of fault that had to be mended. Arguments that are ``null`` or an empty text are none."""
     kind: CallKind = "strict"
     value = _json(text)
     if value is None:
@@ -57,7 +57,10 @@ def parse_call(text: str) -> tuple[ToolCall, CallKind]:
     if not isinstance(value, Mapping):
         raise DataError(f"a tool call is neither a JSON object nor a Python dictionary: {_short(text)}")
     value = value.get("function", value)
-    name, arguments = value.get("name"), value.get("arguments", {})
+    if not isinstance(value, Mapping):
+        raise DataError(f"a tool call's function is no object: {_short(text)}")
+    name, arguments = value.get(name_key), value.get(arguments_key)
+    arguments = {} if arguments is None or arguments == "" else arguments
     if isinstance(arguments, str):
         decoded = _json(arguments)
         arguments = _literal(arguments) if decoded is None else decoded
@@ -72,7 +75,7 @@ def parse_call(text: str) -> tuple[ToolCall, CallKind]:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
