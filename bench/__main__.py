@@ -1,5 +1,6 @@
 """python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
 python -m bench experts: a training step with experts beside a python loop over them (two minutes);
+python -m bench determinism: a training step with and without torch's deterministic algorithms (a minute);
 python -m bench packing: efficiency of packing, cost of isolated attention, rendering of dialogues (a minute);
 python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
 python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
@@ -24,7 +25,8 @@ from bench import records, report
 from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
-PARTS = (*SPEED_PARTS, "experts", "packing", "encoding", "tokenizers", "encoders", "sft", "lora", "dpo", "memory", "estimate")
+TUNED_PARTS = ("sft", "lora", "dpo")
+PARTS = (*SPEED_PARTS, "experts", "determinism", "packing", "encoding", "tokenizers", "encoders", *TUNED_PARTS, "memory", "estimate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +68,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     from beichen.util.memory import keep_freed_memory
     from bench import (
         decoding,
+        determinism,
         encoding,
         experts_step,
         finetune,
@@ -104,6 +107,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "experts" in parts:
         print("steps with experts", file=sys.stderr, flush=True)
         found += experts_step.measure(run, rounds=options.rounds)
+    if "determinism" in parts:
+        print("steps with and without deterministic algorithms", file=sys.stderr, flush=True)
+        found += determinism.measure(run, rounds=options.rounds)
     if kinds := [kind for kind in finetune.SECTIONS if kind in parts]:
         found += finetune.measure(run, kinds, rounds=options.rounds, compiled=options.compiled)
     if "memory" in parts:

@@ -14,6 +14,7 @@ PICTURE = "time_table.png"
 PEAK_AIM = 0.75
 DENSE_AIM = 0.7
 CAUSAL = "causal"
+DETERMINISTIC, DEFAULT = "deterministic", "as torch is by default"
 ISOLATION_AIMS = {"4 documents a row": 0.55, "16 documents a row": 0.37}
 ENCODING_PAIRS = (  # ours, theirs, aim
     ("ours", "datasets", 1.5),
@@ -31,6 +32,7 @@ TITLES = {
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
     "memory estimate": "Peak memory of training, beside what a dry run foresees",
+    "determinism": "What deterministic algorithms cost a training step",
     "experts": "Training step with experts, beside a python loop over them and a dense model of the active parameters",
 }
 
@@ -67,6 +69,13 @@ def with_experts(rows: Sequence[BenchResult]) -> list[tuple[str, float, float | 
         ours, dense = speed[f"{label}: ours"], speed.get(f"{label}: dense")
         found.append((label, ours / speed[f"{label}: loop"], None if dense is None else ours / dense))
     return found
+
+
+def of_default_speed(rows: Sequence[BenchResult]) -> list[tuple[str, float]]:
+    """(step, speed with deterministic algorithms over that without) for a run of both."""
+    speed = {row.what: row.value for row in rows}
+    labels = [what.removesuffix(f": {DETERMINISTIC}") for what in speed if what.endswith(f": {DETERMINISTIC}")]
+    return [(label, speed[f"{label}: {DETERMINISTIC}"] / speed[f"{label}: {DEFAULT}"]) for label in labels]
 
 
 def isolated(rows: Sequence[BenchResult]) -> list[tuple[str, float, float]]:
@@ -112,6 +121,8 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
     ]
     if section in finetune_verdicts.TITLES:
         parts.append("\n".join(finetune_verdicts.as_lines(section, rows)))
+    if section == "determinism":
+        parts.append("\n".join(f"- {label}: **{share:.3f}** of the speed without them" for label, share in of_default_speed(rows)))
     if section == "packing":
         parts.append("\n".join(f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)))
     if section == "encoding":
