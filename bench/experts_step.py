@@ -26,6 +26,7 @@ from bench.trainers import as_batch
 from bench.workload import ours, random_batch
 
 LOSS_TOLERANCE = 5e-3  # nats; in bf16 another expert may be chosen where two score alike
+LARGEST = 2048  # tokens of the largest batch
 VOCABULARY, EXPERTS, CHOICES, LAYERS, HEADS = 1000, 15, 4, 12, 4
 
 
@@ -40,6 +41,11 @@ class Shape:
 
     def __str__(self) -> str:
         return f"hidden {self.hidden}, experts {self.width} wide, {self.rows} x {self.tokens} tokens"
+
+    @property
+    def turns(self) -> int:
+        """Turns of a round: a short step is disturbed more by what else the machine does, so it takes more of them."""
+        return max(1, LARGEST // (self.rows * self.tokens))
 
     def decoder(self, dtype: torch.dtype) -> Decoder:
         """Random weights, in training mode; proportions as published: dense 9 x hidden, shared 2 x an expert."""
@@ -135,7 +141,7 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
                 raise AssertionError(f"{shape}: first losses {losses} differ: not the same model")
             steps["dense"] = step_of(densified(shape.decoder(dtype)), ids)
             steps["dense"]()
-            seconds = take_turns(steps, rounds=rounds)
+            seconds = take_turns(steps, rounds=rounds * shape.turns)
             label = f"{shape}, {str(dtype).removeprefix('torch.')}"
             for name, values in seconds.items():
                 speeds = [shape.rows * shape.tokens / value for value in values]
