@@ -6,37 +6,80 @@ A ``Request`` goes in as ids, so that templates and text safety stay with the to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from beichen.errors import SettingsError
 from beichen.util.progress import SILENT, Reporter
 
 FinishReason = Literal["stop", "length"]
+MAX_LOGPROBS = 100  # alternatives a token, at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How the next id is chosen. ``temperature`` 0 takes the likeliest; a ``None`` is a rule that is off."""
+    """How the next id is chosen. ``temperature`` 0 takes the likeliest; a ``None`` is a rule that is off.
+
+    On the model's logits act, in this order: the repetition penalty; bias, presence and frequency penalty, which add up; temperature;
+    top-k; top-p; min-p. What may not come at all (a minimum length, a constraint) is taken out before the filters.
+    """
 
     temperature: float = 0.0
     top_k: int | None = None  # only the k likeliest
     top_p: float | None = None  # only the smallest likeliest set that holds this mass
     min_p: float | None = None  # only what is at least this share as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1, ids that already stand in the prompt or answer become less likely
+    presence_penalty: float = 0.0  # taken from the logit of every id that stands in the answer
+    frequency_penalty: float = 0.0  # the same, as often as it stands there
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of these ids; -100 bans, 100 forces
     seed: int | None = None  # the same seed and prompt give the same answer, whatever runs beside it; None: a fresh one
 
     def __post_init__(self) -> None:
         for name, value, good, expected in (
-            ("temperature", self.temperature, self.temperature >= 0, "0 or more"),
+            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more"),
             ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more, or nothing"),
             ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or nothing"),
             ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1, or nothing"),
-            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0"),
+            ("repetition_penalty", self.repetition_penalty, 0 < self.repetition_penalty < math.inf, "above 0"),
+            ("presence_penalty", self.presence_penalty, -2 <= self.presence_penalty <= 2, "from -2 to 2"),
+            ("frequency_penalty", self.frequency_penalty, -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
         ):
             if not good:
                 raise SettingsError(f"{name}={value}: expected {expected}")
+        for token, bias in self.logit_bias.items():
+            if not (isinstance(token, int) and token >= 0 and -100 <= bias <= 100):
+                raise SettingsError(f"logit_bias={{{token!r}: {bias}}}: expected ids (0 or more) with numbers from -100 to 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What the text of an answer must be, from its first character to its last; exactly one of these is given.
+
+    An answer that ends by itself keeps it; one that is cut at ``max_new_tokens`` is a beginning of such a text.
+    """
+
+    json_schema: Mapping[str, Any] | bool | None = None  # JSON that this schema accepts; properties come in the order of the schema
+    json_object: bool = False  # any JSON object
+    regex: str | None = None  # the whole text; no look-around, no back-references
+    choices: Sequence[str] | None = None  # one of these texts
+    lark: str | None = None  # a context-free grammar, in the form of Lark that llguidance reads
+
+    def __post_init__(self) -> None:
+        ways = {"json_schema": self.json_schema is not None, "json_object": self.json_object, "regex": self.regex is not None,
+                "choices": self.choices is not None, "lark": self.lark is not None}  # fmt: skip
+        given = [name for name, is_given in ways.items() if is_given]
+        if len(given) != 1:
+            raise SettingsError(f"constraint={', '.join(given) or 'nothing'}: expected exactly one of {', '.join(ways)}")
+        if isinstance(self.choices, str) or (self.choices is not None and (not self.choices or "" in self.choices)):
+            raise SettingsError(f"choices={self.choices!r}: expected a list of texts, none of them empty")
+
+    @property
+    def name(self) -> str:
+        """Which one it is, for messages."""
+        return next(name for name in ("json_schema", "regex", "choices", "lark", "json_object") if getattr(self, name) not in (None, False)
+                    or (name == "json_schema" and self.json_schema is False))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +88,38 @@ class Request:
 
     prompt_ids: Sequence[int]
     max_new_tokens: int
-    stop_ids: Sequence[int] = ()
+    min_new_tokens: int = 0  # no stop id and no stop string ends it before; a constraint that is fulfilled and allows no more does
+    stop_ids: Sequence[int] = ()  # without any, only a stop string, the length or a constraint ends an answer
     stop_strings: Sequence[str] = ()
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    constraint: Constraint | None = None
+    logprobs: int | None = None  # tell each token's log-probability, and so many likeliest alternatives; None: tell nothing
+    prompt_logprobs: int | None = None  # the same for the prompt
+    priority: int = 0  # larger ones run first
+    owner: str = ""  # whose request it is: owners of equal priority take turns
 
     def __post_init__(self) -> None:
         if not len(self.prompt_ids):
             raise SettingsError("the prompt is empty: there is nothing to continue", remedy="give at least one token")
         if self.max_new_tokens < 1:
             raise SettingsError(f"max_new_tokens={self.max_new_tokens}: expected 1 or more")
+        if not 0 <= self.min_new_tokens <= self.max_new_tokens:
+            raise SettingsError(f"min_new_tokens={self.min_new_tokens}: expected from 0 to max_new_tokens, {self.max_new_tokens}")
         if "" in self.stop_strings:
             raise SettingsError("a stop string is empty: every answer would end before it begins")
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            if count is not None and not 0 <= count <= MAX_LOGPROBS:
+                raise SettingsError(f"{name}={count}: expected from 0 to {MAX_LOGPROBS}, or nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """How likely the model itself held a token: natural logarithms in float32 of the softmax of its logits, before penalties, bias,
+    temperature and filters. ``top``: the likeliest ids with theirs, likeliest first; the token itself may be among them or not."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +128,7 @@ class Delta:
 
     text: str
     ids: tuple[int, ...] = ()  # read since the last delta; their text may still be held back
+    logprobs: tuple[TokenLogprob, ...] | None = None  # one for each of the ids, where the request asks
     finish_reason: FinishReason | None = None
 
     def __str__(self) -> str:
@@ -77,6 +142,8 @@ class Completion:
     text: str
     ids: tuple[int, ...]
     finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] | None = None  # one for each of the ids, where the request asks
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None  # one for each id of the prompt; of the first nothing is known
 
     def __str__(self) -> str:
         return self.text
@@ -95,9 +162,12 @@ class Generator(Protocol):
 def join(deltas: Iterable[Delta]) -> Completion:
     """The answer that a finished stream has given."""
     text, ids = "", tuple[int, ...]()
+    logprobs: tuple[TokenLogprob, ...] | None = None
     reason: FinishReason | None = None
     for delta in deltas:
         text, ids, reason = text + delta.text, (*ids, *delta.ids), delta.finish_reason or reason
+        if delta.logprobs is not None:
+            logprobs = (*(logprobs or ()), *delta.logprobs)
     if reason is None:
         raise ValueError("the stream was cut before its end: its last delta has no finish_reason")
-    return Completion(text=text, ids=ids, finish_reason=reason)
+    return Completion(text=text, ids=ids, finish_reason=reason, logprobs=logprobs)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
-from beichen.inference.api import Completion, Delta, FinishReason, Request
+from beichen.inference.api import Completion, Delta, FinishReason, Request, TokenLogprob
 from beichen.inference.decoding import PREFILL_TOKENS, DecodingBatch, rope_key
-from beichen.inference.sampling import Sampler
+from beichen.inference.logprobs import token_logprobs
+from beichen.inference.sampling import SampledRow, Sampler, check_ids
 from beichen.inference.stopping import AnswerText
 from beichen.nn.decoder import Decoder
 from beichen.text.tokenizer import Tokenizer
@@ -22,6 +23,7 @@ from beichen.util.progress import SILENT, Reporter, Task
 
 MAX_ROWS = 256
 CACHE_BYTES = 2 * 2**30
+_LOGIT_ROWS = 256  # logits of a prompt that are looked at together
 
 
 class DecoderGenerator:
@@ -54,25 +56,29 @@ class DecoderGenerator:
         return self._stream(request)
 
     def _stream(self, request: Request) -> Iterator[Delta]:
-        text = AnswerText(self.tokenizer, request.stop_strings)
+        text = AnswerText(self.tokenizer, request.stop_strings, min_new_tokens=request.min_new_tokens)
         reason: FinishReason | None = None
         pending: tuple[int, ...] = ()
+        logprobs: list[TokenLogprob] = []
         run = _Run(self, [request])
         while reason is None:
             token = int(run.next_ids()[0])
-            if token in request.stop_ids:
+            run.check([0])
+            if token in run.rows[0].stop_ids:
                 reason, shown = "stop", ""
             else:
                 pending, shown = (*pending, token), text.push(token)
+                logprobs += [one for one in run.logprobs if one is not None]
                 if text.stopped:
                     reason = "stop"
                 elif run.steps == request.max_new_tokens:
                     reason = "length"
             if reason is not None:
-                yield Delta(text=shown + text.finish(), ids=pending, finish_reason=reason)
-            elif shown:
-                yield Delta(text=shown, ids=pending)
-                pending = ()
+                shown += text.finish()
+            if reason is not None or shown:
+                told = None if request.logprobs is None else tuple(logprobs)
+                yield Delta(text=shown, ids=pending, logprobs=told, finish_reason=reason)
+                pending, logprobs = (), []
 
     def _answer(self, requests: Sequence[Request], task: Task) -> list[Completion]:
         """One batch to its end."""
@@ -80,8 +86,12 @@ class DecoderGenerator:
         device = run.device
         longest = max(request.max_new_tokens for request in requests)
         limits = torch.tensor([request.max_new_tokens for request in requests], device=device)
-        stops = _stop_table(requests, device)
-        texts = {row: AnswerText(self.tokenizer, request.stop_strings) for row, request in enumerate(requests) if request.stop_strings}
+        stops = _stop_table(run.rows, device)
+        texts = {
+            row: AnswerText(self.tokenizer, request.stop_strings, min_new_tokens=request.min_new_tokens)
+            for row, request in enumerate(requests) if request.stop_strings
+        }  # fmt: skip
+        told: dict[int, list[TokenLogprob]] = {row: [] for row, request in enumerate(requests) if request.logprobs is not None}
         shown = dict.fromkeys(texts, "")
         written = torch.zeros(len(requests), longest, dtype=torch.int64, device=device)
         lengths = torch.zeros(len(requests), dtype=torch.int64, device=device)
@@ -90,9 +100,13 @@ class DecoderGenerator:
         done = torch.zeros(len(requests), dtype=torch.bool, device=device)  # rows that have finished but still run
         while True:
             ids = run.next_ids()
+            run.check((~done).nonzero()[:, 0].tolist())
             written[alive, run.steps - 1] = ids
             at_stop = (stops[alive] == ids[:, None]).any(1) & ~done
             ended = at_stop.clone()
+            for row, request in enumerate(alive.tolist()) if told else ():
+                if (one := run.logprobs[row]) is not None:
+                    told[request].append(one)
             for row, request in enumerate(alive.tolist()) if texts else ():
                 if request in texts and not (done[row] or at_stop[row]):
                     shown[request] += texts[request].push(int(ids[row]))
@@ -112,14 +126,33 @@ class DecoderGenerator:
                 run.keep_rows(kept)
                 alive, done = alive[kept], done[kept]
         return [
-            self._completion(ids[:length], stop, (shown[row] + texts[row].finish()) if row in texts else None)
+            self._completion(requests[row], ids[:length], stop, (shown[row] + texts[row].finish()) if row in texts else None, told.get(row))
             for row, (ids, length, stop) in enumerate(zip(written.tolist(), lengths.tolist(), stopped.tolist(), strict=True))
         ]
 
-    def _completion(self, ids: list[int], stopped: bool, text: str | None) -> Completion:
+    def _completion(
+        self, request: Request, ids: list[int], stopped: bool, text: str | None, logprobs: list[TokenLogprob] | None
+    ) -> Completion:
         if text is None:
             text = "" if self.tokenizer is None else self.tokenizer.decode(ids)
-        return Completion(text=text, ids=tuple(ids), finish_reason="stop" if stopped else "length")
+        return Completion(
+            text=text, ids=tuple(ids), finish_reason="stop" if stopped else "length",
+            logprobs=None if logprobs is None else tuple(logprobs[: len(ids)]), prompt_logprobs=self._prompt_logprobs(request),
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def _prompt_logprobs(self, request: Request) -> tuple[TokenLogprob | None, ...] | None:
+        """By a pass of its own over the prompt; only who asks pays for it."""
+        if request.prompt_logprobs is None:
+            return None
+        ids, told = list(request.prompt_ids), list[TokenLogprob | None]([None])
+        length = len(ids) + request.max_new_tokens
+        hidden = self.decoder(torch.tensor([ids], device=self.decoder.head_weight.device), rope_length=length)[0, :-1]
+        for begin in range(0, len(ids) - 1, _LOGIT_ROWS):
+            logits = self.decoder.logits(hidden[begin : begin + _LOGIT_ROWS])[:, : self.vocab_size]
+            following = ids[begin + 1 : begin + 1 + len(logits)]
+            told += token_logprobs(logits, following, [request.prompt_logprobs] * len(following))
+        return tuple(told)
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
         """Numbers of requests that run together: one rope rule, like lengths, within the limits of a batch."""
@@ -147,6 +180,9 @@ class DecoderGenerator:
             raise SettingsError(
                 f"the prompt holds id {outside}, but the model knows 0 to {vocab_size - 1}", remedy="is this its tokenizer?"
             )
+        check_ids(request, self.vocab_size)
+        if request.constraint is not None:
+            raise SettingsError(f"{request.constraint.name}: this generator follows no constraint")
         if request.stop_strings and self.tokenizer is None:
             raise SettingsError("stop strings need a tokenizer, and this model has none", remedy="give stop_ids instead")
 
@@ -158,7 +194,9 @@ class _Run:
         self.generator, self.requests = generator, requests
         self.device = generator.decoder.head_weight.device
         self.steps = 0  # ids chosen so far, per row
-        self._sampler = Sampler([request.sampling for request in requests], vocab_size=generator.vocab_size, device=self.device)
+        self.rows = [SampledRow(request, vocab_size=generator.vocab_size) for request in requests]
+        self.logprobs: list[TokenLogprob | None] = []  # of the ids chosen last
+        self._sampler = Sampler(vocab_size=generator.vocab_size, device=self.device)
         self._ids: Tensor | None = None
 
     @torch.inference_mode()
@@ -168,17 +206,25 @@ class _Run:
             logits = self._prefill()
         else:
             logits = self._batch.step(self._ids)
-        self._ids = self._sampler.pick(logits[:, : self.generator.vocab_size], self.steps)
-        self._sampler.note(self._ids)
+        logits = logits[:, : self.generator.vocab_size]
+        self._ids = self._sampler.pick(logits, self.rows)
+        ids = self._ids.tolist()
+        self.logprobs = token_logprobs(logits, ids, [row.request.logprobs for row in self.rows])
+        for row, token in zip(self.rows, ids, strict=True):
+            row.note(token)
         self.steps += 1
         return self._ids
+
+    def check(self, rows: Sequence[int]) -> None:
+        """Raise what keeps one of these rows from going on as it was asked for."""
+        for row in rows:
+            if (fault := self.rows[row].fault) is not None:
+                raise fault
 
     def _prefill(self) -> Tensor:
         lengths = [len(request.prompt_ids) + request.max_new_tokens for request in self.requests]
         room = max(request.max_new_tokens for request in self.requests)
         prompts = [request.prompt_ids for request in self.requests]
-        for row, prompt in enumerate(prompts):
-            self._sampler.note_prompt(row, prompt)
         self._batch = DecodingBatch(self.generator.decoder, rope_length=max(lengths))
         return self._batch.prefill(prompts, room=room, chunk_tokens=self.generator.prefill_tokens)
 
@@ -187,11 +233,11 @@ class _Run:
         """Go on with these rows only."""
         assert self._ids is not None
         self._batch.keep_rows(rows)
-        self._sampler.keep_rows(rows)
+        self.rows = [self.rows[row] for row in rows.tolist()]
         self._ids = self._ids[rows]
 
 
-def _stop_table(requests: Sequence[Request], device: torch.device) -> Tensor:
-    """Stop ids of each request [requests, most], filled up with -1, which is no id."""
-    most = max(1, max(len(request.stop_ids) for request in requests))
-    return torch.tensor([[*request.stop_ids, *[-1] * (most - len(request.stop_ids))] for request in requests], device=device)
+def _stop_table(rows: Sequence[SampledRow], device: torch.device) -> Tensor:
+    """Stop ids of each row [rows, most], filled up with -1, which is no id."""
+    most = max(1, max(len(row.stop_ids) for row in rows))
+    return torch.tensor([[*row.stop_ids, *[-1] * (most - len(row.stop_ids))] for row in rows], device=device)

@@ -1,143 +1,242 @@
-"""Choosing the next id: pure functions on logits [rows, vocab] float32, each with one value per row.
+"""Choosing the next ids of many requests at once; rows join and leave at every step.
 
-Filters put -inf where an id may not be chosen; ids of equal logits stay or go together, so results do not depend on the order
-in which a sort leaves ties. Random numbers are keyed by (seed of the request, index of the new token): what runs in the
-neighbouring rows, and when, changes nothing.
+In: logits [rows, vocab] float32 and the rows they belong to. Out: ids [rows]. A ``SampledRow`` is all that sampling remembers of a
+request; the ``Sampler`` keeps only the columns of the rows that ran last. Rule: what a row gets depends on its own logits, settings
+and history, never on its neighbours; and only rows that ask for more than a temperature and filters cost more.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from beichen.inference.api import SamplingSettings
-
-FIRST_LOOK = 256  # top-p looks at so many of the likeliest ids first, and sorts the whole vocabulary only for rows that need more
-
-
-def penalize_repetition(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
-    """Logits of ids in ``seen`` [rows, vocab] bool: positive ones divided by ``penalty`` [rows], negative ones multiplied."""
-    factor = penalty[:, None]
-    return torch.where(seen, torch.where(logits > 0, logits / factor, logits * factor), logits)
+from beichen.errors import SettingsError
+from beichen.inference.api import Request
+from beichen.inference.drawing import draw, uniform_numbers
+from beichen.inference.filters import keep_min_p, keep_top_k, keep_top_p, penalize
+from beichen.util.random import keyed_seed
 
 
-def keep_top_k(logits: Tensor, top_k: Tensor) -> Tensor:
-    """Keep the ``top_k`` [rows] likeliest ids of each row."""
-    ranked = logits.topk(int(top_k.max())).values
-    return logits.masked_fill(logits < ranked.gather(1, top_k[:, None] - 1), -torch.inf)
+class ConstraintState(Protocol):
+    """Where one answer stands in what it must become (``inference/constraints.py``)."""
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end the answer; allowed only where it may end."""
+
+    @property
+    def fault(self) -> SettingsError | None:
+        """Why it cannot be followed any longer; then only an end is allowed."""
+
+    def allowed(self) -> np.ndarray:
+        """Which ids may come next, bool [ids of the tokenizer]; at least one."""
+
+    def note(self, token: int) -> None:
+        """The id that came."""
 
 
-def keep_top_p(logits: Tensor, top_p: Tensor) -> Tensor:
-    """Keep the smallest set of likeliest ids whose mass reaches ``top_p`` [rows]; 1 keeps all."""
-    total = logits.logsumexp(1, keepdim=True)
-    threshold = torch.full_like(total, -torch.inf)
-    open_rows = (top_p < 1.0).nonzero()[:, 0]
-    for width in (FIRST_LOOK, logits.shape[1]):
-        if not len(open_rows):
-            break
-        ranked = logits[open_rows].topk(min(width, logits.shape[1])).values
-        mass = (ranked - total[open_rows]).double().exp().cumsum(1)
-        wanted = top_p[open_rows, None].double()
-        before = torch.nn.functional.pad(mass[:, :-1], (1, 0))  # mass of all likelier ids
-        last = ((before < wanted).sum(1, keepdim=True) - 1).clamp(min=0)
-        threshold[open_rows] = ranked.gather(1, last)
-        open_rows = open_rows[mass[:, -1] < wanted[:, 0]]
-    return logits.masked_fill(logits < threshold, -torch.inf)
+class SampledRow:
+    """What sampling knows of one answer: made once, kept while the request lives, also while it does not run."""
+
+    def __init__(self, request: Request, *, vocab_size: int, constraint: ConstraintState | None = None, number: int = 0) -> None:
+        """vocab_size: ids that may be chosen. number: which of several answers to this request; each has a seed of its own, made from
+        the request's, which the first keeps."""
+        check_ids(request, vocab_size)
+        sampling = request.sampling
+        self.request, self.vocab_size, self.constraint = request, vocab_size, constraint
+        self.index = 0  # new tokens so far
+        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
+        self.seed = (keyed_seed(seed, "answer", number) if number else seed) % 2**64
+        self.stop_ids: tuple[int, ...] = tuple(request.stop_ids) if constraint is None else constraint.end_ids
+        self.penalized = bool(
+            sampling.repetition_penalty != 1.0 or sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
+        )
+        self._entries = _Entries(request, vocab_size) if self.penalized else None
+
+    def note(self, token: int) -> None:
+        """The id that was chosen."""
+        self.index += 1
+        if self._entries is not None:
+            self._entries.note(token)
+        if self.constraint is not None:
+            self.constraint.note(token)
+
+    @property
+    def fault(self) -> SettingsError | None:
+        """Why this answer cannot go on as it was asked for; its neighbours can."""
+        return None if self.constraint is None else self.constraint.fault
+
+    @property
+    def history_matters(self) -> bool:
+        """Whether the next choice depends on more of the answer than its logits: such a row cannot look several tokens ahead."""
+        return self.penalized or self.constraint is not None or self.index < self.request.min_new_tokens
+
+    @property
+    def entries(self) -> np.ndarray:
+        """Ids whose logits change [4, entries]: id, times in the answer, whether it was there at all, bias."""
+        assert self._entries is not None, "a row without penalties and bias"
+        return self._entries.table
 
 
-def keep_min_p(logits: Tensor, min_p: Tensor) -> Tensor:
-    """Keep ids that are at least ``min_p`` [rows] times as likely as the likeliest."""
-    return logits.masked_fill(logits < logits.amax(1, keepdim=True) + min_p.log()[:, None], -torch.inf)
+class _Entries:
+    """The ids of one row whose logits change: those of its prompt and answer, as far as its penalties ask, and those with a bias."""
+
+    def __init__(self, request: Request, vocab_size: int) -> None:
+        self._place: dict[int, int] = {}
+        self._table = np.zeros((4, 64))
+        if request.sampling.repetition_penalty != 1.0:
+            for token in request.prompt_ids:
+                if token < vocab_size:
+                    self._entry(token)[2] = 1.0
+        for token, bias in request.sampling.logit_bias.items():
+            self._entry(token)[3] = bias
+
+    @property
+    def table(self) -> np.ndarray:
+        return self._table[:, : len(self._place)]
+
+    def note(self, token: int) -> None:
+        entry = self._entry(token)
+        entry[1] += 1.0
+        entry[2] = 1.0
+
+    def _entry(self, token: int) -> np.ndarray:
+        """The column of an id, made where there is none; it holds until the next one is made."""
+        place = self._place.setdefault(token, len(self._place))
+        if place == self._table.shape[1]:
+            self._table = np.pad(self._table, ((0, 0), (0, place)))
+        self._table[0, place] = token
+        return self._table[:, place]
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The id at which the cumulated probability passes ``uniform`` [rows] in [0, 1).  -> [rows]"""
-    cumulated = logits.double().softmax(1).cumsum(1)
-    total = cumulated[:, -1:]
-    target = (uniform.double()[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulated, target, right=True)[:, 0]
-
-
-def uniform_numbers(seeds: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """One number in [0, 1) per (seed, index), uint64 arrays: SplitMix64 of the index in the stream of the hashed seed."""
-    state = _mix(seeds) + indices * np.uint64(0x9E3779B97F4A7C15)
-    return (_mix(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-    value = (value + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+def check_ids(request: Request, vocab_size: int) -> None:
+    """Refuse settings that name ids which cannot be chosen."""
+    for token in request.sampling.logit_bias:
+        if token >= vocab_size:
+            raise SettingsError(f"logit_bias={{{token}: ...}}: this model's ids go from 0 to {vocab_size - 1}")
 
 
 class Sampler:
-    """The settings of a batch, one value per row, ready for every step."""
+    """Picks for whatever rows run; their settings become columns when the list of rows changes, and stay until it does again."""
 
-    def __init__(self, settings: Sequence[SamplingSettings], *, vocab_size: int, device: torch.device) -> None:
-        self.vocab_size = vocab_size
-        self.seeds = np.array([secrets.randbits(64) if one.seed is None else one.seed % 2**64 for one in settings], dtype=np.uint64)
-
-        def column(values: list[float] | list[int]) -> Tensor:
-            return torch.tensor(values, device=device)
-
-        self.temperature = column([one.temperature for one in settings]).float()
-        self.top_k = column([min(one.top_k or vocab_size, vocab_size) for one in settings])
-        self.top_p = column([1.0 if one.top_p is None else one.top_p for one in settings]).double()
-        self.min_p = column([one.min_p or 0.0 for one in settings]).float()
-        self.penalty = column([one.repetition_penalty for one in settings]).float()
-        self.seen: Tensor | None = None
-        if any(one.repetition_penalty != 1.0 for one in settings):
-            self.seen = torch.zeros(len(settings), vocab_size, dtype=torch.bool, device=device)
+    def __init__(self, *, vocab_size: int, device: torch.device) -> None:
+        self.vocab_size, self.device = vocab_size, device
+        self._rows: list[SampledRow] = []
         self._look()
 
-    def note_prompt(self, row: int, ids: Sequence[int]) -> None:
-        """Remember a prompt for the repetition penalty."""
-        if self.seen is not None:
-            known = torch.as_tensor(ids, device=self.seen.device)
-            self.seen[row, known[known < self.vocab_size]] = True
-
-    def note(self, ids: Tensor) -> None:
-        """Remember the ids [rows] that were chosen."""
-        if self.seen is not None:
-            self.seen.scatter_(1, ids[:, None], True)
-
-    def pick(self, logits: Tensor, index: int) -> Tensor:
-        """The next ids [rows] from logits [rows, vocab]; ``index`` counts the new tokens of these requests from 0."""
-        if self.seen is not None:
-            logits = penalize_repetition(logits, self.seen, self.penalty)
-        if self._all_greedy:
+    def pick(self, logits: Tensor, rows: Sequence[SampledRow]) -> Tensor:
+        """The next ids [rows] from logits [rows, vocab] float32, which stay as they are; ``note`` them afterwards."""
+        logits = self._ready(logits, rows)
+        if self._drawn is None:
             return logits.argmax(1)
+        numbers = torch.from_numpy(uniform_numbers(self._seeds, self._indices())).to(self.device)
+        if self._all_drawn:
+            return draw(self._filtered(logits), numbers)
         chosen = logits.argmax(1)
-        rows = self._drawn_rows
-        scores = logits[rows] / self.temperature[rows, None]
-        if self._has_top_k:
-            scores = keep_top_k(scores, self.top_k[rows])
-        if self._has_top_p:
-            scores = keep_top_p(scores, self.top_p[rows])
-        if self._has_min_p:
-            scores = keep_min_p(scores, self.min_p[rows])
-        numbers = uniform_numbers(self.seeds[rows.cpu().numpy()], np.full(len(rows), index, dtype=np.uint64))
-        chosen[rows] = draw(scores, torch.from_numpy(numbers).to(logits.device))
+        chosen[self._drawn] = draw(self._filtered(logits[self._drawn]), numbers)
         return chosen
 
-    def keep_rows(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
-        for name in ("temperature", "top_k", "top_p", "min_p", "penalty"):
-            setattr(self, name, getattr(self, name)[rows])
-        self.seeds = self.seeds[rows.cpu().numpy()]
-        self.seen = None if self.seen is None else self.seen[rows]
-        self._look()
+    def probabilities(self, logits: Tensor, rows: Sequence[SampledRow]) -> Tensor:
+        """What ``pick`` draws from [rows, vocab]; of a row at temperature 0 all stands on its likeliest id. The same row may come several
+        times, with logits of several places, as long as its history does not matter."""
+        logits = self._ready(logits, rows)
+        chances = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+        if self._drawn is not None:
+            chances[self._drawn] = self._filtered(logits[self._drawn]).softmax(1)
+        return chances
+
+    def _ready(self, logits: Tensor, rows: Sequence[SampledRow]) -> Tensor:
+        """Logits after penalties, with -inf where an id must not come."""
+        if list(rows) != self._rows:  # by identity
+            self._rows = list(rows)
+            self._look()
+        if self._restrained:
+            logits = logits.clone()
+            self._penalize(logits)
+            self._forbid(logits)
+        return logits
 
     def _look(self) -> None:
-        """Which rules are on at all; asked once, so that a step costs only what it needs."""
-        drawn = self.temperature > 0
-        self._drawn_rows = drawn.nonzero()[:, 0]
-        self._all_greedy = not len(self._drawn_rows)
-        self._has_top_k = bool((self.top_k[drawn] < self.vocab_size).any())
-        self._has_top_p = bool((self.top_p[drawn] < 1.0).any())
-        self._has_min_p = bool((self.min_p[drawn] > 0.0).any())
+        """The columns of the rows; and which rules are on at all, so that a step costs only what it needs."""
+        rows, vocab = self._rows, self.vocab_size
+        settings = [row.request.sampling for row in rows]
+        drawn = [number for number, one in enumerate(settings) if one.temperature > 0]
+        self._all_drawn = len(drawn) == len(rows)
+        self._drawn = torch.tensor(drawn, device=self.device) if drawn else None
+        self._drawn_rows = [rows[number] for number in drawn]
+        self._seeds = np.array([row.seed for row in self._drawn_rows], dtype=np.uint64)
+        chosen = [settings[number] for number in drawn]
+
+        def column(values: list[float] | list[int], dtype: torch.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=self.device)
+
+        self._temperature = column([one.temperature for one in chosen], torch.float32)[:, None]
+        self._top_k = column([min(one.top_k or vocab, vocab) for one in chosen], torch.int64) if any(one.top_k for one in chosen) else None
+        self._top_p = (
+            column([1.0 if one.top_p is None else one.top_p for one in chosen], torch.float64)
+            if any(one.top_p is not None and one.top_p < 1 for one in chosen) else None
+        )  # fmt: skip
+        self._min_p = column([one.min_p or 0.0 for one in chosen], torch.float32) if any(one.min_p for one in chosen) else None
+        self._penalized = [number for number, row in enumerate(rows) if row.penalized]
+        self._constrained = [number for number, row in enumerate(rows) if row.constraint is not None]
+        self._lasting = [number for number, row in enumerate(rows) if row.request.min_new_tokens and row.stop_ids]
+        self._restrained = bool(self._penalized or self._constrained or self._lasting)
+
+    def _indices(self) -> np.ndarray:
+        return np.array([row.index for row in self._drawn_rows], dtype=np.uint64)
+
+    def _filtered(self, logits: Tensor) -> Tensor:
+        """Logits of the drawn rows after temperature and filters."""
+        logits = logits / self._temperature
+        if self._top_k is not None:
+            logits = keep_top_k(logits, self._top_k)
+        if self._top_p is not None:
+            logits = keep_top_p(logits, self._top_p)
+        if self._min_p is not None:
+            logits = keep_min_p(logits, self._min_p)
+        return logits
+
+    def _penalize(self, logits: Tensor) -> None:
+        """All entries of all rows that have some, at once."""
+        if not self._penalized:
+            return
+        tables = [self._rows[number].entries for number in self._penalized]
+        sizes = [table.shape[1] for table in tables]
+        settings = [self._rows[number].request.sampling for number in self._penalized]
+        strengths = np.array([[one.repetition_penalty, one.presence_penalty, one.frequency_penalty] for one in settings]).T
+        of_row = np.repeat(np.array(self._penalized), sizes)
+        flat = np.concatenate([np.concatenate(tables, axis=1), np.repeat(strengths, sizes, axis=1)])
+        places = torch.from_numpy(np.stack([of_row, flat[0].astype(np.int64)])).to(self.device)
+        counts, seen, bias, repetition, presence, frequency = torch.from_numpy(flat[1:].astype(np.float32)).to(self.device)
+        repetition = torch.where(seen > 0, repetition, torch.ones_like(repetition))
+        values = penalize(logits[places[0], places[1]], counts, repetition=repetition, presence=presence, frequency=frequency)
+        logits[places[0], places[1]] = values + bias
+
+    def _forbid(self, logits: Tensor) -> None:
+        """-inf where a constraint or the shortest length forbids an id; where both leave nothing, the answer may end."""
+        masks: dict[int, np.ndarray] = {}
+        for number in self._constrained:
+            constraint = self._rows[number].constraint
+            assert constraint is not None
+            masks[number] = constraint.allowed()[: self.vocab_size]
+        for number in self._lasting:
+            row = self._rows[number]
+            if row.index >= row.request.min_new_tokens:
+                continue
+            ends = [token for token in row.stop_ids if token < self.vocab_size]
+            if number not in masks:
+                logits[number, ends] = -torch.inf
+                continue
+            going_on = masks[number].copy()
+            going_on[ends] = False
+            if going_on.any():
+                masks[number] = going_on
+        if masks:
+            numbers = torch.tensor(list(masks), device=self.device)
+            allowed = torch.from_numpy(np.stack(list(masks.values()))).to(self.device)
+            logits[numbers] = logits[numbers].masked_fill(~allowed, -torch.inf)

@@ -50,9 +50,11 @@ class StopStrings:
 class AnswerText:
     """The text of one answer while its ids come."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stop_strings: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, stop_strings: Sequence[str], *, min_new_tokens: int = 0) -> None:
+        """min_new_tokens: a stop string counts only if it begins behind the text that so many ids make certain."""
         self._decoder = None if tokenizer is None else IncrementalDecoder(tokenizer)
         self._stops = StopStrings(stop_strings)
+        self._unsearched = min_new_tokens
 
     @property
     def stopped(self) -> bool:
@@ -61,7 +63,13 @@ class AnswerText:
 
     def push(self, token: int) -> str:
         """Text that this id makes certain."""
-        return "" if self._decoder is None else self._stops.push(self._decoder.push(token))
+        if self._decoder is None:
+            return ""
+        text = self._decoder.push(token)
+        if self._unsearched:
+            self._unsearched -= 1
+            return text
+        return self._stops.push(text)
 
     def finish(self) -> str:
         """The rest, once no more ids come."""

@@ -162,6 +162,55 @@ def test_a_stop_id_on_the_last_step_is_a_stop():
         assert answer.finish_reason == "stop" and answer.ids == free.ids[:at]
 
 
+@pytest.mark.parametrize("stop", [{}, {"stop_strings": ("e",)}])
+def test_logprobs_of_answer_and_prompt_are_those_of_one_plain_pass(stop):
+    """Also where settings change what is chosen, and in a batch whose rows end at different places."""
+    decoder, tokenizer = small_decoder(seed=3), small_tokenizer()
+    generator = DecoderGenerator(decoder, tokenizer)
+    sampling = [SamplingSettings(temperature=1.5, seed=seed, top_k=20, presence_penalty=1.0) for seed in range(8)]
+    requests = [
+        Request(prompt_ids=prompt, max_new_tokens=12, stop_ids=range(30, 70), sampling=one, logprobs=number % 4, prompt_logprobs=2, **stop)
+        for number, (prompt, one) in enumerate(zip(random_prompts(8, 12), sampling, strict=True))
+    ]
+    answers = generator.generate([*requests, replace(requests[0], logprobs=None, prompt_logprobs=None)])
+    assert answers[-1] == replace(answers[0], logprobs=None, prompt_logprobs=None)
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
+    for request, answer in zip(requests, answers, strict=False):
+        ids = [*request.prompt_ids, *answer.ids]
+        length = len(request.prompt_ids) + request.max_new_tokens
+        with torch.no_grad():
+            plain = decoder.logits(decoder(torch.tensor([ids]), rope_length=length))[0, :-1, : tokenizer.vocab_size].log_softmax(1)
+        assert answer.logprobs is not None and answer.prompt_logprobs is not None and answer.prompt_logprobs[0] is None
+        told = [*answer.prompt_logprobs[1:], *answer.logprobs]
+        assert [one.id for one in told if one is not None] == ids[1:]
+        for one, row in zip(told, plain, strict=True):
+            assert one is not None and one.logprob == pytest.approx(float(row[one.id]), abs=1e-3)
+            for token, value in one.top:
+                assert value == pytest.approx(float(row[token]), abs=1e-3)
+        assert [len(one.top) for one in answer.logprobs] == [request.logprobs] * len(answer.ids)
+        streamed = join(generator.stream(request))
+        assert replace(streamed, logprobs=None) == replace(answer, logprobs=None, prompt_logprobs=None)
+        assert [one.id for one in streamed.logprobs or ()] == [one.id for one in answer.logprobs]
+
+
+def test_no_stop_ends_an_answer_before_its_shortest_length():
+    tokenizer = small_tokenizer()
+    generator = DecoderGenerator(small_decoder(seed=8), tokenizer)
+    requests = [
+        Request(
+            prompt_ids=[5, 6], max_new_tokens=30, min_new_tokens=seed % 12, stop_ids=range(100, 300), stop_strings=("e", "一", "t"),
+            sampling=SamplingSettings(temperature=2.0, seed=seed),
+        )
+        for seed in range(40)
+    ]  # fmt: skip
+    answers = generator.generate(requests)
+    assert answers == [join(generator.stream(request)) for request in requests]
+    assert sum(answer.finish_reason == "stop" for answer in answers) > 30
+    for request, answer in zip(requests, answers, strict=True):
+        assert len(answer.ids) >= request.min_new_tokens
+        assert answer.text.startswith(tokenizer.decode(answer.ids[: request.min_new_tokens]).rstrip("\ufffd"))
+
+
 def test_ids_without_text_are_never_chosen():
     """An embedding may have more rows than the tokenizer has ids."""
     decoder, tokenizer = small_decoder(vocab_size=4000), small_tokenizer()

@@ -1,76 +1,34 @@
-"""Laws of sampling: which ids remain, how often each is drawn, and that neighbours change nothing."""
+"""Laws of sampling: settings equal a slow reference, draws follow the distribution, and neighbours change nothing."""
 
 from __future__ import annotations
+
+import random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from beichen.errors import SettingsError
-from beichen.inference.api import SamplingSettings
-from beichen.inference.sampling import FIRST_LOOK, Sampler, draw, keep_min_p, keep_top_k, keep_top_p, penalize_repetition, uniform_numbers
+from beichen.inference.api import Constraint, Request, SamplingSettings
+from beichen.inference.filters import keep_min_p, keep_top_k, keep_top_p
+from beichen.inference.sampling import SampledRow, Sampler
+from tests.inference.test_drawing import chi_square
+from tests.inference.test_filters import random_logits
 
 CPU = torch.device("cpu")
 
 
-def random_logits(rows: int, vocab: int, seed: int, spread: float = 3.0) -> torch.Tensor:
-    return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * spread
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_top_k_keeps_the_k_likeliest_of_each_row(seed):
-    logits = random_logits(4, 50, seed)
-    top_k = torch.tensor([1, 3, 49, 50])
-    kept = keep_top_k(logits, top_k).isfinite()
-    assert kept.sum(1).tolist() == top_k.tolist()
-    for row in range(3):
-        assert logits[row][kept[row]].min() > logits[row][~kept[row]].max()
-
-
-@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])  # flat rows need more than the first look
-@pytest.mark.parametrize("vocab", [20, 3 * FIRST_LOOK])
-def test_top_p_keeps_the_smallest_set_that_holds_the_mass(vocab, spread):
-    logits = random_logits(6, vocab, vocab, spread)
-    top_p = torch.tensor([0.001, 0.3, 0.5, 0.9, 0.99, 1.0], dtype=torch.float64)
-    kept = keep_top_p(logits, top_p).isfinite()
-    probabilities = logits.double().softmax(1)
-    for row, wanted in enumerate(top_p.tolist()):
-        mass = float(probabilities[row][kept[row]].sum())
-        smallest = float(probabilities[row][kept[row]].min())
-        assert mass >= wanted - 1e-6 and kept[row].any()
-        assert wanted == 1.0 or mass - smallest < wanted + 1e-6  # without its least likely id the set would not do
-    assert kept[5].all()
-
-
-def test_min_p_is_relative_to_the_likeliest():
-    logits = random_logits(3, 40, 1)
-    min_p = torch.tensor([0.0, 0.1, 1.0])
-    kept = keep_min_p(logits, min_p).isfinite()
-    share = logits.softmax(1) / logits.softmax(1).amax(1, keepdim=True)
-    assert kept[0].all() and kept[2].sum() == 1
-    assert torch.equal(kept[1], share[1] >= 0.1)
-
-
-def test_repetition_penalty_makes_seen_ids_less_likely_and_leaves_others():
-    logits = random_logits(2, 30, 2)
-    seen = torch.rand(2, 30, generator=torch.Generator().manual_seed(3)) < 0.5
-    punished = penalize_repetition(logits, seen, torch.tensor([1.5, 1.0]))
-    assert (punished[0][seen[0]] < logits[0][seen[0]]).all()
-    assert torch.equal(punished[0][~seen[0]], logits[0][~seen[0]])
-    assert torch.equal(punished[1], logits[1])
-
-
-def test_equal_logits_stay_together():
-    logits = torch.tensor([[1.0, 2.0, 1.0, 1.0, 0.0]])
-    assert keep_top_k(logits, torch.tensor([2])).isfinite().tolist() == [[True, True, True, True, False]]
-
-
-def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
-    return float(((counts - expected) ** 2 / expected).sum())
+def row_of(vocab_size: int, *, prompt: list[int] | None = None, min_new_tokens: int = 0, stop_ids: Any = (), **sampling: Any) -> SampledRow:
+    request = Request(
+        prompt_ids=prompt or [0], max_new_tokens=1000, min_new_tokens=min_new_tokens, stop_ids=stop_ids,
+        sampling=SamplingSettings(**sampling),
+    )  # fmt: skip
+    return SampledRow(request, vocab_size=vocab_size)
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 12}, {"top_p": 0.8}, {"min_p": 0.05}, {"temperature": 0.5, "top_p": 0.95}])
-def test_draws_follow_the_distribution(settings):
+def test_draws_follow_the_filtered_distribution(settings):
     """100,000 draws over 30 ids: chi-square below its 99.99 % point."""
     logits, draws = random_logits(1, 30, 4, 1.5), 100_000
     one = SamplingSettings(**{"temperature": 1.0, **settings})
@@ -81,67 +39,150 @@ def test_draws_follow_the_distribution(settings):
         scores = keep_top_p(scores, torch.tensor([one.top_p]))
     if one.min_p:
         scores = keep_min_p(scores, torch.tensor([one.min_p]))
-    expected = scores.double().softmax(1)[0].numpy() * draws
-    sampler = Sampler(
-        [SamplingSettings(**{"temperature": 1.0, **settings, "seed": seed}) for seed in range(1000)], vocab_size=30, device=CPU
-    )
+    shares = scores.double().softmax(1)
+    sampler = Sampler(vocab_size=30, device=CPU)
+    rows = [row_of(30, **{"temperature": 1.0, **settings, "seed": seed}) for seed in range(1000)]
+    torch.testing.assert_close(sampler.probabilities(logits, rows[:1]).double(), shares)
+    expected = shares[0].numpy() * draws
     counts = np.zeros(30)
-    for index in range(draws // 1000):
-        counts += np.bincount(sampler.pick(logits.expand(1000, -1), index).numpy(), minlength=30)
+    for _ in range(draws // 1000):
+        ids = sampler.pick(logits.expand(1000, -1), rows).tolist()
+        counts += np.bincount(ids, minlength=30)
+        for row, token in zip(rows, ids, strict=True):
+            row.note(token)
     possible = expected > 0
     assert counts[~possible].sum() == 0
     freedom = possible.sum() - 1
     assert chi_square(counts[possible], expected[possible]) < freedom + 4 * np.sqrt(2 * freedom) + 10
 
 
-def test_uniform_numbers_are_uniform_along_seeds_and_indices():
-    for seeds, indices in ((np.arange(100_000), np.zeros(100_000)), (np.full(100_000, 7), np.arange(100_000))):
-        numbers = uniform_numbers(seeds.astype(np.uint64), indices.astype(np.uint64))
-        counts = np.histogram(numbers, bins=50, range=(0, 1))[0]
-        assert chi_square(counts, np.full(50, 2000.0)) < 110
-        assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.02
-
-
-def test_draw_never_takes_what_was_filtered_even_at_the_last_number():
-    logits = torch.tensor([[0.0, 1.0, -torch.inf, -torch.inf]]).expand(3, -1)
-    last = torch.nextafter(torch.tensor(1.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64))
-    assert draw(logits, torch.stack([last * 0, last * 0.5, last])).tolist() == [0, 1, 1]
-
-
-def test_temperature_zero_takes_the_likeliest():
+def test_temperature_zero_takes_the_likeliest_and_stands_on_it_alone():
     logits = random_logits(5, 100, 6)
-    sampler = Sampler([SamplingSettings(top_p=0.5, seed=1)] * 5, vocab_size=100, device=CPU)
-    assert torch.equal(sampler.pick(logits, 0), logits.argmax(1))
+    sampler, rows = Sampler(vocab_size=100, device=CPU), [row_of(100, top_p=0.5, seed=1) for _ in range(5)]
+    assert torch.equal(sampler.pick(logits, rows), logits.argmax(1))
+    assert torch.equal(sampler.probabilities(logits, rows).argmax(1), logits.argmax(1))
+    assert sampler.probabilities(logits, rows).sum(1).tolist() == [1.0] * 5
 
 
-MIXED = [
-    SamplingSettings(temperature=1.0, seed=1),
-    SamplingSettings(),
-    SamplingSettings(temperature=0.7, top_k=5, seed=2),
-    SamplingSettings(temperature=1.5, top_p=0.9, min_p=0.02, seed=3),
-    SamplingSettings(temperature=1.0, repetition_penalty=1.3, seed=4),
-]
+def random_row(rng: random.Random, vocab: int) -> dict[str, Any]:
+    """Settings of a request, each on or off."""
+
+    def maybe(value: Any, neutral: Any) -> Any:
+        return value if rng.random() < 0.4 else neutral
+
+    return {
+        "prompt": [rng.randrange(vocab) for _ in range(rng.randint(1, 90))], "seed": rng.randrange(2**40),
+        "temperature": maybe(rng.uniform(0.3, 2.0), 0.0), "top_k": maybe(rng.randint(1, 20), None),
+        "top_p": maybe(rng.uniform(0.3, 1.0), None), "min_p": maybe(rng.uniform(0.0, 0.2), None),
+        "repetition_penalty": maybe(rng.uniform(0.8, 1.6), 1.0), "presence_penalty": maybe(rng.uniform(-2, 2), 0.0),
+        "frequency_penalty": maybe(rng.uniform(-2, 2), 0.0), "min_new_tokens": maybe(rng.randint(1, 20), 0),
+        "stop_ids": rng.sample(range(vocab), 4),
+        "logit_bias": maybe({rng.randrange(vocab): rng.uniform(-8, 8) for _ in range(5)}, {}),
+    }  # fmt: skip
 
 
-def test_neighbours_do_not_matter():
-    logits = random_logits(len(MIXED), 500, 7).bfloat16().float()  # with ties
-    together = Sampler(MIXED, vocab_size=500, device=CPU)
-    alone = [Sampler([one], vocab_size=500, device=CPU) for one in MIXED]
-    for index in range(200):
-        ids = together.pick(logits, index)
-        together.note(ids)
-        for row, sampler in enumerate(alone):
-            own = sampler.pick(logits[row : row + 1], index)
-            sampler.note(own)
-            assert own.item() == ids[row].item()
-        if index == 100:
-            together.keep_rows(torch.tensor([0, 2, 4]))
-            logits, alone = logits[[0, 2, 4]], [alone[row] for row in (0, 2, 4)]
+def slow_logits(logits: torch.Tensor, settings: dict[str, Any], answer: list[int]) -> torch.Tensor:
+    """Penalties, bias and shortest length of one row, id by id."""
+    result = logits.double().tolist()
+    for token in range(len(result)):
+        if token in settings["prompt"] or token in answer:
+            result[token] *= 1 / settings["repetition_penalty"] if result[token] > 0 else settings["repetition_penalty"]
+        result[token] -= settings["presence_penalty"] * (token in answer) + settings["frequency_penalty"] * answer.count(token)
+        result[token] += settings["logit_bias"].get(token, 0.0)
+        if token in settings["stop_ids"] and len(answer) < settings["min_new_tokens"]:
+            result[token] = -torch.inf
+    return torch.tensor(result, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_penalties_bias_and_shortest_length_equal_a_slow_reference(seed):
+    rng, vocab = random.Random(seed), 40
+    settings = [{**random_row(rng, vocab), "temperature": 1.0, "top_k": None, "top_p": None, "min_p": None} for _ in range(6)]
+    sampler, rows = Sampler(vocab_size=vocab, device=CPU), [row_of(vocab, **one) for one in settings]
+    answers: list[list[int]] = [[] for _ in rows]
+    for step in range(100):
+        logits = random_logits(len(rows), vocab, 1000 * seed + step)
+        before = logits.clone()
+        shares, ids = sampler.probabilities(logits, rows), sampler.pick(logits, rows).tolist()
+        assert torch.equal(logits, before)
+        for number, one in enumerate(settings):
+            torch.testing.assert_close(
+                shares[number].double(), slow_logits(logits[number], one, answers[number]).softmax(0), atol=1e-5, rtol=1e-4
+            )
+            rows[number].note(ids[number])
+            answers[number].append(ids[number])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_neighbours_that_join_and_leave_do_not_matter(seed):
+    rng, vocab = random.Random(seed), 300
+    settings = [random_row(rng, vocab) for _ in range(10)]
+    logits = [random_logits(60, vocab, 100 * seed + number).bfloat16().float() for number in range(10)]  # with ties
+    alone: list[list[int]] = []
+    for number, one in enumerate(settings):
+        sampler, row = Sampler(vocab_size=vocab, device=CPU), row_of(vocab, **one)
+        alone.append([])
+        for step in range(60):
+            alone[-1].append(int(sampler.pick(logits[number][step : step + 1], [row])[0]))
+            row.note(alone[-1][-1])
+    together, rows = Sampler(vocab_size=vocab, device=CPU), [row_of(vocab, **one) for one in settings]
+    answers: list[list[int]] = [[] for _ in rows]
+    while any(len(answer) < 60 for answer in answers):
+        running = [number for number, answer in enumerate(answers) if len(answer) < 60 and rng.random() < 0.7]
+        rng.shuffle(running)
+        if running:
+            current = torch.stack([logits[number][len(answers[number])] for number in running])
+            ids = together.pick(current, [rows[number] for number in running]).tolist()
+            for number, token in zip(running, ids, strict=True):
+                rows[number].note(token)
+                answers[number].append(token)
+    assert answers == alone
+
+
+def test_a_bias_of_100_forces_and_of_minus_100_bans():
+    sampler = Sampler(vocab_size=50, device=CPU)
+    for seed in range(50):
+        logits = random_logits(2, 50, seed)
+        likeliest = int(logits[1].argmax())
+        rows = [row_of(50, temperature=1.0, seed=seed, logit_bias={7: 100}), row_of(50, temperature=1.0, logit_bias={likeliest: -100})]
+        ids = sampler.pick(logits, rows).tolist()
+        assert ids[0] == 7 and ids[1] != likeliest
+
+
+def test_each_of_several_answers_has_a_seed_of_its_own_and_the_first_keeps_the_given():
+    request = Request(prompt_ids=[1], max_new_tokens=5, sampling=SamplingSettings(temperature=1.0, seed=11))
+    rows = [SampledRow(request, vocab_size=9, number=number) for number in range(5)]
+    assert rows[0].seed == 11 and len({row.seed for row in rows}) == 5
+    assert [row.seed for row in rows] == [SampledRow(request, vocab_size=9, number=number).seed for number in range(5)]
+    unseeded = Request(prompt_ids=[1], max_new_tokens=5)
+    assert SampledRow(unseeded, vocab_size=9).seed != SampledRow(unseeded, vocab_size=9).seed
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": 2.0}, {"repetition_penalty": 0.0}]
-)
+    "bad",
+    [{"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1},
+     {"min_p": 2.0}, {"repetition_penalty": 0.0}, {"presence_penalty": 2.5}, {"frequency_penalty": float("nan")},
+     {"logit_bias": {3: 101}}, {"logit_bias": {-1: 1}}, {"logit_bias": {"3": 1}}, {"logit_bias": {3: float("nan")}}],
+)  # fmt: skip
 def test_values_out_of_range_are_named(bad):
     with pytest.raises(SettingsError, match=next(iter(bad))):
         SamplingSettings(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"min_new_tokens": 6}, {"min_new_tokens": -1}, {"logprobs": -1}, {"logprobs": 101}, {"prompt_logprobs": 1000}]
+)  # fmt: skip
+def test_requests_out_of_range_are_named(bad):
+    with pytest.raises(SettingsError, match=next(iter(bad))):
+        Request(prompt_ids=[1], max_new_tokens=5, **bad)
+
+
+@pytest.mark.parametrize("bad", [{}, {"regex": "a", "choices": ["b"]}, {"json_object": True, "json_schema": False}])
+def test_a_constraint_is_exactly_one(bad):
+    with pytest.raises(SettingsError, match=r"constraint=.*expected exactly one of json_schema"):
+        Constraint(**bad)
+
+
+def test_a_bias_for_an_id_that_the_model_does_not_have_is_named():
+    with pytest.raises(SettingsError, match=r"logit_bias=.9: .*from 0 to 8"):
+        row_of(9, logit_bias={9: 1.0})
