@@ -134,6 +134,8 @@ def preview_row(row: Row, title: str, tokenizer: Tokenizer, *, item: str = "dial
             ids, weights = ids[:-1], weights[:-1]
         if not any(weights):
             faults.append(f"document {number + 1}: {NO_TARGET}")
+        elif weights[-1] and ids[-1] not in tokenizer.stop_ids:
+            faults.append(f"document {number + 1}: {CUT_ANSWER}")
         first, *rest = spelled(ids, weights, tokenizer)
         tokens += [replace(first, begins=True), *rest]
     title += f": {counted(len(begins), item)}, {used / len(row.input_ids):.1%} full"

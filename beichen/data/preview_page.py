@@ -34,7 +34,7 @@ def _parts(preview: Preview) -> Iterator[str]:
     yield f"<p>{escape(preview.account)}</p>"
     yield (
         '<p class="key"><span class="t">learnt</span><span>context</span><span class="w">learnt with another weight than 1</span>'
-        '<span class="b">a dialogue begins</span><span class="c">&lt;control token&gt;</span>· no text of its own</p>'
+        '<span class="b">a document begins</span><span class="c">&lt;control token&gt;</span>· no text of its own</p>'
     )
     yield from _section("Samples", preview.samples)
     yield from _section(f"Rows of {preview.sequence_length:,} tokens, as packed for the first epoch", preview.rows)

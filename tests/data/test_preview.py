@@ -58,6 +58,7 @@ def test_rows_are_those_of_training() -> None:
     tokens = collect_dialogues(rendered_for_training(DIALOGUES, TOKENIZER, settings), sequence_length=64, pad_id=0)
     rows = DialogueRows(tokens, sequence_length=64, seed=0)
     assert len(preview.rows) == int(rows.rows_per_epoch) and not preview.samples
+    assert [fault for part in preview.rows for fault in part.faults] == [f"document 1: {CUT_ANSWER}"], "the long answer, alone in its row"
     for number, part in enumerate(preview.rows):
         row = rows.row(number)
         begins = [place for place, token in enumerate(part.tokens) if token.begins]

@@ -28,8 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(found)
         return 1 if found.faults else 0
-    how = "header and size" if arguments.quick else f"the SHA-256 in its header, {found.bytes_read:,} bytes"
-    print(f"  compared  {counted(found.shards, 'shards')} ({counted(found.documents, 'documents')}) with {how}, store.json, the ledger")
+    how = "their headers and sizes" if arguments.quick else "the SHA-256 in their headers"
+    print(f"  compared  {counted(found.shards, 'shards')} with {how}, store.json, the ledger")
+    print(f"  sound     {counted(found.documents, 'documents')}" + ("" if arguments.quick else f", {found.bytes_read:,} bytes"))
     for fault in found.faults:
         print(f"  FAULT     {fault}")
     print(f"{found.folder}: " + (counted(len(found.faults), "faults") if found.faults else "no fault found"))
