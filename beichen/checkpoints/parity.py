@@ -22,8 +22,8 @@ from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.checkpoints.reading import read_json
 from beichen.errors import BeichenError
 from beichen.models.registry import UnsupportedFamilyError, load_family
-from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder
+from beichen.nn.greedy import greedy_logits
 from beichen.nn.routing import Routing
 
 GOLDEN = "golden.json"
@@ -259,14 +259,7 @@ def _greedy_recomputed(decoder: Decoder, prompt: Tensor, steps: int) -> list[Ten
 
 def _greedy_cached(decoder: Decoder, prompt: Tensor, steps: int) -> list[Tensor]:
     """The same through the key-value cache."""
-    length = prompt.shape[1] + steps
-    weight = decoder.head_weight
-    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
-    rows, ids = [], prompt
-    for _ in range(steps):
-        rows.append(decoder.logits(decoder(ids, cache=cache, rope_length=length)[:, -1])[0])
-        ids = rows[-1].argmax().reshape(1, 1)
-    return rows
+    return list(greedy_logits(decoder, prompt[0], length=prompt.shape[1] + steps))
 
 
 def _judged(key: str, difference: float, allowed: float) -> Comparison:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from beichen.errors import SettingsError
 from beichen.util.progress import SILENT, Reporter
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "cancelled"]  # ended by itself, at its longest, or because nobody wanted the rest
 MAX_LOGPROBS = 100  # alternatives a token, at most
 
 

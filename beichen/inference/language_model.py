@@ -20,9 +20,10 @@ from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
 from beichen.inference.api import Completion, Delta, Request, SamplingSettings
-from beichen.inference.decoding import interval_of, rope_key
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
+from beichen.inference.padding import interval_of
+from beichen.inference.rotations import rope_key
 from beichen.models.adapters import adapted_layers
 from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig

@@ -1,4 +1,4 @@
-"""A key-value cache of one block a row: what the decoder's forward takes to go on from earlier columns.
+"""A key-value cache of one stretch a row: the plain one, to decode a few rows of like length and to hold the paged one against.
 
 Keys are stored rotated, so one rope rule must hold for the whole life of a cache (``rope_length`` of the forward).
 """
@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-from beichen.nn import kernels
 from beichen.nn.attention import attention, split_heads, visible
 from beichen.nn.config import DecoderConfig
 from beichen.nn.places import Places
@@ -33,11 +32,6 @@ class DenseCache:
     def attend(self, layer: int, qkv: Tensor, places: Places) -> Tensor:
         keys, values = self.layer(layer, tokens=qkv.shape[1])
         kv_heads, _, head_dim = keys.shape[1:]
-        if not qkv.requires_grad and kernels.can_run(qkv, self.keys):
-            return kernels.cached_attention(
-                qkv, places.cos, places.sin, places.first_visible, keys, values,
-                past=self.length, num_heads=qkv.shape[2] // head_dim - 2 * kv_heads, scale=1.0 / math.sqrt(head_dim),
-            )  # fmt: skip
         query, key, value = split_heads(qkv, kv_heads, head_dim)
         keys, values = self.append(layer, rotate(key, places.cos, places.sin), value)
         mask = None if places.first_visible is None and self.length == 0 else self.mask(places.first_visible, qkv.shape[1])

@@ -1,4 +1,4 @@
-"""One new column for every row through the whole decoder: what decoding does over and over.
+"""One new token of every sequence through the whole decoder: what decoding does over and over.
 
 Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, adapters or quantized weights) it is one call into them;
 elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move
@@ -9,44 +9,33 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from beichen.nn import kernels
-from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder, Layer
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.low_rank import LowRank
+from beichen.nn.paged_cache import PagedPass
+from beichen.nn.places import Places
 from beichen.nn.quantized import QuantizedMatrix
 
 
 class Stepper:
-    """A decoder ready for steps of one id per row; ``rope_length`` as in ``Decoder.forward``, for all of them."""
+    """A decoder ready for steps of one id per sequence."""
 
-    def __init__(self, decoder: Decoder, *, rope_length: int) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        device = decoder.head_weight.device
-        places = decoder.places(torch.arange(rope_length, device=device)[None], rope_length)
-        self._cos, self._sin = places.cos[0], places.sin[0]  # [rope_length, head_dim / 2]
-        self._scale = None if places.query_scale is None else places.query_scale[0]  # [rope_length]
-        self._rope_length = rope_length
         self._compiled = compiled_step(decoder)
 
-    def __call__(self, ids: Tensor, positions: Tensor, first_visible: Tensor | None, cache: DenseCache) -> Tensor:
-        """ids, positions [rows]; first_visible [rows] int32, in columns, or None (all from column 0).  -> hidden [rows, hidden], normed"""
+    def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
+        """ids [sequences]; places of [1, sequences]; pages: a pass of one token each.  -> hidden states [sequences, hidden], normed"""
+        embedded = self.decoder.embed(ids)
         if self._compiled is None:
-            starts = None if first_visible is None else first_visible[:, None]
-            hidden: Tensor = self.decoder(
-                ids[:, None], positions=positions[:, None], first_visible=starts, cache=cache, rope_length=self._rope_length
-            )
-            return hidden[:, 0]
-        cache.layer(0, tokens=1)
-        hidden = self._compiled(
-            self.decoder.embed(ids), self._cos[positions], self._sin[positions], first_visible, cache.keys, cache.values,
-            past=cache.length, query_scale=None if self._scale is None else self._scale[positions],
-        )  # fmt: skip
-        cache.advance(1)
-        return hidden
+            return self.decoder.run(embedded[None], places, cache=pages)[0]
+        scale = None if places.query_scale is None else places.query_scale[0]
+        return self._compiled(
+            embedded, places.cos[0], places.sin[0], pages.tables, pages.columns, pages.pool.keys, pages.pool.values, query_scale=scale
+        )
 
 
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:

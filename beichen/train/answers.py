@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder
-from beichen.nn.stepping import Stepper
+from beichen.nn.greedy import greedy_logits
 from beichen.text.messages import Message
 from beichen.text.tokenizer import Tokenizer
 
@@ -34,16 +33,11 @@ def _ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
 
 
 def _answer(decoder: Decoder, tokenizer: Tokenizer, prompt: Sequence[int], tokens: int) -> list[int]:
-    weight = decoder.head_weight
-    length = len(prompt) + tokens
-    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
-    step = Stepper(decoder, rope_length=length)
-    hidden = decoder(torch.tensor([prompt], device=weight.device), cache=cache, rope_length=length)[:, -1]
     found: list[int] = []
-    while len(found) < tokens:
-        token = int(decoder.logits(hidden)[0].argmax())
+    ids = torch.tensor(prompt, device=decoder.head_weight.device)
+    for logits in greedy_logits(decoder, ids, length=len(prompt) + tokens):
+        token = int(logits.argmax())
         if token in tokenizer.stop_ids:
             break
         found.append(token)
-        hidden = step(torch.tensor([token], device=weight.device), torch.tensor([cache.length], device=weight.device), None, cache)
     return found

@@ -10,7 +10,6 @@ import torch
 
 from beichen.errors import SettingsError
 from beichen.inference.api import Completion, Request, SamplingSettings, join
-from beichen.inference.decoding import DecodingBatch
 from beichen.inference.generation import DecoderGenerator
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
@@ -43,47 +42,6 @@ SHAPES: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("changes", SHAPES)
-def test_cached_logits_equal_uncached(changes):
-    decoder = small_decoder(**changes)
-    ids = random_prompts(1, 1, 30)[0] + random_prompts(1, 2, 30)[0]
-    with torch.no_grad():
-        whole = decoder.logits(decoder(torch.tensor([ids]), rope_length=len(ids)))[0]
-        batch = DecodingBatch(decoder, rope_length=len(ids))
-        logits = [batch.prefill([ids[:3]], room=len(ids) - 3)[0]]
-        logits += [batch.step(torch.tensor([token]))[0] for token in ids[3:]]
-    torch.testing.assert_close(torch.stack(logits), whole[2:], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("changes", SHAPES)
-@pytest.mark.parametrize("chunk_tokens", [1, 7, 40, 10_000])
-def test_rows_of_a_batch_equal_themselves_alone_at_any_prefill_width(changes, chunk_tokens):
-    decoder, prompts = small_decoder(**changes), random_prompts(6, 3)
-    steps = torch.randint(320, (5, 6), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        together = DecodingBatch(decoder, rope_length=40)
-        logits = [together.prefill(prompts, room=5, chunk_tokens=chunk_tokens), *(together.step(ids) for ids in steps)]
-        for row, prompt in enumerate(prompts):
-            alone = DecodingBatch(decoder, rope_length=40)
-            own = [alone.prefill([prompt], room=5), *(alone.step(ids[row : row + 1]) for ids in steps)]
-            for one, many in zip(own, logits, strict=True):
-                torch.testing.assert_close(many[row], one[0], atol=1e-4, rtol=1e-4)
-
-
-def test_rows_that_stay_are_not_disturbed_by_rows_that_leave():
-    decoder, prompts = small_decoder(), random_prompts(5, 4)
-    steps = torch.randint(320, (6, 5), generator=torch.Generator().manual_seed(2))
-    kept = torch.tensor([1, 3, 4])
-    with torch.no_grad():
-        whole, leaving = DecodingBatch(decoder, rope_length=40), DecodingBatch(decoder, rope_length=40)
-        whole.prefill(prompts, room=6), leaving.prefill(prompts, room=6)
-        for ids in steps[:3]:
-            torch.testing.assert_close(whole.step(ids), leaving.step(ids))
-        leaving.keep_rows(kept)
-        for ids in steps[3:]:
-            torch.testing.assert_close(whole.step(ids)[kept], leaving.step(ids[kept]), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("changes", SHAPES)
 def test_greedy_answers_equal_the_plain_loop(changes):
     """Prompts of all lengths, some beyond the trained length, where each length has a rope rule of its own."""
     decoder = small_decoder(seed=5, **changes)
@@ -94,7 +52,7 @@ def test_greedy_answers_equal_the_plain_loop(changes):
     ]
     expected = [reference(decoder, request) for request in requests]
     assert {answer.finish_reason for answer in expected} == {"stop", "length"}
-    for generator in (DecoderGenerator(decoder, None), DecoderGenerator(decoder, None, max_rows=3, prefill_tokens=8)):
+    for generator in (DecoderGenerator(decoder, None), DecoderGenerator(decoder, None, max_rows=3, step_tokens=8)):
         assert generator.generate(requests) == expected
         assert [join(generator.stream(request)) for request in requests] == expected
 

@@ -67,7 +67,7 @@ def check_generation(theirs: Any, folder: Path) -> None:
     """Greedy answers to prompts of unequal length: ours in one padded batch with prompts read in pieces, theirs one by one."""
     theirs.save_pretrained(folder)
     prompts = [torch.randint(0, SIZES["vocab_size"], (length,)).tolist() for length in (3, 17, 9, 25)]
-    generator = DecoderGenerator(load_checkpoint(folder).decoder, None, prefill_tokens=24)
+    generator = DecoderGenerator(load_checkpoint(folder).decoder, None, max_rows=4, step_tokens=24)
     answers = generator.generate([Request(prompt_ids=prompt, max_new_tokens=12) for prompt in prompts])
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([prompt])

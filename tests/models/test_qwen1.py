@@ -91,7 +91,9 @@ def test_answers_beyond_the_trained_length_equal_recomputation():
     decoder = load_checkpoint(CASE, dtype=torch.float32).decoder
     generator = torch.Generator().manual_seed(0)
     prompts = [torch.randint(0, 192, (length,), generator=generator).tolist() for length in (5, 20, 31, 40, 62, 66)]
-    answers = DecoderGenerator(decoder, None, prefill_tokens=50).generate([Request(prompt_ids=one, max_new_tokens=8) for one in prompts])
+    answers = DecoderGenerator(decoder, None, max_rows=4, step_tokens=50).generate(
+        [Request(prompt_ids=one, max_new_tokens=8) for one in prompts]
+    )
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([prompt])
         for _ in range(8):

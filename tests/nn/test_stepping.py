@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from beichen.nn import kernels
-from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.paged_cache import PagedPass, PagePool
 from beichen.nn.stepping import Stepper
 
 BASE: dict[str, Any] = {
@@ -47,63 +48,45 @@ def decoder_of(shape: str, dtype: torch.dtype) -> Decoder:
     return decoder
 
 
+ROPE_LENGTH = 40
+
+
 @torch.no_grad()
-def hidden_states(decoder: Decoder, *, rows: int, steps: int, padded: bool) -> torch.Tensor:
-    """A prompt of 9 columns, then ``steps`` single ones; half of the rows leave after three.  -> [steps, rows or its half, hidden]"""
-    generator = torch.Generator().manual_seed(2)
-    padding = torch.randint(0, 6, (rows,), generator=generator) if padded else torch.zeros(rows, dtype=torch.int64)
-    starts = padding.to(torch.int32) if padded else None
-    cache = DenseCache(decoder.config, rows=rows, capacity=9 + steps, dtype=decoder.head_weight.dtype)
-    columns = torch.arange(9)
-    visible = torch.where(columns >= padding[:, None], padding[:, None], columns).int() if padded else None
-    positions = (columns - padding[:, None]).clamp(min=0)
-    ids = torch.randint(96, (rows, 9), generator=generator)
-    decoder(ids, positions=positions, first_visible=visible, cache=cache, rope_length=40)
-    step = Stepper(decoder, rope_length=40)
+def hidden_states(decoder: Decoder, *, rows: int, steps: int) -> torch.Tensor:
+    """Prompts of 4 to 9 tokens, then ``steps`` single ones; half of the rows leave after three.  -> [steps, its half, hidden]"""
+    chooser = np.random.default_rng(2)
+    counts = chooser.integers(4, 10, rows)
+    pool = PagePool(decoder.config, blocks=2 * rows, dtype=decoder.head_weight.dtype, block_size=16)
+    tables = chooser.permutation(2 * rows).reshape(rows, 2).astype(np.int32)
+    positions = torch.from_numpy(np.concatenate([np.arange(count) for count in counts]))[None]
+    decoder.run(
+        decoder.embed(torch.from_numpy(chooser.integers(96, size=(1, counts.sum())))), decoder.places(positions, ROPE_LENGTH),
+        cache=PagedPass(pool, tables, counts, np.zeros_like(counts)),
+    )  # fmt: skip
+    step = Stepper(decoder)
     found = []
     for number in range(steps):
+        ids = torch.from_numpy(chooser.integers(96, size=rows))
+        if number >= 3:
+            ids = ids[::2]
         if number == 3:
-            kept = torch.arange(0, rows, 2)
-            cache.keep_rows(kept)
-            padding, starts = padding[kept], starts if starts is None else starts[kept]
-        ids = torch.randint(96, (rows,), generator=generator)[: len(padding)]
-        found.append(step(ids, cache.length - padding, starts, cache)[: (rows + 1) // 2])
+            tables, counts = tables[::2], counts[::2]
+        places = decoder.places(torch.from_numpy(counts)[None], ROPE_LENGTH)
+        hidden = step(ids, places, PagedPass(pool, tables, np.ones_like(counts), counts))
+        found.append(hidden if number >= 3 else hidden[::2])
+        counts = counts + 1
     return torch.stack(found).float()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16, 70])
-@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows, padded):
+def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows):
     if not kernels.status().available:
         pytest.skip("no compiled kernels here")
     decoder = decoder_of(shape, torch.bfloat16)
-    found = hidden_states(decoder, rows=rows, steps=6, padded=padded)
+    found = hidden_states(decoder, rows=rows, steps=6)
     with kernels.switched_off():
-        plain = hidden_states(decoder, rows=rows, steps=6, padded=padded)
-    exact = hidden_states(decoder.float(), rows=rows, steps=6, padded=padded)
+        plain = hidden_states(decoder, rows=rows, steps=6)
+    exact = hidden_states(decoder.float(), rows=rows, steps=6)
     tolerance = (plain - exact).square().mean().sqrt() * 1.5 + 1e-3  # as near to the truth as the plain way
     assert (found - exact).square().mean().sqrt() < tolerance
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_steps_equal_the_whole_forward_in_float32(shape):
-    decoder = decoder_of(shape, torch.float32)
-    ids = torch.randint(96, (2, 20), generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        whole = decoder(ids, rope_length=20)
-        cache = DenseCache(decoder.config, rows=2, capacity=20, dtype=torch.float32)
-        decoder(ids[:, :5], cache=cache, rope_length=20)
-        step = Stepper(decoder, rope_length=20)
-        for column in range(5, 20):
-            hidden = step(ids[:, column], torch.full((2,), column), None, cache)
-            torch.testing.assert_close(hidden, whole[:, column], atol=1e-4, rtol=1e-4)
-
-
-def test_a_full_cache_is_an_error():
-    decoder = decoder_of("telechat2", torch.bfloat16)
-    cache = DenseCache(decoder.config, rows=1, capacity=3, dtype=torch.bfloat16)
-    with torch.no_grad():
-        decoder(torch.tensor([[1, 2, 3]]), cache=cache)
-        with pytest.raises(ValueError, match="cache of 3 columns is full"):
-            Stepper(decoder, rope_length=10)(torch.tensor([1]), torch.tensor([3]), None, cache)

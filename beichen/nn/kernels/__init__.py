@@ -3,7 +3,7 @@
 from beichen.nn.kernels.attention import rope_attention
 from beichen.nn.kernels.build import Status, can_run, library, status, switched_off
 from beichen.nn.kernels.cross_entropy import cross_entropy_rows, linear_cross_entropy, position_losses
-from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, can_run_few_rows, few_row_linear
+from beichen.nn.kernels.decode import DecoderStep, LayerWeights, can_run_few_rows, few_row_linear, paged_attention
 from beichen.nn.kernels.embedding import embedding
 from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
@@ -17,7 +17,6 @@ __all__ = [
     "Status",
     "adamw_step",
     "add_rms_norm",
-    "cached_attention",
     "can_run",
     "can_run_experts",
     "can_run_few_rows",
@@ -32,6 +31,7 @@ __all__ = [
     "linear_cross_entropy",
     "muon_apply",
     "muon_direction",
+    "paged_attention",
     "position_losses",
     "rms_norm",
     "rope_attention",

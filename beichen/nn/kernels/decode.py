@@ -1,7 +1,6 @@
 """Decoding on the CPU without gradients: few-row linear layers, attention over the cache, and a whole decoder's step in one call.
 
-The cache has the layout of ``nn/cache.py``: [layers, rows, key/value heads, capacity, head size], keys already rotated, every row
-filled up to the same column.
+The cache has the layout of ``nn/paged_cache.py``: [layers, blocks, key/value heads, columns of a block, head size], keys already rotated.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import torch
 from torch import Tensor
 
 from beichen.nn.kernels import build
-from beichen.nn.kernels.attention import attention_without_gradient
 
 FEW_ROWS = 64  # above, torch's own matrix product is as fast
-PREFILL_TOKENS = 16  # from here on a first pass goes through the blocked kernel
 
 
 def can_run_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -45,35 +42,30 @@ def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dty
 
 
 @torch.no_grad()
-def cached_attention(
-    qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, keys: Tensor, values: Tensor, *,
-    past: int, num_heads: int, scale: float,
-) -> Tensor:  # fmt: skip
-    """Append the new columns' rotated keys and values behind ``past``, then attend.  -> [rows, tokens, n * d] bf16
+def paged_attention(
+    qkv: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
+    num_heads: int, scale: float, attend: bool = True,
+) -> Tensor | None:  # fmt: skip
+    """Put the new columns' rotated keys and values into their blocks, then attend.  -> [tokens, n * d] bf16; None without ``attend``
 
-    qkv [rows, tokens, (n + 2m) * d]; cos, sin [rows or 1, tokens, d / 2] float32; first_visible [rows, tokens] int32 in columns, or
-    None; keys, values: one layer of the cache, [rows, m, capacity, d].
+    qkv [tokens, (n + 2m) * d]; cos, sin [tokens, d / 2] float32; tables [sequences, most blocks], sequences, columns [tokens] int32: whose
+    a token is, and which of its columns, as a ``PagedPass`` has checked them; keys, values: one layer, [blocks, m, size, d].
     """
-    rows, tokens, _ = qkv.shape
-    kv_heads, capacity, dim = keys.shape[1:]
+    tokens, (_, kv_heads, size, dim) = len(qkv), keys.shape
     cos, sin = cos.contiguous(), sin.contiguous()
     build.require(qkv, keys, values)
     build.require(cos, sin, dtype=torch.float32)
-    if past + tokens > capacity or qkv.shape[2] != (num_heads + 2 * kv_heads) * dim:
-        raise ValueError(f"qkv {tuple(qkv.shape)} does not fit behind {past} columns of a cache {tuple(keys.shape)}")
-    if first_visible is not None:
-        first_visible = first_visible.contiguous()
-        build.require(first_visible, dtype=torch.int32)
-    prefill = past == 0 and tokens >= PREFILL_TOKENS
-    out = torch.empty(rows, tokens, num_heads * dim, dtype=torch.bfloat16)
-    build.function("attention_cached", "ppppppp llllllll fi")(
-        qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), None if first_visible is None else first_visible.data_ptr(),
-        keys.data_ptr(), values.data_ptr(), None if prefill else out.data_ptr(),
-        rows, cos.shape[0], tokens, num_heads, kv_heads, dim, capacity, past, scale, torch.get_num_threads(),
+    build.require(tables, sequences, columns, dtype=torch.int32)
+    if qkv.shape[1] != (num_heads + 2 * kv_heads) * dim or cos.shape != (tokens, dim // 2) or columns.shape != (tokens,):
+        raise ValueError(
+            f"qkv {tuple(qkv.shape)}, cos {tuple(cos.shape)} and {len(columns)} columns do not fit a cache {tuple(keys.shape)}"
+        )
+    out = torch.empty(tokens, num_heads * dim, dtype=torch.bfloat16) if attend else None
+    build.function("attention_paged", "ppppppppp llllll fi")(
+        qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
+        keys.data_ptr(), values.data_ptr(), None if out is None else out.data_ptr(),
+        tokens, num_heads, kv_heads, dim, size, tables.shape[1], scale, torch.get_num_threads(),
     )  # fmt: skip
-    if prefill:
-        starts = torch.zeros(rows, tokens, dtype=torch.int32) if first_visible is None else first_visible
-        attention_without_gradient(qkv, cos, sin, starts, out, num_heads, kv_heads, scale)
     return out
 
 
@@ -116,29 +108,31 @@ class DecoderStep:
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
         self._eps, self._scale, self._residual_after_norm = eps, scale, int(residual_after_norm)
-        self._run = build.function("decode_step", "pppppppppp lllllllll ff ii")
+        self._run = build.function("decode_step", "ppppppppppp llllllllll ff ii")
 
     @torch.no_grad()
     def __call__(
-        self, x: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor | None, keys: Tensor, values: Tensor, *, past: int,
+        self, x: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
         query_scale: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2], query_scale [rows] float32; first_visible
-        [rows] int32, in columns; keys, values [layers, rows, m, capacity, d], columns before ``past`` filled.
+        """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2], query_scale [rows] float32; keys, values [layers,
+        blocks, m, size, d]; tables [rows, most blocks], columns [rows] int32: each row's blocks, and which of its columns the new one is.
         -> final hidden states [rows, hidden], normed
         """
-        rows, capacity = x.shape[0], keys.shape[3]
-        expected = (self._layers, rows, self._kv_heads, capacity, self._dim)
-        if keys.shape != expected or values.shape != expected or past >= capacity:
-            raise ValueError(f"a cache {tuple(keys.shape)} with {past} columns filled does not fit a step of {expected}")
+        rows, (layers, blocks, kv_heads, size, dim) = len(x), keys.shape
+        if (layers, kv_heads, dim) != (self._layers, self._kv_heads, self._dim) or values.shape != keys.shape or size % 16:
+            raise ValueError(f"a cache {tuple(keys.shape)} does not fit {self._layers} layers of {self._kv_heads} heads of {self._dim}")
         build.require(x, keys, values)
         build.require(cos, sin, query_scale, dtype=torch.float32)
+        build.require(tables, columns, dtype=torch.int32)
+        if len(tables) != rows or columns.shape != (rows,) or cos.shape != (rows, dim // 2):
+            raise ValueError(f"{rows} rows came with {len(tables)} tables, {len(columns)} columns and cos {tuple(cos.shape)}")
         out = torch.empty_like(x)
         self._run(
             self._pointers, self._final_norm, x.data_ptr(), cos.data_ptr(), sin.data_ptr(),
-            None if query_scale is None else query_scale.data_ptr(), None if first_visible is None else first_visible.data_ptr(),
+            None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), columns.data_ptr(),
             keys.data_ptr(), values.data_ptr(), out.data_ptr(),
-            self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, capacity, past,
+            self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, blocks, size, tables.shape[1],
             self._eps, self._scale, self._residual_after_norm, torch.get_num_threads(),
         )  # fmt: skip
         return out

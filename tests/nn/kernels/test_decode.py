@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from beichen.nn import kernels
-from beichen.nn.kernels.decode import DecoderStep, LayerWeights, cached_attention, few_row_linear
+from beichen.nn.kernels.decode import DecoderStep, LayerWeights, few_row_linear, paged_attention
 
 pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
 
@@ -33,32 +33,39 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
+def scattered_tables(rows: int, columns: int, *, size: int = 16) -> tuple[Tensor, int]:
+    """Tables with room for so many columns, blocks in no order, and the number of blocks.  -> [rows, blocks each] int32"""
+    each = -(-columns // size)
+    return torch.randperm(rows * each + 3)[: rows * each].view(rows, each).int(), rows * each + 3
+
+
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 64), (4, 2, 10), (3, 1, 100), (2, 2, 160)])
 @pytest.mark.parametrize("chunks", [(1,) * 5, (40, 1, 3), (20, 17), (70,)])
-def test_cached_attention_equals_reference(heads: int, kv_heads: int, dim: int, chunks: tuple[int, ...]) -> None:
-    """Columns fed in any chunks: the last query of each row sees its own columns only."""
+@pytest.mark.parametrize("size", [16, 48])
+def test_paged_attention_equals_reference(heads: int, kv_heads: int, dim: int, chunks: tuple[int, ...], size: int) -> None:
+    """Columns of three sequences fed in any chunks, into blocks that lie anywhere: each query sees its own sequence up to itself."""
     torch.manual_seed(dim)
     rows, columns = 3, sum(chunks)
     qkv = torch.randn(rows, columns, (heads + 2 * kv_heads) * dim).bfloat16()
-    angle = torch.rand(1, columns, dim // 2) * 6
+    angle = torch.rand(rows, columns, dim // 2) * 6
     cos, sin = angle.cos(), angle.sin()
-    first = torch.tensor([[0], [1], [columns - 1]], dtype=torch.int32).expand(rows, columns).minimum(torch.arange(columns)).int()
-    keys, values = (torch.full((rows, kv_heads, columns + 2, dim), float("nan")).bfloat16() for _ in range(2))
+    tables, blocks = scattered_tables(rows, columns, size=size)
+    keys, values = (torch.full((blocks, kv_heads, size, dim), float("nan")).bfloat16() for _ in range(2))
     outs, past = [], 0
-    for size in chunks:
-        part = slice(past, past + size)
-        outs.append(
-            cached_attention(
-                qkv[:, part].contiguous(), cos[:, part], sin[:, part], first[:, part], keys, values,
-                past=past, num_heads=heads, scale=dim**-0.5,
-            )
+    for count in chunks:
+        part = slice(past, past + count)
+        out = paged_attention(
+            qkv[:, part].flatten(0, 1).contiguous(), cos[:, part].flatten(0, 1), sin[:, part].flatten(0, 1), tables,
+            torch.arange(rows).repeat_interleave(count).int(), torch.arange(past, past + count).repeat(rows).int(), keys, values,
+            num_heads=heads, scale=dim**-0.5,
         )  # fmt: skip
-        past += size
+        assert out is not None
+        outs.append(out.view(rows, count, -1))
+        past += count
     x = qkv.unflatten(-1, (-1, dim)).transpose(1, 2)
-    query, key = (rotated(t, cos, sin) for t in (x[:, :heads], x[:, heads : heads + kv_heads]))
+    query, key = (rotated(t, cos[:, None], sin[:, None]) for t in (x[:, :heads], x[:, heads : heads + kv_heads]))
     key, value = (t.double().repeat_interleave(heads // kv_heads, 1) for t in (key, x[:, heads + kv_heads :]))
-    column = torch.arange(columns)
-    seen = ((column <= column[:, None]) & (column >= first[:, :, None]))[:, None]
+    seen = torch.ones(columns, columns, dtype=torch.bool).tril()
     wanted = (query @ key.mT * dim**-0.5).masked_fill(~seen, float("-inf")).softmax(-1) @ value
     assert error(torch.cat(outs, 1), wanted.transpose(1, 2).flatten(2)) < 0.006
 
@@ -131,23 +138,15 @@ def test_a_step_equals_the_uncached_decoder(
         layers, final, num_heads=heads, num_key_value_heads=kv_heads, head_dim=dim, eps=1e-5, scale=dim**-0.5, residual_after_norm=after
     )
     x, angle = torch.randn(rows, columns, hidden).bfloat16(), torch.rand(rows, columns, dim // 2) * 6
-    keys, values = (torch.full((3, rows, kv_heads, columns, dim), float("nan")).bfloat16() for _ in range(2))
-    first = torch.arange(rows, dtype=torch.int32) % 3
+    tables, blocks = scattered_tables(rows, columns)
+    keys, values = (torch.full((3, blocks, kv_heads, 16, dim), float("nan")).bfloat16() for _ in range(2))
+    first = torch.arange(rows) % 3  # the step with which a row begins; before, it writes its first column again and again
     scale = 1 + torch.rand(rows, columns) if about_queries else torch.ones(rows, columns)
     found = []
     for column in range(columns):
         cos, sin = angle[:, column].cos(), angle[:, column].sin()
-        starts = first.clamp(max=column)
         sharper = scale[:, column].contiguous() if about_queries else None
-        found.append(step(x[:, column].contiguous(), cos, sin, starts, keys, values, past=column, query_scale=sharper))
+        own = (column - first).clamp(min=0).int()
+        found.append(step(x[:, column].contiguous(), cos, sin, tables, own, keys, values, query_scale=sharper))
     wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after, scale.double())
     assert error(torch.stack(found, 1)[:, 3:], wanted[:, 3:]) < 0.02
-
-
-def test_a_full_cache_is_refused() -> None:
-    keys = torch.zeros(1, 1, 4, 16).bfloat16()
-    with pytest.raises(ValueError, match="does not fit"):
-        cached_attention(
-            torch.zeros(1, 1, 48).bfloat16(), torch.ones(1, 1, 8), torch.zeros(1, 1, 8), None, keys, keys.clone(),
-            past=4, num_heads=1, scale=1.0,
-        )  # fmt: skip

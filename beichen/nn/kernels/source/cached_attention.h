@@ -1,12 +1,14 @@
-// One query after another against a key/value cache [rows, kv_heads, capacity, dim] of one layer (keys already turned).
+// One query after another against the paged key/value cache of one layer.
 #pragma once
 #include "few_rows.h"
 #include <cmath>
 
-struct Cache {
+// [blocks, kv_heads, size, dim] of keys (already turned) and of values; `size`, a multiple of 16, is how many columns a block holds.
+// A sequence's table lists its blocks in the order of its columns.
+struct Pages {
     bf16 *keys, *values;
-    long kv_heads, capacity, dim;
-    long at(long row, long kv) const { return (row * kv_heads + kv) * capacity * dim; }
+    long kv_heads, size, dim;
+    long at(const int32_t *table, long kv, long column) const { return ((table[column / size] * kv_heads + kv) * size + column % size) * dim; }
 };
 
 // Turns one head by its angles: the float32 or bf16 input as read by `get`, to bf16.
@@ -19,40 +21,47 @@ template <typename Get> INLINE void turn_head(Get get, const float *cos, const f
     });
 }
 
-// out [dim] = softmax(q . keys[from .. to]) values. q: bf16, zero up to padded_columns(dim). scores: room for to + 17 floats.
-static void attend_one(const bf16 *q, const bf16 *keys, const bf16 *values, long dim, long from, long to, float scale, float *scores, bf16 *out) {
+// out [dim] = softmax(q . keys[.. to]) values of one sequence. q: bf16, zero up to padded_columns(dim). scores: room for to + 16 floats.
+static void attend_one(const bf16 *q, const Pages &pages, const int32_t *table, long kv, long to, float scale, float *scores, bf16 *out) {
     const float c = scale * 1.44269504f;
+    const long dim = pages.dim, whole = dim / 32 * 32;
     vec top = splat(-INFINITY);
-    const long whole = dim / 32 * 32;
-    for (long j = from; j < to; j += 16) {
+    for (long j = 0; j < to; j += 16) {
+        const bf16 *keys = pages.keys + pages.at(table, kv, j);
         vec acc[16] = {};
         for (int r = 0; r < 16; r++) {
-            const bf16 *key = keys + (j + r < to ? j + r : to - 1) * dim;
+            const bf16 *key = keys + (j + r < to ? r : to - 1 - j) * dim;
             for (long k = 0; k < whole; k += 32) acc[r] = dot_words(acc[r], load<lanes>(q + k), load<lanes>(key + k));
             if (whole < dim) acc[r] = dot_words(acc[r], load<lanes>(q + whole), load_words(key + whole, dim - whole));
         }
         vec s = reduce16(acc) * c;
         if (j + 16 > to) for (long r = to - j; r < 16; r++) s[r] = -INFINITY;
-        store(scores + j - from, s);
+        store(scores + j, s);
         top = maximum(top, s);
     }
     const float m = largest(top);
     vec total = {};
-    for (long j = from; j < to; j += 16) {
-        vec p = exp2(load<vec>(scores + j - from) - m);
-        store(scores + j - from, p);
+    for (long j = 0; j < to; j += 16) {
+        vec p = exp2(load<vec>(scores + j) - m);
+        store(scores + j, p);
         total += p;
     }
     const float inverse = 1 / sum(total);
+    auto each_value = [&](auto add) {  // add(values of a column, its share)
+        for (long j = 0; j < to; j += pages.size) {
+            const bf16 *values = pages.values + pages.at(table, kv, j);
+            for (long i = j; i < to && i < j + pages.size; i++, values += dim) add(values, splat(scores[i]));
+        }
+    };
     long d = 0;
     for (; d + 64 <= dim; d += 64) {
         vec acc[4] = {};
-        for (long j = from; j < to; j++) for (int v = 0; v < 4; v++) acc[v] = fma(load_bf16(values + j * dim + d + 16 * v), splat(scores[j - from]), acc[v]);
+        each_value([&](const bf16 *values, vec share) { for (int v = 0; v < 4; v++) acc[v] = fma(load_bf16(values + d + 16 * v), share, acc[v]); });
         for (int v = 0; v < 4; v++) store_bf16(out + d + 16 * v, acc[v] * inverse);
     }
     sixteens(dim - d, [&](long e, auto part) {
         vec acc = {};
-        for (long j = from; j < to; j++) acc = fma(load_bf16(values + j * dim + d + e, part), splat(scores[j - from]), acc);
+        each_value([&](const bf16 *values, vec share) { acc = fma(load_bf16(values + d + e, part), share, acc); });
         store_bf16(out + d + e, acc * inverse, part);
     });
 }

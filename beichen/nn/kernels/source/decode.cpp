@@ -32,31 +32,36 @@ KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, floa
     }
 }
 
-// Appends the turned keys and the values of `tokens` new columns behind `past`; then, if out, every new query attends to
-// columns first_visible .. itself. qkv [rows, tokens, (heads + 2 kv_heads) dim]; cos, sin [1 or rows, tokens, dim / 2].
-KERNEL void attention_cached(const bf16 *qkv, const float *cos, const float *sin, const int32_t *first_visible, bf16 *keys, bf16 *values, bf16 *out, long rows, long table_rows,
-                             long tokens, long heads, long kv_heads, long dim, long capacity, long past, float scale, int threads) {
-    const Cache cache{keys, values, kv_heads, capacity, dim};
+// Puts the turned keys and the values of `tokens` new columns, each of a sequence with a table [stride] of its own, into their blocks; then, if
+// out, every new query attends to all columns of its sequence up to its own. qkv [tokens, (heads + 2 kv_heads) dim]; cos, sin [tokens, dim / 2].
+KERNEL void attention_paged(const bf16 *qkv, const float *cos, const float *sin, const int32_t *tables, const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values,
+                            bf16 *out, long tokens, long heads, long kv_heads, long dim, long size, long stride, float scale, int threads) {
+    const Pages pages{keys, values, kv_heads, size, dim};
     const long width = (heads + 2 * kv_heads) * dim, half = dim / 2, group = heads / kv_heads;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (rows * tokens * (past + tokens) * heads * dim > WORTH_A_THREAD)
-    for (long task = 0; task < rows * kv_heads; task++) {
-        const long row = task / kv_heads, kv = task % kv_heads;
-        private_scratch.reserve((past + tokens + 32) * sizeof(float) + padded_columns(dim) * sizeof(bf16) + 256);
-        float *scores = private_scratch.take<float>(past + tokens + 32);
-        bf16 *q = private_scratch.take<bf16>(padded_columns(dim));
-        memset(q, 0, padded_columns(dim) * sizeof(bf16));
-        bf16 *k_rows = keys + cache.at(row, kv), *v_rows = values + cache.at(row, kv);
-        const bf16 *x = qkv + row * tokens * width;
-        const float *c = cos + (table_rows == 1 ? 0 : row) * tokens * half, *s = sin + (table_rows == 1 ? 0 : row) * tokens * half;
-        auto turn = [&](const bf16 *head, long t, bf16 *to) { turn_head([&](long p, auto part) { return load_bf16(head + p, part); }, c + t * half, s + t * half, dim, to); };
-        for (long t = 0; t < tokens; t++) {
-            turn(x + t * width + (heads + kv) * dim, t, k_rows + (past + t) * dim);
-            memcpy(v_rows + (past + t) * dim, x + t * width + (heads + kv_heads + kv) * dim, dim * sizeof(bf16));
+    long seen = 0;
+    for (long t = 0; t < tokens; t++) seen += columns[t] + 1;
+    auto turn = [&](const bf16 *head, long t, bf16 *to) { turn_head([&](long p, auto part) { return load_bf16(head + p, part); }, cos + t * half, sin + t * half, dim, to); };
+#pragma omp parallel num_threads(threads) if ((out ? seen : tokens) * heads * dim > WORTH_A_THREAD)
+    {
+#pragma omp for schedule(static)
+        for (long task = 0; task < tokens * kv_heads; task++) {
+            const long t = task / kv_heads, kv = task % kv_heads, place = pages.at(tables + sequences[t] * stride, kv, columns[t]);
+            turn(qkv + t * width + (heads + kv) * dim, t, keys + place);
+            memcpy(values + place, qkv + t * width + (heads + kv_heads + kv) * dim, dim * sizeof(bf16));
         }
-        for (long t = 0; out && t < tokens; t++) for (long h = kv * group; h < (kv + 1) * group; h++) {
-            turn(x + t * width + h * dim, t, q);
-            const long from = first_visible ? first_visible[row * tokens + t] : 0;
-            attend_one(q, k_rows, v_rows, dim, from, past + t + 1, scale, scores, out + ((row * tokens + t) * heads + h) * dim);
+        if (out) {
+#pragma omp for schedule(dynamic, 1)
+            for (long task = 0; task < tokens * kv_heads; task++) {
+                const long t = task / kv_heads, kv = task % kv_heads;
+                private_scratch.reserve((columns[t] + 32) * sizeof(float) + padded_columns(dim) * sizeof(bf16) + 256);
+                float *scores = private_scratch.take<float>(columns[t] + 32);
+                bf16 *q = private_scratch.take<bf16>(padded_columns(dim));
+                memset(q, 0, padded_columns(dim) * sizeof(bf16));
+                for (long h = kv * group; h < (kv + 1) * group; h++) {
+                    turn(qkv + t * width + h * dim, t, q);
+                    attend_one(q, pages, tables + sequences[t] * stride, kv, columns[t] + 1, scale, scores, out + (t * heads + h) * dim);
+                }
+            }
         }
     }
 }
@@ -66,13 +71,16 @@ struct LayerPointers {
 };
 
 // One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
-// query_scale [rows] (null: 1). keys, values: [layers, rows, kv_heads, capacity, dim]. Five meetings of the threads a layer; what is small, every
-// thread computes for itself.
-KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *first_visible,
-                        bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate, long capacity, long past,
+// query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [rows, stride]; columns [rows]: which one of its row
+// each is. Five meetings of the threads a layer; what is small, every thread computes for itself.
+KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
+                        const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate,
+                        long blocks, long size, long stride,
                         float eps, float scale, int residual_after_norm, int threads) {
     const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
-    const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F);
+    const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F), area = blocks * kv_heads * size * dim;
+    long longest = 0;
+    for (long r = 0; r < rows; r++) longest = columns[r] > longest ? columns[r] : longest;
     call_scratch.reserve(rows * (W + hidden + 2 * F) * 4 + padded * (as + fs) * 2 + 1024);
     float *qkv = call_scratch.take<float>(rows * W), *update = call_scratch.take<float>(rows * hidden), *gate_up = call_scratch.take<float>(rows * 2 * F);
     bf16 *mixed = call_scratch.take<bf16>(padded * as), *active = call_scratch.take<bf16>(padded * fs);
@@ -81,8 +89,8 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
 #pragma omp parallel num_threads(threads)
     {
         const int id = omp_get_thread_num(), count = omp_get_num_threads();
-        private_scratch.reserve((past + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024);
-        float *scores = private_scratch.take<float>(past + 48);
+        private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024);
+        float *scores = private_scratch.take<float>(longest + 48);
         bf16 *q = private_scratch.take<bf16>(padded_columns(dim)), *residual = private_scratch.take<bf16>(rows * hidden), *normed = private_scratch.take<bf16>(padded * hs);
         memset(q, 0, padded_columns(dim) * sizeof(bf16));
         memset(normed, 0, padded * hs * sizeof(bf16));
@@ -112,14 +120,15 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
 
         for (long l = 0; l < num_layers; l++) {
             const LayerPointers &layer = layers[l];
-            const Cache cache{keys + l * rows * kv_heads * capacity * dim, values + l * rows * kv_heads * capacity * dim, kv_heads, capacity, dim};
+            const Pages pages{keys + l * area, values + l * area, kv_heads, size, dim};
             add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
             linear(normed, hs, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
 #pragma omp barrier
             for (long task = id; task < rows * kv_heads; task += count) {
-                const long row = task / kv_heads, kv = task % kv_heads, from = first_visible ? first_visible[row] : 0;
+                const long row = task / kv_heads, kv = task % kv_heads;
+                const int32_t *table = tables + row * stride;
+                const long place = pages.at(table, kv, columns[row]);
                 const float *c = cos + row * half, *s = sin + row * half, *heads_of = qkv + row * W, *v = heads_of + (heads + kv_heads + kv) * dim;
-                bf16 *k_rows = cache.keys + cache.at(row, kv), *v_rows = cache.values + cache.at(row, kv);
                 auto turn = [&](const float *head, const bf16 *norm, const float *sharper, bf16 *to) {
                     vec squares = {};
                     if (norm) sixteens(dim, [&](long p, auto part) { vec v = rounded(load_float(head + p, part)); squares = fma(v, v, squares); });
@@ -130,11 +139,11 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                         return sharper ? rounded(v * sharper[row]) : v;
                     }, c, s, dim, to);
                 };
-                turn(heads_of + (heads + kv) * dim, layer.key_norm, nullptr, k_rows + past * dim);
-                sixteens(dim, [&](long p, auto part) { store_bf16(v_rows + past * dim + p, load_float(v + p, part), part); });
+                turn(heads_of + (heads + kv) * dim, layer.key_norm, nullptr, pages.keys + place);
+                sixteens(dim, [&](long p, auto part) { store_bf16(pages.values + place + p, load_float(v + p, part), part); });
                 for (long h = kv * group; h < (kv + 1) * group; h++) {
                     turn(heads_of + h * dim, layer.query_norm, query_scale, q);
-                    attend_one(q, k_rows, v_rows, dim, from, past + 1, scale, scores, mixed + row * as + h * dim);
+                    attend_one(q, pages, table, kv, columns[row] + 1, scale, scores, mixed + row * as + h * dim);
                 }
             }
 #pragma omp barrier
