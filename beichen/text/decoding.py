@@ -28,7 +28,8 @@ class TextAssembler:
         """``skip_special``: the tokens that the files mark special are left out, but for those whose names are ``shown``."""
         self._engine, self._pieces = engine, engine.pieces
         self._hidden = engine.hidden_ids if skip_special else frozenset[int]()
-        self._hidden -= {engine.control_ids[name] for name in shown if name in engine.control_ids}
+        if shown:
+            self._hidden -= {engine.control_ids[name] for name in shown if name in engine.control_ids}
         self._shown = frozenset(engine.control_ids.values()) if engine.leading_space_mark else frozenset[int]()
         errors = "beichen.each_byte" if engine.leading_space_mark else "replace"
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors=errors)
