@@ -13,6 +13,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── StorageError         a folder that cannot be written, a full disk
     ├── DivergenceError      a run whose steps are faulty one after another
     ├── DeviceError          a device or dtype that this machine lacks
+    ├── RequestError         what a client of the server asked for
     └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -68,6 +69,14 @@ class DivergenceError(BeichenError):
 
 class DeviceError(BeichenError):
     """A device or number format that this machine does not offer."""
+
+
+class RequestError(BeichenError):
+    """A request that cannot be answered. ``param`` is the path of the field at fault: ``messages[2].content[0]``."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(message if param is None else f"{param}: {message}", remedy=remedy)
+        self.param, self.code = param, code
 
 
 class MissingExtraError(BeichenError):

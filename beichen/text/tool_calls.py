@@ -62,14 +62,28 @@ def parse_call(text: str, *, name_key: str = "name", arguments_key: str = "argum
     name, arguments = value.get(name_key), value.get(arguments_key)
     arguments = {} if arguments is None or arguments == "" else arguments
     if isinstance(arguments, str):
-        decoded = _json(arguments)
-        arguments = _literal(arguments) if decoded is None else decoded
+        arguments = _decoded(arguments)
         kind = "args_string" if kind == "strict" else kind
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise DataError(f"a tool call needs a name and an object of arguments: {_short(text)}")
     if name != name.strip() and kind == "strict":
         kind = "strict_name_ws"
     return ToolCall(name=name.strip(), arguments=arguments), kind
+
+
+def parse_arguments(text: str) -> Mapping[str, Any]:
+    """The arguments of a call from their text, JSON or a Python dictionary; an empty text is no arguments."""
+    arguments = _decoded(text) if text.strip() else {}
+    if isinstance(arguments, str):  # encoded twice
+        arguments = _decoded(arguments)
+    if not isinstance(arguments, Mapping):
+        raise DataError(f"arguments that are no object: {_short(text)}")
+    return arguments
+
+
+def _decoded(text: str) -> Any:
+    decoded = _json(text)
+    return _literal(text) if decoded is None else decoded
 
 
 def _json(text: str) -> Any:
