@@ -26,7 +26,17 @@ def plain(name: str) -> str:
 
 LOCKED = {plain(name): version for name, version in LOCK.items()}
 ASKED = sorted(
-    {plain(name) for name in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["chinese"], *EXTRAS["parquet"], *EXTRAS["hub"]]}
+    {
+        plain(name)
+        for name in [
+            *PROJECT["dependencies"],
+            *EXTRAS["test"],
+            *EXTRAS["chinese"],
+            *EXTRAS["constrain"],
+            *EXTRAS["parquet"],
+            *EXTRAS["hub"],
+        ]
+    }
 )
 
 

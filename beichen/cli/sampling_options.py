@@ -25,6 +25,9 @@ _FLAGS: dict[str, tuple[type, str, str]] = {
         "R",
         "above 1, tokens that were already there become less likely (default: the model's, else 1)",
     ),
+    "presence_penalty": (float, "P", "from -2 to 2: above 0, tokens that the answer has become less likely"),
+    "frequency_penalty": (float, "P", "the same, as often as the answer has them"),
+    "min_new_tokens": (int, "N", "shortest answer, in tokens"),
     "seed": (int, "N", "the same seed gives the same answer"),
 }
 
@@ -70,8 +73,12 @@ def check_answer_options(arguments: argparse.Namespace) -> None:
 
     given = sampling_settings_of(arguments)
     with options_as_typed():
-        length, stop = given.pop("max_new_tokens", 1), given.pop("stop", ())
-        Request(prompt_ids=[0], max_new_tokens=length, stop_strings=stop, sampling=SamplingSettings(**given))
+        stop, at_least = given.pop("stop", ()), given.pop("min_new_tokens", 0)
+        length = given.pop("max_new_tokens", max(1, at_least))
+        Request(
+            prompt_ids=[0], max_new_tokens=length, min_new_tokens=at_least,
+            stop_strings=stop, sampling=SamplingSettings(**given),
+        )  # fmt: skip
     if arguments.template not in (None, JINJA):
         chat_template(arguments.template)
 

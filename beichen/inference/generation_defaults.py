@@ -28,7 +28,7 @@ _INERT = frozenset({
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {  # settings that we do not have, and the values that ask for nothing
     "num_beams": (1,), "num_beam_groups": (1,), "diversity_penalty": (0,), "no_repeat_ngram_size": (0,), "penalty_alpha": (0,),
     "encoder_no_repeat_ngram_size": (0,), "encoder_repetition_penalty": (1,), "typical_p": (1,), "epsilon_cutoff": (0,),
-    "eta_cutoff": (0,), "min_length": (0,), "min_new_tokens": (0,), "guidance_scale": (1,), "top_h": (1,),
+    "eta_cutoff": (0,), "min_length": (0,), "guidance_scale": (1,), "top_h": (1,),
 }  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class GenerationDefaults:
     min_p: float | None = None
     repetition_penalty: float | None = None
     max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
     max_length: int | None = None
     stop_strings: tuple[str, ...] = ()
     tokens: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +83,8 @@ def parse_generation_defaults(values: Mapping[str, Any], origin: str) -> Generat
     """The defaults in a JSON object."""
     known: dict[str, Any] = {}
     for name, kind in (("temperature", float), ("top_p", float), ("min_p", float), ("repetition_penalty", float),
-                       ("top_k", int), ("max_new_tokens", int), ("max_length", int), ("do_sample", bool)):  # fmt: skip
+                       ("top_k", int), ("max_new_tokens", int), ("min_new_tokens", int),
+                       ("max_length", int), ("do_sample", bool)):  # fmt: skip
         value = values.get(name)
         if value is None:
             continue

@@ -19,7 +19,7 @@ from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
-from beichen.inference.api import Completion, Delta, Request, SamplingSettings
+from beichen.inference.api import Completion, Constraint, Delta, Request, SamplingSettings
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
 from beichen.inference.padding import interval_of
@@ -124,12 +124,13 @@ class LanguageModel:
 
     def request(
         self, prompt: str | Sequence[int], *, max_new_tokens: int | None = None, stop: str | Sequence[str] = (),
-        stop_ids: Sequence[int] | None = None, **sampling: Any,
+        stop_ids: Sequence[int] | None = None, min_new_tokens: int | None = None, constraint: Constraint | None = None,
+        logprobs: int | None = None, prompt_logprobs: int | None = None, **sampling: Any,
     ) -> Request:  # fmt: skip
         """A prompt as the generator takes it; what is not stated is as generation_config.json says, if it does.
 
         max_new_tokens: default ``MAX_NEW_TOKENS``, and never beyond the trained length. stop_ids: default where this model's answers
-        end. sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        end. min_new_tokens, constraint, logprobs, prompt_logprobs: as ``Request`` has them. sampling: those of ``SamplingSettings``.
         """
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         if stop_ids is None:
@@ -144,7 +145,9 @@ class LanguageModel:
         return Request(
             prompt_ids=ids, max_new_tokens=max_new_tokens, stop_ids=tuple(stop_ids),
             stop_strings=((stop,) if isinstance(stop, str) else tuple(stop)) or self.defaults.stop_strings,
-            sampling=sampling_settings(**self.defaults.sampling(sampling)),
+            sampling=sampling_settings(**self.defaults.sampling(sampling)), constraint=constraint,
+            min_new_tokens=min(self.defaults.min_new_tokens or 0, max_new_tokens) if min_new_tokens is None else min_new_tokens,
+            logprobs=logprobs, prompt_logprobs=prompt_logprobs,
         )  # fmt: skip
 
     @overload
@@ -244,7 +247,7 @@ def sampling_settings(**given: Any) -> SamplingSettings:
     known = SamplingSettings.__dataclass_fields__
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
-        every = [*known, "max_new_tokens", "stop", "stop_ids"]
+        every = [*known, "max_new_tokens", "min_new_tokens", "stop", "stop_ids", "constraint", "logprobs", "prompt_logprobs"]
         raise SettingsError(f"unknown setting '{unknown}'{nearest(unknown, every)}", remedy=f"one of: {', '.join(every)}")
     return SamplingSettings(**given)
 

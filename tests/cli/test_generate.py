@@ -20,6 +20,18 @@ def test_one_prompt_is_continued(model_folder, capsys):
     assert json.loads(capsys.readouterr().out)["answer"] == answer.text
 
 
+def test_penalties_and_a_shortest_length_are_flags(model_folder, capsys):
+    given = ["generate", str(model_folder), "--device", "cpu", "--dtype", "float32", "--prompt", "今天", "--json", "--max-new-tokens", "9"]
+    assert main([*given, "--presence-penalty", "0.5", "--frequency-penalty", "0.5", "--min-new-tokens", "9"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 9
+    for flags, said in (
+        (["--presence-penalty", "3"], "--presence-penalty 3.0: expected from -2 to 2"),
+        (["--min-new-tokens", "10"], "--min-new-tokens 10: expected from 0 to max_new_tokens, 9"),
+    ):
+        assert main([*given, *flags]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_file_comes_back_with_answers(model_folder, tmp_path, capsys):
     records: list[dict[str, Any]] = [{"id": 7, "prompt": "今\u2028天"}, {"messages": [{"role": "user", "content": "hi"}]}, {"prompt": "x"}]
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
