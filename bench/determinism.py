@@ -38,13 +38,13 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
     mixed = EXPERTS.decoder(torch.bfloat16)
     with_experts = step_of(mixed, random_batch(mixed.config, 0, rows=EXPERTS.rows, tokens=EXPERTS.tokens))
     found: list[BenchResult] = []
-    for label, settings, tokens, step in (
-        ("dense, 42M", dense.settings, BATCH_ROWS * SEQUENCE_LENGTH, lambda: dense.step(ids)),
-        (f"experts, {EXPERTS}", "bf16, forward and backward", EXPERTS.rows * EXPERTS.tokens, with_experts),
+    for label, settings, tokens, turns, step in (
+        ("dense, 42M", dense.settings, BATCH_ROWS * SEQUENCE_LENGTH, 1, lambda: dense.step(ids)),
+        (f"experts, {EXPERTS}", "bf16, forward and backward", EXPERTS.rows * EXPERTS.tokens, 4 * EXPERTS.turns, with_experts),
     ):
         contenders = both_ways(label, step)
         for contender in contenders.values():
             contender()
-        for name, seconds in take_turns(contenders, rounds=rounds).items():
+        for name, seconds in take_turns(contenders, rounds=rounds * turns).items():
             found.append(run.record("determinism", name, [tokens / value for value in seconds], "tok/s", settings=settings))
     return found
