@@ -17,6 +17,8 @@ from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_trainin
 from beichen.data.rows import DialogueRows
 from beichen.nn import kernels
 from beichen.nn.attention import attention
+from beichen.nn.documents import attention_by_document
+from beichen.nn.visibility import Visibility
 from beichen.quickstart.corpus import generate_dialogues
 from beichen.text.bulk_rendering import render_in_bulk
 from beichen.text.byte_pair_training import train_tokenizer
@@ -77,7 +79,12 @@ def _torch_call(starts: torch.Tensor | None) -> Callable[[], object]:
 
     def call() -> None:
         query.grad = key.grad = value.grad = None
-        attention(query, key, value, starts).backward(grad)
+        if starts is None:
+            out = attention(query, key, value, None)
+        else:
+            documents = attention_by_document(query.transpose(1, 2), key, value, Visibility(starts).lengths or [], scale=HEAD_DIM**-0.5)
+            out = documents.transpose(1, 2).flatten(2)
+        out.backward(grad)
 
     return call
 

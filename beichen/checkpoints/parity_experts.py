@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from beichen.nn.attention import attention, split_heads
+from beichen.nn.attention import attention
+from beichen.nn.attention_backends import split_heads
 from beichen.nn.balancing import balance_loss
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder

@@ -2,7 +2,7 @@
 
 Query column c of row r sees key columns ``first_visible[r, c] .. c``. That one array expresses causal rows (0), left
 padding (the first real column) and packed documents (the column where the own document begins), so no mask of
-[tokens, tokens] is ever an argument. Backends stand behind ``rope_attention`` and ``attention`` and are equal by test.
+[tokens, tokens] is ever an argument. Whole rows are attended in one of several ways (``attention_backends``), equal by test.
 """
 
 from __future__ import annotations
@@ -14,35 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from beichen.nn import kernels
+from beichen.nn.attention_backends import Call, attend, split_heads
 from beichen.nn.config import DecoderConfig
-from beichen.nn.documents import attention_by_document, document_lengths
 from beichen.nn.linear import Linear
 from beichen.nn.norms import Norm
 from beichen.nn.places import Places
-from beichen.nn.rope import rotate
+from beichen.nn.visibility import visible
 
 
 def query_scale(positions: Tensor, length: int) -> Tensor:
     """Scores grow with the logarithm of the number of keys beyond ``length``: ln(position + 1) / ln(length), else 1.  -> like positions"""
     return ((positions.float() + 1.0).log() / math.log(length)).clamp(min=1.0)
-
-
-def visible(first_visible: Tensor, *, past: int, columns: int) -> Tensor:
-    """[rows, tokens] of new queries, ``past`` columns before them -> bool [rows, 1, tokens, columns]: who sees whom."""
-    key_column = torch.arange(columns, device=first_visible.device)
-    query_column = past + torch.arange(first_visible.shape[1], device=first_visible.device)
-    return ((key_column >= first_visible[:, :, None]) & (key_column <= query_column[:, None]))[:, None]
-
-
-def split_heads(qkv: Tensor, num_key_value_heads: int, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of the fused projection [rows, tokens, (heads + 2 key_value_heads) * head_dim].
-
-    -> query, key, value [rows, tokens, (key_value_)heads, head_dim]
-    """
-    heads = qkv.unflatten(-1, (-1, head_dim))
-    query, key, value = heads.split((heads.shape[2] - 2 * num_key_value_heads, num_key_value_heads, num_key_value_heads), dim=2)
-    return query, key, value
 
 
 class Cache(Protocol):
@@ -62,28 +44,22 @@ class Cache(Protocol):
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, first_visible: Tensor | None, *,
-    past: int = 0, mask: Tensor | None = None, dropout: float = 0.0,
+    past: int = 0, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """softmax(q k / sqrt(d)) v over the visible interval; query head h reads key/value head h // group.
+    """softmax(q k / sqrt(d)) v over the visible interval, as caches compute it; query head h reads key/value head h // group.
 
     query [rows, tokens, heads, head_dim]; key, value [rows, key_value_heads, past + tokens, head_dim];
     first_visible [rows, tokens] or None (all from column 0); mask: ``visible`` of it, if at hand.
     -> [rows, tokens, heads * head_dim]
     """
     rows, tokens, heads, head_dim = query.shape
-    grouped = key.shape[1] != heads
     causal_only = first_visible is None and past == 0
-    if first_visible is not None and mask is None and past == 0 and query.device.type == "cpu" and key.shape[2] == tokens:
-        lengths = document_lengths(first_visible)
-        if lengths is not None:
-            out = attention_by_document(query.transpose(1, 2), key, value, lengths, scale=1.0 / math.sqrt(head_dim), dropout=dropout)
-            return out.transpose(1, 2).reshape(rows, tokens, heads * head_dim)
     if mask is None and not causal_only and (first_visible is not None or tokens > 1):
         starts = torch.zeros(rows, tokens, dtype=torch.int32, device=query.device) if first_visible is None else first_visible
         mask = visible(starts, past=past, columns=key.shape[2])
     out = F.scaled_dot_product_attention(
         query.transpose(1, 2), key, value, attn_mask=mask, is_causal=causal_only and mask is None and tokens > 1,
-        dropout_p=dropout, enable_gqa=grouped, scale=1.0 / math.sqrt(head_dim),
+        enable_gqa=key.shape[1] != heads, scale=1.0 / math.sqrt(head_dim),
     )  # fmt: skip
     return out.transpose(1, 2).reshape(rows, tokens, heads * head_dim)
 
@@ -112,16 +88,8 @@ class Attention(nn.Module):
 
     def _attend(self, qkv: Tensor, places: Places) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        first_visible = places.first_visible
-        if dropout == 0.0 and kernels.can_run(qkv):
-            starts = torch.zeros(qkv.shape[:2], dtype=torch.int32) if first_visible is None else first_visible
-            return kernels.rope_attention(
-                qkv, places.cos, places.sin, starts,
-                num_heads=self.heads, num_key_value_heads=self.key_value_heads, scale=1.0 / math.sqrt(self.head_dim),
-            )  # fmt: skip
-        query, key, value = split_heads(qkv, self.key_value_heads, self.head_dim)
-        query, key = rotate(query, places.cos, places.sin), rotate(key, places.cos, places.sin)
-        return attention(query, key.transpose(1, 2), value.transpose(1, 2), first_visible, dropout=dropout)
+        call = Call(qkv=qkv, places=places, num_key_value_heads=self.key_value_heads, head_dim=self.head_dim, dropout=dropout)
+        return attend(call, places.backend)
 
     def _adjusted(self, qkv: Tensor, scale: Tensor | None) -> Tensor:
         """Queries and keys normed, queries scaled, where the config says so; the rotation that follows changes no lengths.  -> like qkv"""

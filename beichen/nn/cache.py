@@ -10,10 +10,12 @@ import math
 import torch
 from torch import Tensor
 
-from beichen.nn.attention import attention, split_heads, visible
+from beichen.nn.attention import attention
+from beichen.nn.attention_backends import split_heads
 from beichen.nn.config import DecoderConfig
 from beichen.nn.places import Places
 from beichen.nn.rope import rotate
+from beichen.nn.visibility import visible
 
 
 class DenseCache:

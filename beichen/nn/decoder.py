@@ -20,7 +20,7 @@ from beichen.nn.experts import Mixture
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear import linear
 from beichen.nn.norms import Norm
-from beichen.nn.places import Places
+from beichen.nn.places import BackendName, Places
 from beichen.nn.recomputation import Recompute, recomputed
 from beichen.nn.rope import RopeTables
 from beichen.nn.routing import Routing
@@ -102,6 +102,7 @@ class Decoder(nn.Module):
         self.head = None if config.tie_word_embeddings else Matrix(config.vocab_size, config.hidden_size)
         self.rope = RopeTables(config.rope, config.head_dim)
         self.recompute: Recompute = "nothing"  # in training
+        self.attention_backend: BackendName = "auto"
         self.balancing = None if config.experts is None else Balancing.of(config.experts)  # what training asks; objectives read it
 
     @property
@@ -158,7 +159,7 @@ class Decoder(nn.Module):
         cos, sin = self.rope.rows(positions, lengths[0] if isinstance(length, int) else lengths, reach=reach)
         limit = config.query_scaling_length
         scale = None if limit is None or max(lengths) <= limit else query_scale(positions, limit)
-        return Places(cos, sin, scale, first_visible)
+        return Places(cos, sin, scale, first_visible, self.attention_backend)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """[...] -> [..., hidden]: what enters the first layer."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from torch import Tensor
+
+from beichen.nn.visibility import Visibility
+
+BackendName = Literal["auto", "kernels", "documents", "flash", "varlen", "flex", "sdpa"]  # of ``attention_backends``
 
 
 @dataclass(frozen=True)
@@ -15,3 +21,9 @@ class Places:
     sin: Tensor
     query_scale: Tensor | None = None  # [rows, tokens] float32; None: 1
     first_visible: Tensor | None = None  # [rows, tokens] int32, in columns; None: all from column 0
+    backend: BackendName = "auto"  # how whole rows are attended
+
+    @cached_property
+    def seen(self) -> Visibility | None:
+        """``first_visible`` in the forms that backends take."""
+        return None if self.first_visible is None else Visibility(self.first_visible)

@@ -138,7 +138,7 @@ class _Probe:
         with torch.no_grad():
             for parameter in self._decoder.parameters():
                 parameter.normal_(std=0.02)
-        self._decoder.recompute, self._device = recompute, device
+        self._decoder.recompute, self._decoder.attention_backend, self._device = recompute, decoder.attention_backend, device
 
     def kept(self, layers: int) -> int:
         """Bytes that so many layers keep, each piece of memory counted once and weights not at all."""

@@ -16,8 +16,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from beichen.config import parse_settings, read_settings, settings_as_dict, settings_as_yaml
 from beichen.nn import kernels
+from beichen.nn.attention_backends import Circumstances, explain, require
+from beichen.nn.decoder import Decoder
+from beichen.nn.places import BackendName
 from beichen.train.evaluation import Evaluator
 from beichen.train.expert_balancing import set_experts_training
 from beichen.train.flops import training_flops_per_token
@@ -82,6 +87,7 @@ def dry_run(recipe: TrainRecipe | Mapping[str, Any] | str | Path, reporter: Repo
         tokenizer = prepare_tokenizer(planned, reporter)
         material = read_material(planned, tokenizer, reporter)
         decoder = planned_decoder(planned, tokenizer.vocab_size, training_dtype(recipe.dtype, device))
+        _use_attention(decoder, recipe.attention, device, reporter)
         return material.plan, estimate_memory(decoder, planned, device=device)
 
 
@@ -105,6 +111,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
     parameters = sum(parameter.numel() for parameter in decoder.parameters())
     optimizer = Optimizer(decoder, recipe.optimizer, seed=recipe.seed)
     decoder.recompute = recipe.recompute
+    _use_attention(decoder, recipe.attention, device, reporter)
     biases = set_experts_training(decoder, recipe.experts_training, family=parts.family)
     moving = [] if biases is None else [biases]
     base = None if parts.adaptation is None else parts.adaptation.base
@@ -161,6 +168,14 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
             else:
                 reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
+
+
+def _use_attention(decoder: Decoder, wanted: BackendName, device: torch.device, reporter: Reporter) -> None:
+    """Compute attention in the wanted way, and say which it is. Raises SettingsError where it cannot run."""
+    given = Circumstances(device=device, dtype=decoder.head_weight.dtype, dropout=decoder.config.attention_dropout)
+    require(wanted, given)
+    decoder.attention_backend = wanted
+    reporter.line(f"attention: {explain(wanted, given)}")
 
 
 def _held_out(parts: Parts, reporter: Reporter) -> dict[str, HeldOut]:

@@ -8,6 +8,7 @@ from typing import Literal
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.errors import SettingsError
 from beichen.nn.config import ExpertsConfig
+from beichen.nn.places import BackendName
 from beichen.nn.recomputation import Recompute
 from beichen.objectives.preference_settings import PreferenceSettings
 from beichen.train.adapter_settings import AdapterSettings
@@ -199,6 +200,7 @@ class TrainRecipe:
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of the computation; float16 on accelerators only
     recompute: Recompute = "nothing"  # in the backward pass, to save memory (docs/training.md)
+    attention: BackendName = "auto"  # the way of computing it (docs/training.md)
     threads: int | None = None
 
     def __post_init__(self) -> None:

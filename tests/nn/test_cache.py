@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beichen.nn.attention import visible
 from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig
+from beichen.nn.visibility import visible
 
 CONFIG = DecoderConfig(
     vocab_size=8, hidden_size=8, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=4, intermediate_size=8,

@@ -277,6 +277,20 @@ def test_a_missing_file_leaves_nothing_behind(tmp_path, whole, case):
     assert [entry.name for entry in out.iterdir()] == ["note.txt"]
 
 
+@pytest.mark.parametrize("way", ["sdpa", "documents"])
+def test_attention_in_another_way_learns_the_same(tmp_path, corpus, whole, way):
+    result = train(tiny_recipe(tmp_path / "run", corpus, steps=STEPS, attention=way))
+    assert result.loss == pytest.approx(whole.loss, rel=1e-4)
+
+
+def test_a_way_that_cannot_run_is_refused_before_the_first_step(tmp_path, corpus):
+    given = tiny_recipe(tmp_path / "run", corpus, attention="varlen")
+    for begin in (train, plan):
+        with pytest.raises(SettingsError, match=r"attention: varlen cannot run here \(cpu, float32\): runs on NVIDIA's accelerators"):
+            begin(given)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_one_process_at_a_time(tmp_path, corpus):
     with FolderLock(tmp_path / "run"), pytest.raises(StorageError, match="in use by process"):
         train(tiny_recipe(tmp_path / "run", corpus))
