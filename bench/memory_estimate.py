@@ -38,6 +38,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+WIDER = {**MODEL, "hidden_size": 1024, "intermediate_size": 2816}  # a base: what adapters are beside full training
+TUNING = {"optimizer": ADAMW, "batch": {"rows_per_step": 2, "rows_per_micro_batch": 2}}
+ADAPTED: dict[str, dict[str, Any]] = {
+    "of a base: all weights, AdamW, bf16": TUNING,
+    "of a base: LoRA": {**TUNING, "lora": {"rank": 16}},
+    "of a base: LoRA on int8": {**TUNING, "lora": {"rank": 16, "base_format": "int8"}},
+    "of a base: LoRA on NF4": {**TUNING, "lora": {"rank": 16, "base_format": "nf4"}},
+}
+
 
 def recipe_of(folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """A run of a few steps on random words in ``folder``."""
@@ -61,7 +70,9 @@ def measure(run: Run) -> list[BenchResult]:
     found = []
     with tempfile.TemporaryDirectory(prefix="beichen-estimate-") as place:
         write_text(Path(place))
-        for name, changes in SETTINGS.items():
+        base = str(Path(place) / "base")
+        write_base(recipe_of(Path(place), {"model": WIDER, **TUNING}) | {"out": base})
+        for name, changes in (SETTINGS | {name: {**recipe, "model": {"start_from": base}} for name, recipe in ADAPTED.items()}).items():
             recipe = recipe_of(Path(place), changes)
             answer = subprocess.run(
                 [sys.executable, "-m", "bench.memory_estimate", json.dumps(recipe)], capture_output=True, text=True, check=False
@@ -78,6 +89,12 @@ def measure(run: Run) -> list[BenchResult]:
     return found
 
 
+def write_base(recipe: dict[str, Any]) -> None:
+    """A model of one step, made by a process of its own."""
+    code = "import json, sys; from beichen.train.run import train; train(json.loads(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, json.dumps({**recipe, "budget": {"steps": 1}})], check=True)
+
+
 def compare(recipe: dict[str, Any]) -> dict[str, int]:
     """Estimate and peak of one recipe; a tiny run before it imports and reads what any run does."""
     import shutil
@@ -90,8 +107,9 @@ def compare(recipe: dict[str, Any]) -> dict[str, int]:
     for folder in (out, first):
         shutil.rmtree(folder, ignore_errors=True)
     estimate = dry_run(recipe)[1]
-    small = {**recipe["model"], "hidden_size": 64, "num_hidden_layers": 1}
-    train({**recipe, "out": str(first), "budget": {"steps": 1}, "model": small, "batch": {"rows_per_step": 1, "rows_per_micro_batch": 1}})
+    model = MODEL if "start_from" in recipe["model"] else recipe["model"]
+    small = {**recipe, "model": {**model, "hidden_size": 64, "num_hidden_layers": 1}, "lora": None}
+    train({**small, "out": str(first), "budget": {"steps": 1}, "batch": {"rows_per_step": 1, "rows_per_micro_batch": 1}})
     torch.empty(1).normal_()
     before = resident()
     forget_peak()
