@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
-from beichen.nn.attention import attention, split_heads
+from beichen.nn.attention import attention
+from beichen.nn.attention_backends import split_heads
 from beichen.nn.config import DecoderConfig
 from beichen.nn.places import Places
 from beichen.nn.rope import rotate
