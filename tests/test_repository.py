@@ -35,6 +35,7 @@ ASKED = sorted(
             *EXTRAS["constrain"],
             *EXTRAS["parquet"],
             *EXTRAS["hub"],
+            *EXTRAS["serve"],
         ]
     }
 )

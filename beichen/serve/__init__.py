@@ -1,0 +1,1 @@
+"""The server: what HTTP clients send and get, over the engine."""

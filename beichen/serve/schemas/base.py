@@ -1,0 +1,87 @@
+"""What every form of a request shares: strict reading of a body, and the error that OpenAI's clients understand.
+
+Rules: a number is no text and a boolean no number; a field that is not known is refused, unless it is one of those that clients send and
+that change no answer; an error names the path of the field at fault.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from beichen.errors import BeichenError, RequestError, nearest
+
+Read = TypeVar("Read", bound="Form")
+
+
+class Form(BaseModel):
+    """A request, or a part of one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Sent(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(Sent):
+    """``type`` is a kind that clients know: invalid_request_error, rate_limit_error, server_error."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(Sent):
+    """``{"error": {...}}``"""
+
+    error: ErrorDetail
+
+
+def read_body(form: type[Read], body: bytes) -> Read:
+    """The request in a body; the first fault as ``RequestError``."""
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as fault:
+        faults = fault.errors(include_url=False)
+        if faults[0]["type"] == "json_invalid":
+            raise RequestError(f"the body is not JSON: {faults[0]['ctx']['error']}", code="invalid_json") from fault
+        value = json.loads(body)
+        paths = [_path(one["loc"], value, missing=one["type"] == "missing") for one in faults]
+        # Where several types are possible, the one that came furthest is what was meant.
+        same = [place for place, one in enumerate(faults) if one["loc"][:1] == faults[0]["loc"][:1]]
+        meant = max(same, key=lambda place: (len(paths[place]), -place))
+        first, path = faults[meant], paths[meant]
+        if first["type"] == "extra_forbidden":
+            words = f"unknown field{nearest(str(first['loc'][-1]), form.model_fields)}"
+            raise RequestError(words, param=path, code="unknown_parameter") from fault
+        raise RequestError(_sentence(first), param=path or None) from fault
+
+
+def error_body(fault: BeichenError) -> ErrorBody:
+    """A user's fault as clients read it."""
+    param, code = (fault.param, fault.code) if isinstance(fault, RequestError) else (None, None)
+    message = str(fault.args[0]) if fault.remedy is None else f"{fault.args[0]} ({fault.remedy})"
+    return ErrorBody(error=ErrorDetail(message=message, type="invalid_request_error", param=param, code=code))
+
+
+def _sentence(fault: Any) -> str:
+    given = fault["input"]
+    shown = f", got {json.dumps(given, ensure_ascii=False)}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return "missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ") + (shown if len(shown) < 80 else "")
+
+
+def _path(places: tuple[int | str, ...], value: Any, *, missing: bool) -> str:
+    """``a.b[0]``, without the names of types that stand among the places."""
+    path = ""
+    for number, place in enumerate(places):
+        if isinstance(value, list) and isinstance(place, int) and place < len(value):
+            path, value = f"{path}[{place}]", value[place]
+        elif isinstance(value, dict) and (place in value or (missing and number == len(places) - 1)):
+            path, value = f"{path}.{place}" if path else str(place), value.get(place)
+    return path

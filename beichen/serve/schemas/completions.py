@@ -1,0 +1,139 @@
+"""``/v1/completions``, ``/v1/embeddings``, ``/tokenize`` and ``/detokenize``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema, model_validator
+
+from beichen.serve.schemas.base import Form, Sent
+from beichen.serve.schemas.chat import Usage
+from beichen.serve.schemas.sampling import Positive, SamplingForm
+
+MAX_LOGPROBS = 20
+Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Texts = str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+
+
+class CompletionRequest(SamplingForm):
+    """Texts or ids to be continued. Names of control tokens in a text are text, unless the server's owner allows them."""
+
+    prompt: Texts
+    max_tokens: Positive | None = None
+    best_of: int | None = Field(default=None, ge=1, le=20)
+    echo: bool = False
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    suffix: str | None = None
+    allow_special: bool = False
+
+    @model_validator(mode="after")
+    def _completion_agrees(self) -> CompletionRequest:
+        if self.suffix:
+            raise ValueError("suffix: this model does not fill in the middle")
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise ValueError("best_of is less than n")
+        if self.best_of is not None and self.best_of > (self.n or 1) and self.stream:
+            raise ValueError("the best of several answers is known at their end: it cannot be streamed")
+        return self
+
+
+class CompletionLogprobs(Sent):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(Sent):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionAnswer(Sent):
+    """A whole answer, and each event of a stream."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    system_fingerprint: str | None = None
+
+
+class EmbeddingRequest(Form):
+    """Mean of the last hidden states, normed to length 1; a model of language, not one trained for search."""
+
+    model: str
+    input: Texts
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Positive | None = None
+    user: str | None = None
+
+
+class Embedding(Sent):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(Sent):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(Sent):
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingUsage
+
+
+class TokenizeRequest(Form):
+    """A text, or a dialogue as a model gets it."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Annotated[Any, WithJsonSchema({"type": "array"})] = None
+    tools: Annotated[Any, WithJsonSchema({"type": "array"})] = None
+    add_generation_prompt: bool = True
+    allow_special: bool = False
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("expected prompt or messages, one of the two")
+        return self
+
+
+class TokenizeAnswer(Sent):
+    tokens: list[int]
+    count: int
+    max_model_len: int
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(Form):
+    model: str | None = None
+    tokens: list[Annotated[int, Field(ge=0)]]
+
+
+class DetokenizeAnswer(Sent):
+    prompt: str
+
+
+class ModelCard(Sent):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "beichen"
+    root: str | None = None  # the base of an adapter
+    max_model_len: int | None = None
+
+
+class ModelList(Sent):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
