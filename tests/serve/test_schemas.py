@@ -40,6 +40,7 @@ from beichen.serve.schemas.completions import (
     TokenizeRequest,
 )
 from beichen.serve.schemas.originals import NdlRequest, ndl_answer, read_telechat, telechat_failure
+from beichen.text.chat_requests import ROLES
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
 USAGE = Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)
@@ -210,3 +211,12 @@ def test_telechat_codes_in_the_order_of_its_checks(body, code):
 
 def test_ndl():
     assert ndl_answer("好", datetime(2024, 5, 6, 7, 8, 9)).model_dump() == {"response": "好", "status": 200, "time": "2024-05-06 07:08:09"}
+
+
+def test_the_openapi_page_knows_messages_and_ranges():
+    schema = ChatRequest.model_json_schema()
+    roles = {one["properties"]["role"]["const"] for one in schema["properties"]["messages"]["items"]["anyOf"]}
+    assert roles == set(ROLES) and set(schema["required"]) == {"model", "messages"}
+    assert {"minimum": 0, "maximum": 2, "type": "number"} in schema["properties"]["temperature"]["anyOf"]
+    for form in (CompletionRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest, NdlRequest, ChatAnswer, ChatChunk):
+        assert form.model_json_schema()["properties"]
