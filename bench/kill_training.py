@@ -9,6 +9,7 @@ same weights and the same records (but for the clock) as the undisturbed one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -117,7 +118,8 @@ def _wait_for_saves(process: Any, folder: Path, saves: int) -> None:
     """Until so many different half-written states have been seen, or the run has ended."""
     seen: set[str] = set()
     while process.exitcode is None and len(seen) < saves:
-        seen |= {path.name for path in folder.glob("state/.*.partial")}
+        with contextlib.suppress(FileNotFoundError):  # a folder can go between two looks
+            seen |= {path.name for path in folder.glob("state/.*.partial")}
 
 
 def _train(recipe: Mapping[str, Any], folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from beichen.errors import BeichenError
+from beichen.errors import BeichenError, SettingsError
 
 _FLAGS: dict[str, tuple[type, str, str]] = {
     "max_new_tokens": (int, "N", "longest answer, in tokens (default: the model's generation_config.json, else 256)"),
@@ -37,6 +39,9 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     for name, (kind, metavar, text) in _FLAGS.items():
         parser.add_argument(option(name), type=kind, metavar=metavar, help=text)
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer before this text; may be given several times")
+    constraint = parser.add_mutually_exclusive_group()
+    constraint.add_argument("--json-schema", type=Path, metavar="FILE", help="answer in JSON that fits the schema in this file")
+    constraint.add_argument("--regex", metavar="REGEX", help="answer in a text that this matches from beginning to end")
 
 
 def add_chat_options(parser: argparse.ArgumentParser) -> None:
@@ -68,16 +73,19 @@ def option(name: str) -> str:
 def check_answer_options(arguments: argparse.Namespace) -> None:
     """What can be refused before any weights are read: settings out of range, a chat format that does not exist."""
     from beichen.inference.api import Request, SamplingSettings
+    from beichen.inference.constraint_limits import check_limits
     from beichen.text.chat_template import chat_template
     from beichen.text.jinja_template import JINJA
 
     given = sampling_settings_of(arguments)
     with options_as_typed():
-        stop, at_least = given.pop("stop", ()), given.pop("min_new_tokens", 0)
+        stop, at_least, constraint = given.pop("stop", ()), given.pop("min_new_tokens", 0), given.pop("constraint", None)
         length = given.pop("max_new_tokens", max(1, at_least))
+        if constraint is not None:
+            check_limits(constraint)
         Request(
             prompt_ids=[0], max_new_tokens=length, min_new_tokens=at_least,
-            stop_strings=stop, sampling=SamplingSettings(**given),
+            stop_strings=stop, sampling=SamplingSettings(**given), constraint=constraint,
         )  # fmt: skip
     if arguments.template not in (None, JINJA):
         chat_template(arguments.template)
@@ -86,4 +94,21 @@ def check_answer_options(arguments: argparse.Namespace) -> None:
 def sampling_settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as keyword arguments of ``LanguageModel.request``."""
     given = {name: getattr(arguments, name) for name in (*_FLAGS, "stop")}
+    given["constraint"] = _constraint(arguments)
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _constraint(arguments: argparse.Namespace) -> Any:
+    if arguments.json_schema is None and arguments.regex is None:
+        return None
+    from beichen.inference.api import Constraint
+
+    if arguments.regex is not None:
+        return Constraint(regex=arguments.regex)
+    try:
+        schema = json.loads(arguments.json_schema.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"--json-schema {arguments.json_schema}: cannot be read as JSON ({fault})") from fault
+    if not isinstance(schema, dict | bool):
+        raise SettingsError(f"--json-schema {arguments.json_schema}: expected an object, got {type(schema).__name__}")
+    return Constraint(json_schema=schema)

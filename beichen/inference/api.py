@@ -91,6 +91,7 @@ class Request:
     min_new_tokens: int = 0  # no stop id and no stop string ends it before; a constraint that is fulfilled and allows no more does
     stop_ids: Sequence[int] = ()  # without any, only a stop string, the length or a constraint ends an answer
     stop_strings: Sequence[str] = ()
+    shown_tokens: Sequence[str] = ()  # control tokens whose names are part of the text: the tags of thoughts and tool calls
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     constraint: Constraint | None = None
     logprobs: int | None = None  # tell each token's log-probability, and so many likeliest alternatives; None: tell nothing

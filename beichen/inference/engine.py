@@ -18,7 +18,7 @@ from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
 from beichen.inference.logprobs import token_logprobs
 from beichen.inference.rotations import Rotations, rope_key
-from beichen.inference.sampling import SampledRow, Sampler, check_ids
+from beichen.inference.sampling import ConstraintState, SampledRow, Sampler, check_ids
 from beichen.inference.scheduler import Scheduler
 from beichen.inference.sequence import Sequence
 from beichen.nn.decoder import Decoder
@@ -58,13 +58,16 @@ class Engine:
         """Whether ``step`` has anything to do."""
         return bool(self.scheduler.running or self.scheduler.waiting)
 
-    def submit(self, request: Request, *, number: int = 0) -> Sequence:
-        """Put a request into the queue; number: which answer to it, of several. Raises SettingsError for what could never be answered."""
+    def submit(self, request: Request, *, number: int = 0, constraint: ConstraintState | None = None) -> Sequence:
+        """Put a request into the queue; number: which answer to it, of several; constraint: where the request's begins, of a
+        ``ConstraintCompiler``. Raises SettingsError for what could never be answered."""
         self.check(request)
+        if request.constraint is not None and constraint is None:
+            raise SettingsError(f"{request.constraint.name}: a constraint needs a tokenizer, and this model has none")
         self._arrivals += 1
         key = rope_key(self.decoder.config, len(request.prompt_ids) + request.max_new_tokens)
         sequence = Sequence(
-            request=request, row=SampledRow(request, vocab_size=self.vocab_size, number=number), rope=key,
+            request=request, row=SampledRow(request, vocab_size=self.vocab_size, constraint=constraint, number=number), rope=key,
             root=key if self.share_prefixes else self._arrivals, tag=self.scheduler.tag(request, self._arrivals),
         )  # fmt: skip
         self.scheduler.add(sequence)
@@ -112,8 +115,6 @@ class Engine:
                 f"the prompt holds id {outside}, but the model knows 0 to {vocab_size - 1}", remedy="is this its tokenizer?"
             )
         check_ids(request, self.vocab_size)
-        if request.constraint is not None:
-            raise SettingsError(f"{request.constraint.name}: this generator follows no constraint")
         length = len(request.prompt_ids) + request.max_new_tokens
         if self.blocks.needed(length) > self.blocks.count:
             raise SettingsError(

@@ -50,9 +50,12 @@ class StopStrings:
 class AnswerText:
     """The text of one answer while its ids come."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stop_strings: Sequence[str], *, min_new_tokens: int = 0) -> None:
-        """min_new_tokens: a stop string counts only if it begins behind the text that so many ids make certain."""
-        self._decoder = None if tokenizer is None else IncrementalDecoder(tokenizer)
+    def __init__(
+        self, tokenizer: Tokenizer | None, stop_strings: Sequence[str], *, min_new_tokens: int = 0, shown: Sequence[str] = ()
+    ) -> None:
+        """min_new_tokens: a stop string counts only if it begins behind the text that so many ids make certain. shown: control tokens
+        whose names are part of the text."""
+        self._decoder = None if tokenizer is None else IncrementalDecoder(tokenizer, shown=shown)
         self._stops = StopStrings(stop_strings)
         self._unsearched = min_new_tokens
 

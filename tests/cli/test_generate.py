@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import beichen
@@ -20,13 +21,38 @@ def test_one_prompt_is_continued(model_folder, capsys):
     assert json.loads(capsys.readouterr().out)["answer"] == answer.text
 
 
-def test_penalties_and_a_shortest_length_are_flags(model_folder, capsys):
-    given = ["generate", str(model_folder), "--device", "cpu", "--dtype", "float32", "--prompt", "今天", "--json", "--max-new-tokens", "9"]
-    assert main([*given, "--presence-penalty", "0.5", "--frequency-penalty", "0.5", "--min-new-tokens", "9"]) == 0
-    assert json.loads(capsys.readouterr().out)["tokens"] == 9
+def test_an_answer_of_a_given_form(model_folder, tmp_path, capsys):
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    given = [
+        "generate",
+        str(model_folder),
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--max-new-tokens",
+        "150",
+        "--prompt",
+        "今天",
+        "--json",
+    ]
+    drawn = ["--temperature", "1.5", "--seed", "1", "--presence-penalty", "0.5"]
+    assert main([*given, *drawn, "--json-schema", str(tmp_path / "schema.json")]) == 0
+    assert 1 <= json.loads(json.loads(capsys.readouterr().out)["answer"])["n"] <= 99
+    assert main([*given, *drawn, "--regex", "[0-9]{3}年"]) == 0
+    assert re.fullmatch("[0-9]{3}年", json.loads(capsys.readouterr().out)["answer"])
     for flags, said in (
+        (["--regex", "((a{100}){100}){100}"], "regex: with its repetitions written out"),
+        (["--regex", "("], "regex: "),
+        (["--json-schema", str(tmp_path / "none.json")], "none.json: cannot be read as JSON"),
         (["--presence-penalty", "3"], "--presence-penalty 3.0: expected from -2 to 2"),
-        (["--min-new-tokens", "10"], "--min-new-tokens 10: expected from 0 to max_new_tokens, 9"),
+        (["--min-new-tokens", "151"], "--min-new-tokens 151: expected from 0 to max_new_tokens, 150"),
     ):
         assert main([*given, *flags]) == 2
         assert said in capsys.readouterr().err
