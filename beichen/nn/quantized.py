@@ -10,6 +10,7 @@ int8 |w - w'| <= m / 254; NF4 |w - w'| <= 0.152 m + 2^-25 (half of the widest ga
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from beichen.nn.linear import Linear
 Kind = Literal["int8", "nf4"]
 
 BLOCK = 64  # NF4: weights that share a scale
-AT_ONCE = 1 << 22  # NF4: weights that are dequantized in one go
+AT_ONCE = 1 << 22  # weights that are quantized in one go, and dequantized from NF4
 NF4 = (  # quantiles of the normal distribution, zero among them (Dettmers et al. 2023, appendix E)
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495,
     0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
@@ -42,7 +43,7 @@ class QuantizedMatrix(nn.Module):
     def __init__(self, weight: Tensor, kind: Kind) -> None:
         super().__init__()
         self.kind, self.in_features = kind, weight.shape[-1]
-        codes, scales = _to_int8(weight) if kind == "int8" else _to_nf4(weight)
+        codes, scales = _by_rows(weight, _to_int8 if kind == "int8" else _to_nf4)
         self.register_buffer("codes", codes)
         self.register_buffer("scales", scales)
 
@@ -140,6 +141,14 @@ class _Product(torch.autograd.Function):
         return grouped_linear(grads[0].contiguous(), weight.mT.contiguous(), ctx.ends), None, None
 
 
+def _by_rows(weight: Tensor, quantized: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Codes and scales, some rows at a time: what is computed on the way is several times as large as the weights."""
+    rows = weight.flatten(0, -2)
+    step = max(1, AT_ONCE // rows.shape[1])
+    codes, scales = zip(*(quantized(rows[begin : begin + step]) for begin in range(0, len(rows), step)), strict=True)
+    return torch.cat(codes).view(*weight.shape[:-1], -1), torch.cat(scales).view(*weight.shape[:-1], -1)
+
+
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     wide = weight.float()
     scales = wide.abs().amax(-1, keepdim=True) / 127.0
@@ -155,7 +164,7 @@ def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     wide = scales.float()
     values = torch.tensor(NF4, device=weight.device)
     borders = (values[1:] + values[:-1]) / 2
-    codes = torch.bucketize(blocks / wide.masked_fill(wide == 0, 1.0)[..., None], borders).to(torch.uint8)
+    codes = torch.bucketize(blocks / wide.masked_fill(wide == 0, 1.0)[..., None], borders, out_int32=True).to(torch.uint8)
     high, low = codes.flatten(-2).unflatten(-1, (-1, 2)).unbind(-1)
     return high << 4 | low, scales
 
