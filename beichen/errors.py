@@ -14,6 +14,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── DivergenceError      a run whose steps are faulty one after another
     ├── DeviceError          a device or dtype that this machine lacks
     ├── RequestError         what a client of the server asked for
+    ├── OverloadError        more requests than may wait
     └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -77,6 +78,10 @@ class RequestError(BeichenError):
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, remedy: str | None = None) -> None:
         super().__init__(message if param is None else f"{param}: {message}", remedy=remedy)
         self.param, self.code = param, code
+
+
+class OverloadError(BeichenError):
+    """A request that cannot be taken now; a little later it may."""
 
 
 class MissingExtraError(BeichenError):

@@ -31,6 +31,7 @@ COMMANDS = {
     "perplexity": "measure checkpoints on a text, by length of context",
     "chat": "talk with a model",
     "generate": "continue a text",
+    "serve": "answer OpenAI's clients over HTTP",
     "data": "encode text to shards; convert, preview and count dialogues",
     "tokenizer": "train, compare, extend tokenizers; show what one makes of a text or of ids",
     "inspect": "describe a checkpoint folder without loading its weights",

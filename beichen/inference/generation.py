@@ -25,13 +25,17 @@ class DecoderGenerator:
     ) -> None:  # fmt: skip
         """max_rows, kv_bytes, step_tokens: as the engine's."""
         self.decoder, self.tokenizer = decoder, tokenizer
-        vocab_size = decoder.config.vocab_size  # rows beyond the tokenizer's mean no text
-        known = vocab_size if tokenizer is None else min(vocab_size, tokenizer.vocab_size)
-        self._make = partial(Engine, decoder, vocab_size=known, max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens)
+        self.resize(max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens)
         self._constraints = None if tokenizer is None else ConstraintCompiler(tokenizer)
-        self._engine: Engine | None = None
         self._weights: list[tuple[int, int]] = []
         self._lock = threading.Lock()
+
+    def resize(self, *, max_rows: int, kv_bytes: int, step_tokens: int) -> None:
+        """Other limits, for an engine made anew."""
+        vocab_size = self.decoder.config.vocab_size  # rows beyond the tokenizer's mean no text
+        known = vocab_size if self.tokenizer is None else min(vocab_size, self.tokenizer.vocab_size)
+        self._make = partial(Engine, self.decoder, vocab_size=known, max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens)
+        self._engine: Engine | None = None
 
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
         """The answers, in the order of the requests."""

@@ -125,12 +125,13 @@ class LanguageModel:
     def request(
         self, prompt: str | Sequence[int], *, max_new_tokens: int | None = None, stop: str | Sequence[str] = (),
         stop_ids: Sequence[int] | None = None, min_new_tokens: int | None = None, constraint: Constraint | None = None,
-        logprobs: int | None = None, prompt_logprobs: int | None = None, **sampling: Any,
+        logprobs: int | None = None, prompt_logprobs: int | None = None, shown_tokens: Sequence[str] = (), priority: int = 0,
+        owner: str = "", **sampling: Any,
     ) -> Request:  # fmt: skip
         """A prompt as the generator takes it; what is not stated is as generation_config.json says, if it does.
 
         max_new_tokens: default ``MAX_NEW_TOKENS``, and never beyond the trained length. stop_ids: default where this model's answers
-        end. min_new_tokens, constraint, logprobs, prompt_logprobs: as ``Request`` has them. sampling: those of ``SamplingSettings``.
+        end. min_new_tokens and all that follow: as ``Request`` has them. sampling: those of ``SamplingSettings``.
         """
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         if stop_ids is None:
@@ -147,7 +148,7 @@ class LanguageModel:
             stop_strings=((stop,) if isinstance(stop, str) else tuple(stop)) or self.defaults.stop_strings,
             sampling=sampling_settings(**self.defaults.sampling(sampling)), constraint=constraint,
             min_new_tokens=min(self.defaults.min_new_tokens or 0, max_new_tokens) if min_new_tokens is None else min_new_tokens,
-            logprobs=logprobs, prompt_logprobs=prompt_logprobs,
+            logprobs=logprobs, prompt_logprobs=prompt_logprobs, shown_tokens=tuple(shown_tokens), priority=priority, owner=owner,
         )  # fmt: skip
 
     @overload

@@ -1,0 +1,98 @@
+"""Serves a checkpoint folder to every client of OpenAI's interface: chat and text completions, whole or streamed, tools, constraints.
+
+beichen serve runs/quickstart-001
+beichen serve telechat2-7b --host 0.0.0.0 --port 8000 --api-key-file keys.txt --kv-memory 8GiB
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beichen.cli.options import add_base_option, add_compute_options
+from beichen.cli.terminal import make_reporter
+from beichen.errors import MissingExtraError, SettingsError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a checkpoint folder with a tokenizer, or an adapter")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default %(default)s: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
+    parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients must show, one a line")
+    parser.add_argument("--template", metavar="NAME", help="another chat format than the folder's, by name")
+    parser.add_argument("--max-model-len", type=int, metavar="N", help="tokens of prompt and answer together (default: the trained length)")
+    parser.add_argument("--kv-memory", default="2GiB", metavar="SIZE", help="memory of the key-value cache (default %(default)s)")
+    parser.add_argument("--max-rows", type=int, default=64, metavar="N", help="requests that run at a time (default %(default)s)")
+    parser.add_argument(
+        "--max-waiting", type=int, default=256, metavar="N", help="requests that may wait; more are refused (default %(default)s)"
+    )
+    parser.add_argument(
+        "--step-tokens", type=int, default=512, metavar="N", help="prompt tokens read between two tokens of an answer (default %(default)s)"
+    )
+    parser.add_argument("--allow-special", action="store_true", help="let raw completions hold control tokens where they ask for it")
+    add_compute_options(parser)
+    add_base_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name, least in (("port", 0), ("max_rows", 1), ("max_waiting", 1), ("step_tokens", 1)):
+        if getattr(arguments, name) < least:
+            raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
+    if arguments.max_model_len is not None and arguments.max_model_len < 2:
+        raise SettingsError(f"--max-model-len {arguments.max_model_len}: expected 2 or more")
+    try:
+        import uvicorn
+
+        from beichen.serve.app import create_app
+    except ImportError as fault:
+        raise MissingExtraError(str(fault.name), extra="serve", purpose="beichen serve") from fault
+    from beichen.inference.language_model import load
+    from beichen.serve.access import Keys, read_keys
+    from beichen.serve.service import Limits, Service
+    from beichen.util.device import set_threads
+    from beichen.util.quantities import parse_bytes
+
+    try:
+        kv_bytes = parse_bytes(arguments.kv_memory)
+    except ValueError as fault:
+        raise SettingsError(f"--kv-memory: {fault}") from fault
+    keys = Keys() if arguments.api_key_file is None else read_keys(arguments.api_key_file)
+    if not keys and arguments.host not in _LOCAL:
+        make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+    set_threads(arguments.threads)
+    model = load(
+        arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
+        template=arguments.template, base=arguments.base, reporter=make_reporter(),
+    )  # fmt: skip
+    model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens)
+    limits = Limits(max_model_len=arguments.max_model_len, max_waiting=arguments.max_waiting)
+    service = Service(model, arguments.name or arguments.folder.resolve().name, limits=limits)
+    app = create_app(service, keys=keys, allow_special=arguments.allow_special)
+    config = uvicorn.Config(
+        app, host=arguments.host, port=arguments.port, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    announce = threading.Thread(target=_announce, args=(server, service.name), daemon=True)
+    announce.start()
+    server.run()
+    return 0 if server.started else 1
+
+
+def _announce(server: uvicorn.Server, name: str) -> None:
+    """Say where to knock, once the door is open; a port of 0 is known then only."""
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.02)
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    place = f"[{host}]" if ":" in host else host
+    print(f"serving {name} at http://{place}:{port}/v1  (Ctrl-C ends; what runs is finished first)", flush=True)

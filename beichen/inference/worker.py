@@ -1,0 +1,149 @@
+"""A generator's engine in a thread of its own, for many who ask at once and must not wait for each other.
+
+Pieces of answers are delivered as they come, all pieces of one step in one call, so that a server's event loop is woken once. Rules kept:
+what is waiting is bounded; who goes away frees blocks before the next step; a fault of one request ends that request alone, and a fault of
+the engine ends every request with the same words instead of leaving them to wait forever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from beichen.errors import BeichenError, OverloadError
+from beichen.inference.answering import Answer
+from beichen.inference.api import Delta, Request
+from beichen.inference.generation import DecoderGenerator
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request in the worker's hands."""
+
+    request: Request
+    number: int = 0
+    answer: Answer | None = None  # once the engine has it
+    said: int = 0  # ids that have been delivered
+    cancelled: bool = False
+
+
+Piece = tuple[Ticket, Delta | BeichenError]  # what a ticket is told; an error, or a delta with a finish_reason, is its last
+Deliver = Callable[[Sequence[Piece]], None]
+
+
+class EngineWorker:
+    """``submit`` from any thread; ``deliver`` is called in the worker's."""
+
+    def __init__(self, generator: DecoderGenerator, deliver: Deliver, *, max_waiting: int = 256) -> None:
+        """max_waiting: requests that may wait for the engine; more are refused."""
+        self.generator, self.engine = generator, generator.engine
+        self.max_waiting = max_waiting
+        self._deliver = deliver
+        self._condition = threading.Condition()
+        self._arrived: deque[Ticket] = deque()
+        self._gone: deque[Ticket] = deque()
+        self._active: list[Ticket] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that the engine has not begun."""
+        return len(self._arrived) + self.engine.scheduler.waiting
+
+    @property
+    def running(self) -> int:
+        return len(self.engine.scheduler.running)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, request: Request, *, number: int = 0) -> Ticket:
+        """Raises SettingsError for a request that could never be answered, OverloadError where too many wait."""
+        self.generator.check(request)
+        with self._condition:
+            if self._stopping or not self.alive:
+                raise OverloadError("the server is shutting down")
+            if self.waiting >= self.max_waiting:
+                raise OverloadError(f"{self.waiting} requests are waiting, which is as many as may", remedy="try again a little later")
+            ticket = Ticket(request, number)
+            self._arrived.append(ticket)
+            self._condition.notify()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody listens any more. What it holds is free before the next step."""
+        with self._condition:
+            ticket.cancelled = True
+            self._gone.append(ticket)
+            self._condition.notify()
+
+    def stop(self, *, timeout: float | None = None) -> bool:
+        """Take nothing new, end what is there.  -> whether all ended in time (seconds)"""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join(timeout)
+        return not self.alive
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._arrived or self._gone or self._active or self._stopping):
+                    self._condition.wait()
+                arrived, gone = list(self._arrived), list(self._gone)
+                self._arrived.clear()
+                self._gone.clear()
+                if self._stopping and not arrived and not self._active:
+                    return
+            try:
+                pieces = self._admit(arrived) + self._step(gone)
+            except Exception as fault:  # of the engine itself: nobody may wait for it forever
+                pieces = [(ticket, BeichenError(f"the engine failed: {fault!r}")) for ticket in {*self._active, *arrived}]
+                for ticket in self._active:
+                    if ticket.answer is not None:
+                        ticket.answer.cancel()
+                self._active = []
+            if pieces:
+                self._deliver(pieces)
+
+    def _admit(self, arrived: Sequence[Ticket]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for ticket in arrived:
+            if ticket.cancelled:
+                continue
+            try:
+                ticket.answer = self.generator.begin(ticket.request, number=ticket.number)
+                self._active.append(ticket)
+            except BeichenError as fault:
+                pieces.append((ticket, fault))
+        return pieces
+
+    def _step(self, gone: Sequence[Ticket]) -> list[Piece]:
+        for ticket in gone:
+            if ticket.answer is not None:
+                ticket.answer.cancel()
+        if gone:
+            self._active = [ticket for ticket in self._active if not ticket.cancelled]
+        self.engine.step()
+        pieces: list[Piece] = []
+        going_on: list[Ticket] = []
+        for ticket in self._active:
+            assert ticket.answer is not None
+            try:
+                delta = ticket.answer.next()
+            except BeichenError as fault:
+                pieces.append((ticket, fault))
+                continue
+            if delta is not None:
+                pieces.append((ticket, delta))
+            if delta is None or delta.finish_reason is None:
+                going_on.append(ticket)
+        self._active = going_on
+        return pieces

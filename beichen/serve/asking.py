@@ -1,0 +1,152 @@
+"""From a request's form to what the engine is asked, with the model's own defaults where the form says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beichen.errors import BeichenError, RequestError
+from beichen.inference.api import Constraint, Request
+from beichen.inference.language_model import LanguageModel
+from beichen.serve.schemas.chat import ChatRequest
+from beichen.serve.schemas.completions import CompletionRequest
+from beichen.serve.schemas.sampling import JsonObjectFormat, JsonSchemaFormat, SamplingForm
+from beichen.text.answers.format import AnswerFormat, answer_format
+from beichen.text.chat_requests import ToolChoice, read_messages, read_tool_choice, read_tools
+
+_SAME_NAMES = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTurn:
+    """What the engine is asked, and how its answer is to be read. ``opened``: text of the answer that the prompt holds already."""
+
+    request: Request
+    form: AnswerFormat
+    in_thought: bool
+    calls: bool
+    opened: str = ""
+
+
+def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, owner: str) -> ChatTurn:
+    """Raises RequestError where the dialogue cannot be rendered or continued."""
+    tools = read_tools(body.tools)
+    choice = read_tool_choice(body.tool_choice, tools)
+    constraint = _constraint(body)
+    forced = choice.mode in ("required", "named")
+    if forced and constraint is not None:
+        raise RequestError("a call is asked for, and the answer's text is constrained: give one", param="tool_choice")
+    tokenizer = model.tokenizer
+    form = answer_format(tokenizer.chat_format, tokenizer.special_ids)
+    whole = forced or constraint is not None  # it begins with the answer's first character, so no thought can stand before
+    thinking = False if whole and form.thought is not None else body.thinking
+    offered = () if choice.mode == "none" else tools
+    try:
+        ids = tokenizer.render(read_messages(body.messages), tools=offered, add_generation_prompt=True, thinking=thinking).ids
+    except RequestError:
+        raise
+    except BeichenError as fault:
+        raise RequestError(str(fault.args[0]), param="messages", remedy=fault.remedy) from fault
+    in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
+    opened = ""
+    if forced:
+        if form.calls is None or in_thought:
+            raise RequestError("this model's chat format has no call that an answer can begin with", param="tool_choice")
+        opened = form.calls.open
+        ids = [*ids, *tokenizer.encode(opened, allow_special=True, continues=True)]
+        constraint = Constraint(json_schema=_calls_schema(choice, tools, name=form.calls.name, arguments=form.calls.arguments))
+    told = None if not body.logprobs else body.top_logprobs or 0
+    request = _request(
+        model,
+        ids,
+        body,
+        body.longest,
+        constraint=constraint,
+        logprobs=told,
+        shown=form.tags,
+        room=max_model_len,
+        owner=owner,
+        param="messages",
+    )
+    return ChatTurn(request=request, form=form, in_thought=in_thought, calls=bool(offered), opened=opened)
+
+
+def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_model_len: int, owner: str, special: bool) -> list[Request]:
+    """One for each prompt. special: whether the server's owner lets texts hold control tokens."""
+    if body.allow_special and not special:
+        raise RequestError("this server takes names of control tokens as text", param="allow_special")
+    found = []
+    for ids in prompts_of(model, body.prompt, special=body.allow_special):
+        told, before = body.logprobs, body.logprobs if body.echo else None
+        found.append(_request(
+            model, ids, body, body.max_tokens or 16, constraint=_constraint(body), logprobs=told, prompt_logprobs=before,
+            room=max_model_len, owner=owner, param="prompt",
+        ))  # fmt: skip
+    return found
+
+
+def prompts_of(model: LanguageModel, prompt: Any, *, special: bool = False) -> list[list[int]]:
+    """Ids of each prompt: a text, ids, or a list of either."""
+    if isinstance(prompt, str) or isinstance(prompt[0], int):
+        prompt = [prompt]
+    found = [model.tokenizer.encode(one, allow_special=special) if isinstance(one, str) else list(one) for one in prompt]
+    for place, ids in enumerate(found):
+        if not ids:
+            raise RequestError("the prompt is empty: there is nothing to continue", param=f"prompt[{place}]")
+        outside = next((token for token in ids if token >= model.config.vocab_size), None)
+        if outside is not None:
+            raise RequestError(f"id {outside}: the model knows 0 to {model.config.vocab_size - 1}", param=f"prompt[{place}]")
+    return found
+
+
+def _request(
+    model: LanguageModel, ids: Sequence[int], body: SamplingForm, longest: int | None, *, constraint: Constraint | None,
+    logprobs: int | None, room: int, owner: str, param: str, prompt_logprobs: int | None = None, shown: Sequence[str] = (),
+) -> Request:  # fmt: skip
+    left = room - len(ids)
+    if left < 1:
+        raise RequestError(
+            f"the prompt has {len(ids)} tokens, and this server reads {room} with the answer",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    given: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAMES if getattr(body, name) is not None}
+    if body.top_k is not None and body.top_k > 0:
+        given["top_k"] = body.top_k
+    stop_ids = () if body.ignore_eos else (*model.stop_ids, *(body.stop_token_ids or ()))
+    try:
+        most = longest or model.defaults.new_tokens(len(ids)) or left
+        request = model.request(
+            ids, max_new_tokens=min(most, left), stop=body.stops, stop_ids=stop_ids, constraint=constraint, logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs, min_new_tokens=None if body.min_tokens is None else min(body.min_tokens, most, left),
+            shown_tokens=shown, priority=body.priority, owner=owner, **given,
+        )  # fmt: skip
+        model.generator.check(request)
+    except RequestError:
+        raise
+    except BeichenError as fault:
+        raise RequestError(str(fault.args[0]), remedy=fault.remedy) from fault
+    return request
+
+
+def _constraint(body: SamplingForm) -> Constraint | None:
+    asked, outputs = body.response_format, body.structured_outputs
+    if isinstance(asked, JsonObjectFormat):
+        return Constraint(json_object=True)
+    if isinstance(asked, JsonSchemaFormat):
+        return Constraint(json_schema=asked.json_schema.schema_)
+    if outputs is None:
+        return None
+    return Constraint(regex=outputs.regex, choices=outputs.choice, lark=outputs.grammar)
+
+
+def _calls_schema(choice: ToolChoice, tools: Sequence[Mapping[str, Any]], *, name: str, arguments: str) -> Mapping[str, Any]:
+    """One call of the tools that may be called: its name, then arguments that its own schema accepts."""
+    functions = [tool["function"] for tool in tools if choice.name in (None, tool["function"]["name"])]
+    ways = [
+        {"type": "object", "required": [name, arguments], "additionalProperties": False,
+         "properties": {name: {"const": function["name"]}, arguments: function.get("parameters") or {"type": "object"}}}
+        for function in functions
+    ]  # fmt: skip
+    return ways[0] if len(ways) == 1 else {"anyOf": ways}

@@ -1,0 +1,177 @@
+"""``/v1/chat/completions``: pieces of text become deltas, and deltas a whole answer."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from beichen.inference.api import Delta
+from beichen.inference.api import TokenLogprob as Told
+from beichen.serve.asking import ChatTurn
+from beichen.serve.schemas.chat import (
+    AnswerDelta,
+    AnswerMessage,
+    Call,
+    CallDelta,
+    CalledFunction,
+    ChatAnswer,
+    ChatChoice,
+    ChatChunk,
+    ChoiceLogprobs,
+    ChunkChoice,
+    FinishReason,
+    FunctionDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+from beichen.serve.service import Service
+from beichen.text.answers.events import CallArguments, CallBegin, Event, Said, Thought
+from beichen.text.answers.stream import AnswerStream
+from beichen.text.tokenizer import Tokenizer
+
+
+class ChoiceReader:
+    """One answer of a turn: what each delta of the engine says to the client."""
+
+    def __init__(self, turn: ChatTurn, tokenizer: Tokenizer, *, parallel: bool = True) -> None:
+        """parallel: whether the client takes more than one call; if not, only the first is told."""
+        self._stream = AnswerStream(turn.form, in_thought=turn.in_thought, calls=turn.calls)
+        self._tokenizer, self._parallel = tokenizer, parallel
+        self._before = list(self._stream.push(turn.opened)) if turn.opened else []
+        self.tokens = 0
+        self.called = False
+        self.finish_reason: FinishReason | None = None
+        self.logprobs: list[TokenLogprob] = []
+
+    def read(self, delta: Delta) -> list[AnswerDelta]:
+        """What the client is told."""
+        self.tokens += len(delta.ids)
+        self.logprobs = [token_logprob(self._tokenizer, one) for one in delta.logprobs or ()]
+        events: list[Event] = [*self._before, *self._stream.push(delta.text)]
+        self._before = []
+        if delta.finish_reason is not None:
+            events += self._stream.finish()
+        said = [told for event in events if (told := self._told(event)) is not None]
+        if delta.finish_reason is not None:
+            ended = "length" if delta.finish_reason == "length" else "stop"
+            self.finish_reason = "tool_calls" if self.called and ended == "stop" else "length" if ended == "length" else "stop"
+        return said
+
+    def _told(self, event: Event) -> AnswerDelta | None:
+        if isinstance(event, Said):
+            return AnswerDelta(content=event.text)
+        if isinstance(event, Thought):
+            return AnswerDelta(reasoning_content=event.text)
+        if isinstance(event, (CallBegin, CallArguments)) and event.index and not self._parallel:
+            return None
+        if isinstance(event, CallBegin):
+            self.called = True
+            function = FunctionDelta(name=event.name, arguments="")
+            return AnswerDelta(
+                tool_calls=[CallDelta(index=event.index, id=f"call_{secrets.token_hex(12)}", type="function", function=function)]
+            )
+        if isinstance(event, CallArguments):
+            return AnswerDelta(tool_calls=[CallDelta(index=event.index, function=FunctionDelta(arguments=event.text))])
+        return None
+
+
+class _Message:
+    """Deltas of one choice, put together."""
+
+    def __init__(self) -> None:
+        self.content: list[str] = []
+        self.thought: list[str] = []
+        self.calls: list[Call] = []
+        self.logprobs: list[TokenLogprob] = []
+
+    def add(self, delta: AnswerDelta) -> None:
+        self.content += [delta.content] if delta.content else []
+        self.thought += [delta.reasoning_content] if delta.reasoning_content else []
+        for call in delta.tool_calls or ():
+            if call.id is not None and call.function.name is not None:
+                self.calls.append(Call(id=call.id, function=CalledFunction(name=call.function.name, arguments="")))
+            self.calls[-1].function.arguments += call.function.arguments or ""
+
+    def message(self) -> AnswerMessage:
+        content = "".join(self.content)
+        return AnswerMessage(
+            content=None if self.calls and not content else content, reasoning_content="".join(self.thought) or None,
+            tool_calls=self.calls or None,
+        )  # fmt: skip
+
+
+async def whole_answer(service: Service, turn: ChatTurn, *, count: int, parallel: bool) -> ChatAnswer:
+    """All choices, once they have ended."""
+    readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]
+    messages = [_Message() for _ in range(count)]
+    async for place, delta in service.answer([turn.request] * count):
+        for said in readers[place].read(delta):
+            messages[place].add(said)
+        messages[place].logprobs += readers[place].logprobs
+    choices = []
+    for place, (reader, message) in enumerate(zip(readers, messages, strict=True)):
+        assert reader.finish_reason is not None
+        told = None if turn.request.logprobs is None else ChoiceLogprobs(content=message.logprobs)
+        choices.append(ChatChoice(index=place, message=message.message(), logprobs=told, finish_reason=reader.finish_reason))
+    return ChatAnswer(id=new_id("chatcmpl"), created=int(time.time()), model=service.name, choices=choices, usage=usage(turn, readers))
+
+
+async def answer_events(service: Service, turn: ChatTurn, *, count: int, parallel: bool, with_usage: bool) -> AsyncIterator[str]:
+    """The same as JSON texts of chunks, as they come."""
+    name, created = new_id("chatcmpl"), int(time.time())
+    readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]
+
+    def chunk(choices: list[ChunkChoice], total: Usage | None = None) -> str:
+        return ChatChunk(id=name, created=created, model=service.name, choices=choices, usage=total).as_json()
+
+    for place in range(count):
+        yield chunk([ChunkChoice(index=place, delta=AnswerDelta(role="assistant", content=""))])
+    async for place, delta in service.answer([turn.request] * count):
+        reader = readers[place]
+        for number, said in enumerate(_or_nothing(reader.read(delta), needed=bool(reader.logprobs))):
+            told = ChoiceLogprobs(content=reader.logprobs) if reader.logprobs and not number else None
+            yield chunk([ChunkChoice(index=place, delta=said, logprobs=told)])
+        if reader.finish_reason is not None:
+            yield chunk([ChunkChoice(index=place, delta=AnswerDelta(), finish_reason=reader.finish_reason)])
+    if with_usage:
+        yield chunk([], usage(turn, readers))
+
+
+def _or_nothing(deltas: list[AnswerDelta], *, needed: bool) -> Iterator[AnswerDelta]:
+    """The deltas, or an empty one to carry log-probabilities of tokens that have no text yet."""
+    yield from deltas or ([AnswerDelta(content="")] if needed else [])
+
+
+def usage(turn: ChatTurn, readers: list[ChoiceReader]) -> Usage:
+    """Tokens of the prompt, counted once, and of all answers."""
+    prompt, answers = len(turn.request.prompt_ids), sum(reader.tokens for reader in readers)
+    return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)
+
+
+def token_logprob(tokenizer: Tokenizer, told: Told) -> TokenLogprob:
+    """As clients read it: bytes exactly, text as far as the bytes are text."""
+
+    def named(token: int, logprob: float) -> TopLogprob:
+        spelled = tokenizer.token_bytes(token)
+        return TopLogprob(token=spelled.decode("utf-8", "replace"), logprob=max(logprob, -9999.0), bytes=list(spelled))
+
+    own = named(told.id, told.logprob)
+    return TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=[named(*one) for one in told.top])
+
+
+def new_id(kind: str) -> str:
+    """``kind-`` and 24 random letters."""
+    return f"{kind}-{secrets.token_hex(12)}"
+
+
+def as_event(text: str) -> str:
+    """One server-sent event."""
+    return f"data: {text}\n\n"
+
+
+def fault_event(message: str) -> str:
+    """A fault after the stream has begun: the status line is gone, so the stream says it."""
+    return as_event(json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": None}}, ensure_ascii=False))

@@ -1,0 +1,103 @@
+"""The engine in its own thread: everybody who asked is told how it ended, whatever happens to the others or to the engine."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from beichen.errors import BeichenError, OverloadError, SettingsError
+from beichen.inference.api import Completion, Delta, Request, SamplingSettings, join
+from beichen.inference.generation import DecoderGenerator
+from beichen.inference.worker import EngineWorker, Piece, Ticket
+from tests.inference.small_models import small_decoder, small_tokenizer
+
+
+class Heard:
+    """What was delivered, in order."""
+
+    def __init__(self) -> None:
+        self.pieces: queue.Queue[Piece] = queue.Queue()
+
+    def __call__(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            self.pieces.put(piece)
+
+    def until_ended(self, tickets: Sequence[Ticket]) -> dict[Ticket, list[Delta | BeichenError]]:
+        told: dict[Ticket, list[Delta | BeichenError]] = {ticket: [] for ticket in tickets}
+        left = set(tickets)
+        while left:
+            ticket, piece = self.pieces.get(timeout=60)
+            told.setdefault(ticket, []).append(piece)
+            if isinstance(piece, BeichenError) or piece.finish_reason is not None:
+                left.discard(ticket)
+        return told
+
+
+@contextmanager
+def at_work(**limits: int) -> Iterator[tuple[EngineWorker, Heard]]:
+    heard = Heard()
+    worker = EngineWorker(DecoderGenerator(small_decoder(seed=2), small_tokenizer(), kv_bytes=1 << 20), heard, **limits)
+    worker.start()
+    try:
+        yield worker, heard
+    finally:
+        assert worker.stop(timeout=60)
+
+
+def request(seed: int, tokens: int = 12) -> Request:
+    return Request(prompt_ids=[seed, 5, 6], max_new_tokens=tokens, sampling=SamplingSettings(temperature=1.0, seed=seed))
+
+
+def joined(pieces: Sequence[Delta | BeichenError]) -> Completion:
+    return join([piece for piece in pieces if isinstance(piece, Delta)])
+
+
+def test_answers_are_those_of_the_generator():
+    with at_work() as (worker, heard):
+        requests = [request(seed) for seed in range(20)]
+        tickets = [worker.submit(one) for one in requests]
+        told = heard.until_ended(tickets)
+        assert [joined(told[ticket]) for ticket in tickets] == worker.generator.generate(requests)
+        assert worker.engine.blocks.free == worker.engine.blocks.count
+
+
+def test_a_cancelled_answer_frees_its_blocks_and_the_others_go_on():
+    with at_work() as (worker, heard):
+        gone = worker.submit(request(1, tokens=50))
+        stays = worker.submit(request(2))
+        worker.cancel(gone)
+        told = heard.until_ended([stays])
+        assert joined(told[stays]) == worker.generator.generate([request(2)])[0]
+    assert worker.engine.blocks.free == worker.engine.blocks.count
+    worker.engine.check_integrity()
+
+
+def test_a_fault_of_the_engine_reaches_everybody_and_the_next_request_is_served(monkeypatch):
+    with at_work() as (worker, heard):
+        step = worker.engine.step
+        calls = iter(range(10**6))
+
+        def fails_once() -> object:
+            if next(calls) == 2:
+                raise RuntimeError("out of memory")
+            return step()
+
+        monkeypatch.setattr(worker.engine, "step", fails_once)
+        first = worker.submit(request(1, tokens=40))
+        (fault,) = [piece for piece in heard.until_ended([first])[first] if isinstance(piece, BeichenError)]
+        assert "the engine failed" in str(fault) and "out of memory" in str(fault)
+        second = worker.submit(request(2))
+        assert joined(heard.until_ended([second])[second]) == worker.generator.generate([request(2)])[0]
+
+
+def test_what_cannot_be_answered_or_must_not_wait_is_refused_at_once():
+    with at_work(max_waiting=0) as (worker, _):
+        with pytest.raises(SettingsError, match="the model knows"):
+            worker.submit(Request(prompt_ids=[9999], max_new_tokens=1))
+        with pytest.raises(OverloadError, match="requests are waiting"):
+            worker.submit(request(1))
+    with pytest.raises(OverloadError, match="shutting down"):
+        worker.submit(request(1))

@@ -1,0 +1,42 @@
+"""A server on a free port of this machine, over a small random model, for tests that come as clients do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from beichen.inference.language_model import LanguageModel
+from beichen.serve.access import Keys
+from beichen.serve.app import create_app
+from beichen.serve.service import Limits, Service
+
+
+@dataclass
+class Live:
+    url: str
+    service: Service
+
+
+@contextmanager
+def live_server(model: LanguageModel, *, name: str = "small", keys: tuple[str, ...] = (), limits: Limits | None = None) -> Iterator[Live]:
+    """Up when it is entered; shut down, all answers ended, when it is left."""
+    service = Service(model, name, limits=limits)
+    app = create_app(service, keys=Keys(keys), allow_special=True)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=10))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Live(f"http://127.0.0.1:{port}", service)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive() and not service.worker.alive
