@@ -45,7 +45,7 @@ class EngineWorker:
         self._arrived: deque[Ticket] = deque()
         self._gone: deque[Ticket] = deque()
         self._active: list[Ticket] = []
-        self._stopping = False
+        self._working = self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -59,6 +59,12 @@ class EngineWorker:
     @property
     def running(self) -> int:
         return len(self.engine.scheduler.running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is being answered, and nothing has come in."""
+        with self._condition:
+            return not (self._arrived or self._gone or self._active or self._working)
 
     @property
     def alive(self) -> bool:
@@ -95,6 +101,7 @@ class EngineWorker:
     def _run(self) -> None:
         while True:
             with self._condition:
+                self._working = False
                 while not (self._arrived or self._gone or self._active or self._stopping):
                     self._condition.wait()
                 arrived, gone = list(self._arrived), list(self._gone)
@@ -102,6 +109,7 @@ class EngineWorker:
                 self._gone.clear()
                 if self._stopping and not arrived and not self._active:
                     return
+                self._working = True
             try:
                 pieces = self._admit(arrived) + self._step(gone)
             except Exception as fault:  # of the engine itself: nobody may wait for it forever

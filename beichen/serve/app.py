@@ -100,15 +100,14 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_special: boo
         check_model(body.model)
         count = body.n or 1
         best = body.best_of or count
-        if best > count and body.logprobs is None:
-            body = body.model_copy(update={"logprobs": 0})
-        asked = await asyncio.to_thread(
-            completion_requests, service.model, body, max_model_len=service.max_model_len, owner=request.state.owner, special=allow_special
-        )
+        ranked = body if best == count or body.logprobs is not None else body.model_copy(update={"logprobs": 0})
+        limits = {"max_model_len": service.max_model_len, "owner": request.state.owner, "special": allow_special}
+        asked = await asyncio.to_thread(completion_requests, service.model, ranked, **limits)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
             return await _stream(completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
-        return await _whole(request, whole_completions(service, asked, count=count, best=best, echo=body.echo))
+        tell = body.logprobs is not None
+        return await _whole(request, whole_completions(service, asked, count=count, best=best, echo=body.echo, tell=tell))
 
     @app.get("/v1/models")
     async def models() -> ModelList:

@@ -56,8 +56,7 @@ class ChoiceReader:
             events += self._stream.finish()
         said = [told for event in events if (told := self._told(event)) is not None]
         if delta.finish_reason is not None:
-            ended = "length" if delta.finish_reason == "length" else "stop"
-            self.finish_reason = "tool_calls" if self.called and ended == "stop" else "length" if ended == "length" else "stop"
+            self.finish_reason = "length" if delta.finish_reason == "length" else "tool_calls" if self.called else "stop"
         return said
 
     def _told(self, event: Event) -> AnswerDelta | None:

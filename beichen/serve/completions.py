@@ -15,15 +15,17 @@ from beichen.serve.service import Service
 from beichen.text.tokenizer import Tokenizer
 
 
-async def whole_completions(service: Service, requests: Sequence[Request], *, count: int, best: int, echo: bool) -> CompletionAnswer:
-    """``count`` answers to each prompt, chosen out of ``best`` by the mean log-probability of their tokens."""
+async def whole_completions(
+    service: Service, requests: Sequence[Request], *, count: int, best: int, echo: bool, tell: bool
+) -> CompletionAnswer:
+    """``count`` answers to each prompt, chosen out of ``best`` by the mean log-probability of their tokens, which it may ``tell``."""
     choices: list[CompletionChoice] = []
     tokens = 0
     for request in requests:
         answers = await _answers(service, request, best)
         tokens += sum(len(answer.ids) for answer in answers)
         for answer in answers if best == count else best_of(answers, count):
-            choices.append(_choice(service.model.tokenizer, request, answer, index=len(choices), echo=echo))
+            choices.append(_choice(service.model.tokenizer, request, answer, index=len(choices), echo=echo, tell=tell))
     return CompletionAnswer(
         id=new_id("cmpl"), created=int(time.time()), model=service.name, choices=choices, usage=_usage(requests, tokens)
     )  # fmt: skip
@@ -71,9 +73,9 @@ async def _answers(service: Service, request: Request, count: int) -> list[Compl
     return found
 
 
-def _choice(tokenizer: Tokenizer, request: Request, answer: Completion, *, index: int, echo: bool) -> CompletionChoice:
+def _choice(tokenizer: Tokenizer, request: Request, answer: Completion, *, index: int, echo: bool, tell: bool) -> CompletionChoice:
     prompt = tokenizer.decode(request.prompt_ids) if echo else ""
-    told = None if answer.logprobs is None else _logprobs(tokenizer, answer.logprobs, offset=len(prompt))
+    told = _logprobs(tokenizer, answer.logprobs, offset=len(prompt)) if tell and answer.logprobs is not None else None
     return CompletionChoice(index=index, text=prompt + answer.text, logprobs=told, finish_reason=_reason(answer.finish_reason))
 
 

@@ -27,7 +27,7 @@ def live_server(model: LanguageModel, *, name: str = "small", keys: tuple[str, .
     """Up when it is entered; shut down, all answers ended, when it is left."""
     service = Service(model, name, limits=limits)
     app = create_app(service, keys=Keys(keys), allow_special=True)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=10))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=100))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -38,5 +38,5 @@ def live_server(model: LanguageModel, *, name: str = "small", keys: tuple[str, .
         yield Live(f"http://127.0.0.1:{port}", service)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive() and not service.worker.alive
