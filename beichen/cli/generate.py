@@ -71,8 +71,9 @@ def _one(model: LanguageModel, prompt: str, settings: dict[str, Any], *, as_json
         facts = {"prompt": prompt, "answer": answer.text, "finish_reason": answer.finish_reason, "tokens": len(answer.ids)}
         print_json(facts | {"seconds": time.monotonic() - started})
         return 0
+    deltas = model.stream(prompt, **settings)
     print(prompt, end="", flush=True)
-    for delta in model.stream(prompt, **settings):
+    for delta in deltas:
         print(delta.text, end="", flush=True)
     print()
     return 0

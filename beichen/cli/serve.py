@@ -7,6 +7,7 @@ beichen serve telechat2-7b --host 0.0.0.0 --port 8000 --api-key-file keys.txt --
 from __future__ import annotations
 
 import argparse
+import socket
 import threading
 import time
 from pathlib import Path
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.port > 65535:
+        raise SettingsError(f"--port {arguments.port}: expected 0 to 65535")
     for name, least in (("port", 0), ("max_rows", 1), ("max_waiting", 1), ("step_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     keys = Keys() if arguments.api_key_file is None else read_keys(arguments.api_key_file)
     if not keys and arguments.host not in _LOCAL:
         make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+    listener = _listener(arguments.host, arguments.port)
     set_threads(arguments.threads)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
@@ -78,21 +82,33 @@ def run(arguments: argparse.Namespace) -> int:
     service = Service(model, arguments.name or arguments.folder.resolve().name, limits=limits)
     app = create_app(service, keys=keys, allow_special=arguments.allow_special)
     config = uvicorn.Config(
-        app, host=arguments.host, port=arguments.port, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
+        app, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
     )  # fmt: skip
     server = uvicorn.Server(config)
-    announce = threading.Thread(target=_announce, args=(server, service.name), daemon=True)
+    announce = threading.Thread(target=_announce, args=(server, listener, service.name), daemon=True)
     announce.start()
-    server.run()
+    server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
-def _announce(server: uvicorn.Server, name: str) -> None:
-    """Say where to knock, once the door is open; a port of 0 is known then only."""
+def _listener(host: str, port: int) -> socket.socket:
+    """The address, taken before any weights are read; nobody is let in yet."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as fault:
+        listener.close()
+        raise SettingsError(f"--host {host} --port {port}: {fault.strerror}", remedy="take another port; 0 finds a free one") from fault
+    return listener
+
+
+def _announce(server: uvicorn.Server, listener: socket.socket, name: str) -> None:
+    """Say where to knock, once the door is open."""
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.02)
-    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
     print(f"serving {name} at http://{place}:{port}/v1  (Ctrl-C ends; what runs is finished first)", flush=True)

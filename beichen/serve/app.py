@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -150,7 +150,7 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_special: boo
     return app
 
 
-async def _stream(texts: AsyncIterator[str]) -> Response:
+async def _stream(texts: AsyncGenerator[str]) -> Response:
     """Server-sent events. What is refused before the first piece is an answer of its own, with its status."""
     first = await anext(texts)
 
@@ -162,7 +162,7 @@ async def _stream(texts: AsyncIterator[str]) -> Response:
         except BeichenError as fault:
             yield fault_event(str(fault.args[0]))
         finally:
-            await texts.aclose()  # type: ignore[attr-defined]  # an async generator, which its users need not know
+            await texts.aclose()
         yield as_event("[DONE]")
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

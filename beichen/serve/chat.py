@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from beichen.inference.api import Delta
 from beichen.inference.api import TokenLogprob as Told
@@ -118,7 +118,7 @@ async def whole_answer(service: Service, turn: ChatTurn, *, count: int, parallel
     return ChatAnswer(id=new_id("chatcmpl"), created=int(time.time()), model=service.name, choices=choices, usage=usage(turn, readers))
 
 
-async def answer_events(service: Service, turn: ChatTurn, *, count: int, parallel: bool, with_usage: bool) -> AsyncIterator[str]:
+async def answer_events(service: Service, turn: ChatTurn, *, count: int, parallel: bool, with_usage: bool) -> AsyncGenerator[str]:
     """The same as JSON texts of chunks, as they come."""
     name, created = new_id("chatcmpl"), int(time.time())
     readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]

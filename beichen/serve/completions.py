@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Literal
 
 from beichen.inference.api import Completion, Delta, Request, TokenLogprob
@@ -33,7 +33,7 @@ async def whole_completions(
 
 async def completion_events(
     service: Service, requests: Sequence[Request], *, count: int, echo: bool, with_usage: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """The same as JSON texts, as they come."""
     name, created, tokens = new_id("cmpl"), int(time.time()), 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -43,11 +44,15 @@ def test_it_says_where_it_is_answers_and_ends(model_folder, tmp_path):
         (["--api-key-file", "{folder}/none.txt"], "none.txt: cannot be read as a list of API keys"),
         (["--api-key-file", "{folder}/empty.txt"], "empty.txt: holds no API key"),
         (["--kv-memory", "much"], "--kv-memory: 'much' is no amount of memory"),
+        (["--port", "99999"], "--port 99999: expected 0 to 65535"),
+        (["--port", "{taken}"], "Address already in use"),
         (["--max-rows", "0"], "--max-rows 0: expected 1 or more"),
         (["--max-model-len", "1"], "--max-model-len 1: expected 2 or more"),
     ],
 )
 def test_faults_of_settings_are_told_before_the_weights_are_read(tmp_path, capsys, words, said):
     (tmp_path / "empty.txt").write_text("# nothing\n")
-    assert main(["serve", str(tmp_path / "no model"), *FLAGS, *(word.format(folder=tmp_path) for word in words)]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        named = {"folder": tmp_path, "taken": other.getsockname()[1]}
+        assert main(["serve", str(tmp_path / "no model"), *FLAGS, *(word.format(**named) for word in words)]) == 2
     assert said in capsys.readouterr().err
