@@ -89,8 +89,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        unfinished = "; the encoding is not finished: start it again with the same words" if (folder / ".work").is_dir() else ""
-        raise DataError(f"{path}: no readable description of encoded text ({error}){unfinished}", remedy=REMEDY) from error
+        remedy = REMEDY if path.exists() else "give a folder that `beichen data encode` has made"
+        if (folder / ".work").is_dir():
+            remedy = "the encoding is not finished: start it again with the same words"
+        raise DataError(f"{path}: no readable description of encoded text ({error})", remedy=remedy) from error
     if (description.get("format"), description.get("version")) != (FORMAT, VERSION):
         found = f"{description.get('format')!r} version {description.get('version')!r}"
         raise DataError(f"{path}: is {found}, expected {FORMAT!r} version {VERSION}", remedy=REMEDY)

@@ -98,6 +98,7 @@ def test_a_store_that_its_ledger_does_not_know_is_a_fault(folder: Path) -> None:
     assert "its shards hold 150 documents, its ledger says 149" in verify_encoded_text(folder, quick=True).faults[0]
 
 
-def test_no_encoded_text_at_all_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"encoded\.json: no readable description"):
+def test_a_folder_that_is_no_encoded_text_is_an_error_and_not_to_be_removed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"encoded\.json: no readable description") as fault:
         verify_encoded_text(tmp_path)
+    assert fault.value.remedy == "give a folder that `beichen data encode` has made"
