@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from beichen.errors import BeichenError
+from beichen.errors import BeichenError, RequestError
 from beichen.inference.api import Delta, Request
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.worker import EngineWorker, Piece, Ticket
@@ -41,6 +41,11 @@ class Service:
     async def stop(self) -> bool:
         """Let what runs end.  -> whether it did in time"""
         return await asyncio.to_thread(self.worker.stop, timeout=self.limits.shutdown_seconds)
+
+    def check_model(self, name: str | None) -> None:
+        """Raises RequestError unless this is the model that the server has, or none is named."""
+        if name not in (None, self.name):
+            raise RequestError(f"there is no model '{name}'; this server has '{self.name}'", param="model", code="model_not_found")
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Delta]]:
         """The pieces of all answers as they come, each with its request's place. Closing the iterator frees what they hold."""

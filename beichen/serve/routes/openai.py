@@ -1,0 +1,61 @@
+"""OpenAI's paths: chat and text completions, whole or streamed, and the models that there are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from beichen.serve.asking import chat_turn, completion_requests
+from beichen.serve.chat import answer_events, whole_answer
+from beichen.serve.completions import completion_events, whole_completions
+from beichen.serve.exchange import answer_stream, answer_whole, read_form
+from beichen.serve.schemas.chat import ChatRequest
+from beichen.serve.schemas.completions import CompletionRequest, ModelCard, ModelList
+from beichen.serve.service import Service
+
+
+def routes(service: Service, *, allow_special: bool) -> APIRouter:
+    """allow_special: whether raw completions may hold control tokens."""
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await read_form(request, ChatRequest, service)
+        service.check_model(body.model)
+        turn = await asyncio.to_thread(chat_turn, service.model, body, max_model_len=service.max_model_len, owner=request.state.owner)
+        count, parallel = body.n or 1, body.parallel_tool_calls is not False
+        if body.stream:
+            usage = body.stream_options is not None and body.stream_options.include_usage
+            return await answer_stream(answer_events(service, turn, count=count, parallel=parallel, with_usage=usage))
+        return await answer_whole(request, whole_answer(service, turn, count=count, parallel=parallel))
+
+    @router.post("/completions")
+    async def completions(request: Request) -> Response:
+        body = await read_form(request, CompletionRequest, service)
+        service.check_model(body.model)
+        count = body.n or 1
+        best = body.best_of or count
+        ranked = body if best == count or body.logprobs is not None else body.model_copy(update={"logprobs": 0})
+        limits = {"max_model_len": service.max_model_len, "owner": request.state.owner, "special": allow_special}
+        asked = await asyncio.to_thread(completion_requests, service.model, ranked, **limits)
+        if body.stream:
+            usage = body.stream_options is not None and body.stream_options.include_usage
+            return await answer_stream(completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
+        tell = body.logprobs is not None
+        return await answer_whole(request, whole_completions(service, asked, count=count, best=best, echo=body.echo, tell=tell))
+
+    @router.get("/models")
+    async def models() -> ModelList:
+        return ModelList(data=[_card(service)])
+
+    @router.get("/models/{name:path}")
+    async def model(name: str) -> ModelCard:
+        service.check_model(name)
+        return _card(service)
+
+    return router
+
+
+def _card(service: Service) -> ModelCard:
+    return ModelCard(id=service.name, created=service.created, max_model_len=service.max_model_len)

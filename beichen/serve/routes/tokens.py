@@ -1,0 +1,41 @@
+"""``/tokenize`` and ``/detokenize``: a text or a dialogue as the model gets it, and back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from beichen.errors import RequestError
+from beichen.serve.exchange import answer_json, read_form
+from beichen.serve.schemas.completions import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
+from beichen.serve.service import Service
+from beichen.text.chat_requests import read_messages, read_tools
+
+
+def routes(service: Service, *, allow_special: bool) -> APIRouter:
+    """allow_special: whether a text may hold control tokens."""
+    router = APIRouter()
+
+    @router.post("/tokenize")
+    async def tokenize(request: Request) -> Response:
+        body = await read_form(request, TokenizeRequest, service)
+        service.check_model(body.model)
+        tokenizer = service.model.tokenizer
+        if body.allow_special and not allow_special:
+            raise RequestError("this server takes names of control tokens as text", param="allow_special")
+        if body.prompt is not None:
+            ids = await asyncio.to_thread(tokenizer.encode, body.prompt, allow_special=body.allow_special)
+        else:
+            messages, tools = read_messages(body.messages), read_tools(body.tools)
+            ids = (await asyncio.to_thread(tokenizer.render, messages, tools, body.add_generation_prompt)).ids
+        names = [tokenizer.piece(token) for token in ids] if body.return_token_strs else None
+        return answer_json(TokenizeAnswer(tokens=ids, count=len(ids), max_model_len=service.max_model_len, token_strs=names))
+
+    @router.post("/detokenize")
+    async def detokenize(request: Request) -> Response:
+        body = await read_form(request, DetokenizeRequest, service)
+        service.check_model(body.model)
+        return answer_json(DetokenizeAnswer(prompt=service.model.tokenizer.decode(body.tokens, skip_special=False)))
+
+    return router
