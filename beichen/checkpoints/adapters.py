@@ -112,8 +112,7 @@ def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout
                 f"{stored.folder}: adapts {layer}, which is no linear layer of this model",
                 remedy="the adapter belongs to another model; name the right base (--base)",
             )
-        weight = layers[known[layer].layer].full_weight()
-        rows, columns = len(known[layer].rows), weight.shape[-1]
+        rows, columns = len(known[layer].rows), layers[known[layer].layer].shape[-1]
         if held.b.shape[0] != rows or held.a.shape[1] != columns:
             raise CheckpointError(
                 f"{stored.folder}: {layer} is adapted as [{held.b.shape[0]}, {held.a.shape[1]}], the model's is [{rows}, {columns}]",

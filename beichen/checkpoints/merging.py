@@ -22,12 +22,12 @@ from beichen.checkpoints.reading import WeightFiles, open_shard
 from beichen.checkpoints.saving import copy_side_files, save_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
 from beichen.errors import CheckpointError, StorageError
-from beichen.models.linear_names import AnyLinear, linear_layers, places
+from beichen.models.linear_names import linear_layers, places
 from beichen.models.naming import NameTable
 from beichen.models.registry import load_family
 from beichen.nn.decoder import Decoder
 from beichen.nn.experts import StackedLinear
-from beichen.nn.linear import Linear
+from beichen.nn.linear import Linear, LinearLayer
 from beichen.nn.low_rank import LowRank
 from beichen.text.vocabulary_folder import holds_tokenizer
 from beichen.util.progress import SILENT, Reporter
@@ -119,7 +119,7 @@ def _fold(wide: Decoder, own: Decoder, formats: dict[str, list[tuple[torch.dtype
     used: set[torch.dtype] = set()
     targets = linear_layers(own)
     for name, layer in linear_layers(wide).items():
-        if isinstance(layer, (Linear, StackedLinear)) and layer.adapter is None:
+        if layer.held_as is None and layer.adapter is None:
             continue
         weight = layer.full_weight()
         exact = layer.adapter.folded(weight) if isinstance(layer.adapter, LowRank) else weight
@@ -130,14 +130,12 @@ def _fold(wide: Decoder, own: Decoder, formats: dict[str, list[tuple[torch.dtype
             lines = exact.flatten(0, -2)[rows]
             nearest.flatten(0, -2)[rows] = lines.to(dtype).float()
             random.flatten(0, -2)[rows] = _rounded_at_random(lines, dtype, generator)
-        target = targets[name]
-        assert isinstance(target, (Linear, StackedLinear))
-        target.weight.copy_(nearest)
+        targets[name].full_weight().copy_(nearest)
         wide.set_submodule(name, _plain(layer, random))
     return used
 
 
-def _plain(layer: AnyLinear, weight: Tensor) -> nn.Module:
+def _plain(layer: LinearLayer, weight: Tensor) -> nn.Module:
     with torch.device("meta"):
         plain = Linear(1, 1, bias=False) if weight.ndim == 2 else StackedLinear(1, 1, 1, bias=False)
     plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), layer.bias
@@ -164,7 +162,7 @@ def _formats(folder: Path, names: NameTable, decoder: Decoder) -> dict[str, list
     found: dict[str, list[tuple[torch.dtype, Tensor]]] = {}
     for name, lies in places(names, decoder).items():
         file_name = f"{name.removeprefix(names.optional_prefix) if bare else name}.weight"
-        begin = (lies.expert or 0) * layers[lies.layer].full_weight().shape[-2]
+        begin = (lies.expert or 0) * layers[lies.layer].shape[-2]
         found.setdefault(lies.layer, []).append((stored[file_name], begin + lies.rows))
     return found
 

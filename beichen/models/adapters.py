@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
-from beichen.models.linear_names import AnyLinear, Place, linear_layers, places
+from beichen.models.linear_names import Place, linear_layers, places
 from beichen.models.naming import NameTable
 from beichen.nn.decoder import Decoder
+from beichen.nn.linear import LinearLayer
 from beichen.nn.low_rank import LowRank, Part
 from beichen.util.random import keyed_torch_generator
 
@@ -103,7 +104,7 @@ def detach(decoder: Decoder) -> None:
         module.adapter = None
 
 
-def adapted_layers(decoder: Decoder) -> dict[str, AnyLinear]:
+def adapted_layers(decoder: Decoder) -> dict[str, LinearLayer]:
     """Our layers that carry adapters, by name."""
     return {name: module for name, module in linear_layers(decoder).items() if module.adapter is not None}
 
@@ -133,7 +134,7 @@ def _of_expert(tensor: Tensor, expert: int | None) -> Tensor:
     return tensor if expert is None else tensor[expert]
 
 
-def _locate(layer: AnyLinear, place: Place) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
+def _locate(layer: LinearLayer, place: Place) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
     """Views of A, B and magnitudes of one published layer, and the place of each published row in B; None without an adapter."""
     adapter = layer.adapter
     if not isinstance(adapter, LowRank):

@@ -20,12 +20,9 @@ from beichen.errors import ConfigError, SettingsError
 from beichen.models.family import Family
 from beichen.models.naming import NameTable
 from beichen.nn.decoder import Decoder
-from beichen.nn.experts import StackedLinear
-from beichen.nn.linear import Linear
-from beichen.nn.quantized import QuantizedLinear, QuantizedStackedLinear
+from beichen.nn.linear import LinearLayer
 
 ALL_LINEAR = "all-linear"
-AnyLinear = Linear | StackedLinear | QuantizedLinear | QuantizedStackedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +46,11 @@ def places(names: NameTable, decoder: Decoder) -> dict[str, Place]:
     layers = linear_layers(decoder)
     for name, view in names.views(_row_numbers(layers), decoder.config).items():
         layer = view.ours.removesuffix(".weight")
-        count = _row_count(layers[layer])
+        shape = layers[layer].shape
+        count = shape[-2]
         flat = view.tensor().flatten()
-        stacked = isinstance(layers[layer], (StackedLinear, QuantizedStackedLinear))
         found[name.removesuffix(".weight")] = Place(
-            layer=layer, rows=flat % count, expert=int(flat[0]) // count if stacked else None, transposed=view.shape[-1] != 1
+            layer=layer, rows=flat % count, expert=int(flat[0]) // count if len(shape) == 3 else None, transposed=view.shape[-1] != 1
         )  # fmt: skip
     return found
 
@@ -92,22 +89,17 @@ def shortest_ends(chosen: Iterable[str], known: Iterable[str]) -> list[str]:
     return sorted(end for end in means if not any("." in end and end.endswith("." + shorter) for shorter in means - {end}))
 
 
-def linear_layers(decoder: Decoder) -> dict[str, AnyLinear]:
+def linear_layers(decoder: Decoder) -> dict[str, LinearLayer]:
     """Our linear layers by name, fused as they are."""
-    kinds = (Linear, StackedLinear, QuantizedLinear, QuantizedStackedLinear)
-    return {name: module for name, module in decoder.named_modules() if isinstance(module, kinds)}
+    return {name: module for name, module in decoder.named_modules() if isinstance(module, LinearLayer)}
 
 
-def _row_count(module: AnyLinear) -> int:
-    return (module.weight if isinstance(module, (Linear, StackedLinear)) else module.matrix.codes).shape[-2]
-
-
-def _row_numbers(layers: Mapping[str, AnyLinear]) -> dict[str, Tensor]:
+def _row_numbers(layers: Mapping[str, LinearLayer]) -> dict[str, Tensor]:
     """In place of each weight [.., out, in] the numbers of its rows [.., out, 1]; a stack's experts count on."""
     numbers = {}
     for name, module in layers.items():
-        weight = module.weight if isinstance(module, (Linear, StackedLinear)) else module.matrix.codes
-        numbers[f"{name}.weight"] = torch.arange(weight.shape[:-1].numel()).view(*weight.shape[:-1], 1)
+        rows = module.shape[:-1]
+        numbers[f"{name}.weight"] = torch.arange(rows.numel()).view(*rows, 1)
     return numbers
 
 

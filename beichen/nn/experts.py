@@ -23,6 +23,8 @@ Product = Callable[[Tensor, Tensor], Tensor]
 class StackedLinear(nn.Module):
     """One linear layer for each expert. Weights are left uninitialised, as in ``Linear``."""
 
+    held_as: str | None = None
+
     def __init__(self, experts: int, in_features: int, out_features: int, *, bias: bool) -> None:
         super().__init__()
         self.adapter: nn.Module | None = None
@@ -38,6 +40,10 @@ class StackedLinear(nn.Module):
     def is_plain(self) -> bool:
         """Whether the product is all that it does."""
         return self.adapter is None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.weight.shape
 
     def full_weight(self) -> Tensor:
         """[experts, out, in], without the adapter."""

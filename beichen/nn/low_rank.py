@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn.grouped import group_of_rows, grouped_linear
+from beichen.nn.linear import LinearLayer
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,6 @@ class Part:
     end: int
     rank: int
     scale: float
-
-
-class Adaptable(Protocol):
-    """What an update must know of its layer."""
-
-    bias: Any  # [out], where it has one
-
-    def full_weight(self) -> Tensor: ...
 
 
 class LowRank(nn.Module):
@@ -58,7 +51,7 @@ class LowRank(nn.Module):
         flat = [(experts or 1) * width for width in widths]  # vectors: weight decay leaves them alone
         self.magnitudes = nn.ParameterList(torch.ones(size, device=device) for size in flat) if magnitudes else None
 
-    def forward(self, x: Tensor, out: Tensor, layer: Adaptable, ends: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor, layer: LinearLayer, ends: Tensor | None = None) -> Tensor:
         """x [..., in] and what the layer made of it, ``out`` [..., out], which may be overwritten.  -> [..., out]
 
         ends: of a stack, where each expert's rows end (see ``grouped_linear``); the layer's bias is then not yet added.

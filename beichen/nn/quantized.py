@@ -47,6 +47,10 @@ class QuantizedMatrix(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scales", scales)
 
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((*self.codes.shape[:-1], self.in_features))
+
     def dequantized(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[..., out, in]"""
         if self.kind == "int8":
@@ -72,7 +76,7 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, linear: Linear, kind: Kind) -> None:
         super().__init__()
-        self.adapter = linear.adapter
+        self.adapter, self.held_as = linear.adapter, kind
         self.matrix = QuantizedMatrix(linear.weight.detach(), kind)
         self.bias = linear.bias
 
@@ -81,6 +85,10 @@ class QuantizedLinear(nn.Module):
         out = _Product.apply(x, self.matrix, None)
         out = out if self.bias is None else out + self.bias
         return out if self.adapter is None else self.adapter(x, out, self)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.matrix.shape
 
     def full_weight(self) -> Tensor:
         """[out, in] float32, without the adapter."""
@@ -94,7 +102,7 @@ class QuantizedStackedLinear(nn.Module):
 
     def __init__(self, linear: StackedLinear, kind: Kind) -> None:
         super().__init__()
-        self.adapter = linear.adapter
+        self.adapter, self.held_as = linear.adapter, kind
         self.matrix = QuantizedMatrix(linear.weight.detach(), kind)
         self.bias = linear.bias
 
@@ -102,6 +110,10 @@ class QuantizedStackedLinear(nn.Module):
         """Rows sorted by expert, without the bias.  [n, in] -> [n, out]"""
         out = _Product.apply(x, self.matrix, ends)
         return out if self.adapter is None else self.adapter(x, out, self, ends)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.matrix.shape
 
     def full_weight(self) -> Tensor:
         """[experts, out, in] float32, without the adapter."""
