@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a checkpoint folder with a tokenizer, or an adapter")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default %(default)s: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
+    parser.add_argument("--ui", action="store_true", help="a chat page for browsers at the same address")
     parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients must show, one a line")
     parser.add_argument("--template", metavar="NAME", help="another chat format than the folder's, by name")
@@ -80,12 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens)
     limits = Limits(max_model_len=arguments.max_model_len, max_waiting=arguments.max_waiting)
     service = Service(model, arguments.name or arguments.folder.resolve().name, limits=limits)
-    app = create_app(service, keys=keys, allow_special=arguments.allow_special)
+    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui)
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
     )  # fmt: skip
     server = uvicorn.Server(config)
-    announce = threading.Thread(target=_announce, args=(server, listener, service.name), daemon=True)
+    announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()
     server.run(sockets=[listener])
     return 0 if server.started else 1
@@ -103,7 +104,7 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _announce(server: uvicorn.Server, listener: socket.socket, name: str) -> None:
+def _announce(server: uvicorn.Server, listener: socket.socket, name: str, ui: bool) -> None:
     """Say where to knock, once the door is open."""
     while not server.started:
         if server.should_exit:
@@ -111,4 +112,5 @@ def _announce(server: uvicorn.Server, listener: socket.socket, name: str) -> Non
         time.sleep(0.02)
     host, port = listener.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    print(f"serving {name} at http://{place}:{port}/v1  (Ctrl-C ends; what runs is finished first)", flush=True)
+    page = f", chat page at http://{place}:{port}/" if ui else ""
+    print(f"serving {name} at http://{place}:{port}/v1{page}  (Ctrl-C ends; what runs is finished first)", flush=True)

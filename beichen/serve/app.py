@@ -15,16 +15,17 @@ from beichen import __version__
 from beichen.errors import BeichenError, OverloadError, RequestError
 from beichen.serve.access import Keys
 from beichen.serve.exchange import answer_fault, answer_json
-from beichen.serve.routes import health, openai, tokens
+from beichen.serve.routes import health, openai, page, tokens
 from beichen.serve.schemas.base import error_body
 from beichen.serve.service import Service
 
 RETRY_SECONDS = 1
 
 
-def create_app(service: Service, *, keys: Keys | None = None, allow_special: bool = False) -> FastAPI:
-    """keys: who may ask. allow_special: whether raw completions may hold control tokens."""
+def create_app(service: Service, *, keys: Keys | None = None, allow_special: bool = False, ui: bool = False) -> FastAPI:
+    """keys: who may ask. allow_special: whether raw completions may hold control tokens. ui: whether there is a chat page at ``/``."""
     known = keys or Keys()
+    page_files = page.read_page() if ui else {}
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -36,7 +37,7 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_special: boo
 
     @app.middleware("http")
     async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.url.path not in health.OPEN_PATHS:
+        if request.url.path not in health.OPEN_PATHS and request.url.path not in page_files:
             owner = known.owner(request.headers.get("authorization"))
             if owner is None:
                 words = "a key is needed: Authorization: Bearer ..."
@@ -56,4 +57,6 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_special: boo
     app.include_router(openai.routes(service, allow_special=allow_special))
     app.include_router(tokens.routes(service, allow_special=allow_special))
     app.include_router(health.routes(service))
+    if ui:
+        app.include_router(page.routes(page_files))
     return app

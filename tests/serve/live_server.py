@@ -23,10 +23,12 @@ class Live:
 
 
 @contextmanager
-def live_server(model: LanguageModel, *, name: str = "small", keys: tuple[str, ...] = (), limits: Limits | None = None) -> Iterator[Live]:
+def live_server(
+    model: LanguageModel, *, name: str = "small", keys: tuple[str, ...] = (), limits: Limits | None = None, ui: bool = False
+) -> Iterator[Live]:
     """Up when it is entered; shut down, all answers ended, when it is left."""
     service = Service(model, name, limits=limits)
-    app = create_app(service, keys=Keys(keys), allow_special=True)
+    app = create_app(service, keys=Keys(keys), allow_special=True, ui=ui)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=100))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,0 +1,176 @@
+// The page put together: which conversation is open, which answers are on their way, and what each button does.
+import { Fault, models } from "./api.js";
+import { Composer } from "./composer.js";
+import { addTurn, choose, newConversation, path } from "./conversation.js";
+import { icon, make } from "./dom.js";
+import { speak, switchLanguage, t } from "./i18n.js";
+import { openPanel } from "./panel.js";
+import { followTheme, onPreference, prefer, preference } from "./preferences.js";
+import { requestOf, Run } from "./run.js";
+import { showConversations } from "./sidebar.js";
+import { say } from "./status.js";
+import { conversations, forget, keep, onNews, openStore } from "./store.js";
+import { Transcript } from "./transcript.js";
+
+const KEEP_EVERY = 1000; // milliseconds, while an answer comes
+const part = (id) => document.getElementById(id);
+const runs = new Map(); // conversation id -> {run, conversation}: answers go on while another conversation is open
+let current = newConversation(preference("system"));
+
+const transcript = new Transcript({
+  element: part("transcript"),
+  scroll: part("scroll"),
+  latest: part("latest"),
+  actions: {
+    retry: (turn) => answer(turn.parent),
+    edit: (turn, content) => answer(addTurn(current, turn.parent, { role: "user", content }).id),
+    choose(turn) {
+      choose(current, turn);
+      keep(current);
+      draw();
+    },
+    results(turn, texts) {
+      const last = turn.calls.reduce(
+        (parent, call, place) => addTurn(current, parent, { role: "tool", content: texts[place], callId: call.id, name: call.name }).id,
+        turn.id,
+      );
+      answer(last);
+    },
+  },
+});
+const composer = new Composer({
+  form: part("composer"),
+  field: part("prompt"),
+  send: part("send"),
+  stop: part("stop"),
+  onSend(text) {
+    composer.clear();
+    answer(addTurn(current, current.leaf, { role: "user", content: text }).id);
+  },
+  onStop: () => runs.get(current.id)?.run.stop(),
+});
+
+/** Ask for an answer to the turn `parent`. */
+async function answer(parent) {
+  const conversation = current;
+  if (runs.has(conversation.id)) return;
+  const request = requestOf(conversation, parent, part("model").value);
+  const turn = addTurn(conversation, parent, { role: "assistant" });
+  const run = new Run(turn, request);
+  runs.set(conversation.id, { run, conversation });
+  const keeper = setInterval(() => keep(conversation), KEEP_EVERY);
+  transcript.toEnd();
+  say(t("answering"));
+  await keep(conversation);
+  draw();
+  await run.read(() => transcript.grow(turn));
+  clearInterval(keeper);
+  runs.delete(conversation.id);
+  await keep(conversation);
+  draw();
+  say(t("answered"));
+  if (turn.fault?.key === "wrongKey") settings();
+}
+
+/** Everything as it stands now. */
+async function draw({ fresh = false } = {}) {
+  const running = runs.get(current.id);
+  transcript.show(current, running?.run.turn.id ?? null, { fresh });
+  composer.setBusy(Boolean(running));
+  part("title").textContent = current.title || t("newChat");
+  document.title = `${current.title || t("newChat")} · ${t("brand")}`;
+  showConversations(part("conversations"), await conversations(), {
+    current: current.id,
+    running: new Set(runs.keys()),
+    actions: {
+      open,
+      async rename(id, title) {
+        const renamed = await find(id);
+        renamed.title = title;
+        await keep(renamed);
+        draw();
+      },
+      async remove(id) {
+        runs.get(id)?.run.stop();
+        await forget(id);
+        if (id === current.id) open(null);
+        else draw();
+      },
+    },
+  });
+}
+
+async function find(id) {
+  if (id === current.id) return current;
+  return runs.get(id)?.conversation ?? (await conversations()).find((one) => one.id === id);
+}
+
+/** Show a conversation; null, or one that is gone: a new one. */
+async function open(id) {
+  current = (id && (await find(id))) || newConversation(preference("system"));
+  composer.show(current.id);
+  history.replaceState(null, "", current.turns.length ? `#c=${current.id}` : "#");
+  showSidebar(false);
+  await draw();
+  transcript.toEnd();
+  part("prompt").focus();
+}
+
+function settings() {
+  openPanel(part("panel"), current, { changed: () => current.turns.length && keep(current), keyed: meetModels });
+}
+
+/** Which models there are; the last one chosen stays chosen. */
+async function meetModels() {
+  const select = part("model");
+  try {
+    const names = await models();
+    select.replaceChildren(...names.map((name) => make("option", { selected: name === preference("model") }, name)));
+    select.disabled = names.length < 2;
+  } catch (fault) {
+    if (!(fault instanceof Fault || fault instanceof TypeError)) throw fault;
+    say(t(fault.status === 401 ? "wrongKey" : "unreachable"));
+    if (fault.status === 401 && !part("panel").open) settings();
+  }
+}
+
+function showSidebar(shown) {
+  document.body.classList.toggle("sidebar-shown", shown);
+  part("menu").setAttribute("aria-expanded", shown);
+  part("backdrop").hidden = !shown;
+}
+
+function showWords() {
+  speak();
+  part("theme-name").textContent = t(preference("theme") ?? "system");
+  draw({ fresh: true });
+}
+
+function nextTheme() {
+  const order = [null, "light", "dark"];
+  prefer({ theme: order[(order.indexOf(preference("theme")) + 1) % order.length] });
+}
+
+for (const place of document.querySelectorAll("[data-icon]")) place.append(icon(place.dataset.icon));
+part("new").addEventListener("click", () => open(null));
+part("menu").addEventListener("click", () => showSidebar(!document.body.classList.contains("sidebar-shown")));
+part("backdrop").addEventListener("click", () => showSidebar(false));
+part("language").addEventListener("click", switchLanguage);
+part("theme").addEventListener("click", nextTheme);
+part("settings").addEventListener("click", settings);
+part("model").addEventListener("change", () => prefer({ model: part("model").value }));
+document.addEventListener("keydown", (event) => event.key === "Escape" && showSidebar(false));
+onPreference((changes) => ("language" in changes || "theme" in changes) && showWords());
+onNews(async (id) => {
+  if (id === current.id && !runs.has(id)) current = (await conversations()).find((one) => one.id === id) ?? current;
+  draw();
+});
+
+const lasts = await openStore();
+followTheme(() => null);
+speak();
+part("theme-name").textContent = t(preference("theme") ?? "system");
+await open(new URLSearchParams(location.hash.slice(1)).get("c"));
+await meetModels();
+if (!lasts) say(t("unkept"));
+document.body.dataset.ready = "";
