@@ -7,7 +7,6 @@ one row, each behind the columns that its own sequence has already. Who owns whi
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,37 +41,44 @@ def block_bytes(config: DecoderConfig, dtype: torch.dtype, block_size: int = BLO
 
 
 class PagedPass:
-    """A ``Cache`` over a pool for one forward of [1, tokens]: ``counts[s]`` tokens of sequence s after those of s - 1.
+    """A ``Cache`` over a pool for forwards of [1, tokens]: ``counts[s]`` tokens of sequence s after those of s - 1.
 
     tables [sequences, most blocks] int32 names each sequence's blocks in the order of its columns, with room for the new ones; pasts
-    [sequences]: how many columns it has already.
+    [sequences]: how many columns it has already. After a forward it stands at the columns behind, ready for as many tokens again.
     """
 
     length = 0  # positions are always given
 
     def __init__(self, pool: PagePool, tables: np.ndarray, counts: np.ndarray, pasts: np.ndarray) -> None:
-        self.pool, self.counts, self.pasts = pool, counts, pasts
-        if int((pasts + counts).max()) > tables.shape[1] * pool.block_size:
-            raise ValueError(f"{(pasts + counts).max()} columns do not fit a table of {tables.shape[1]} blocks of {pool.block_size}")
+        self.pool, self.counts, self.pasts = pool, counts, np.array(pasts)
+        self.longest = int((pasts + counts).max())  # columns, once the forward is over
+        self.several = int(counts.max()) > 1  # whether a sequence has more than one new token
         if tables.min() < 0 or tables.max() >= pool.blocks:
             raise ValueError(f"a table names blocks {tables.min()} to {tables.max()}: there are {pool.blocks}")
         sequences, columns, self._starts = np.arange(len(counts)), pasts, None
-        if counts.max() > 1:
+        if self.several:
             ends = np.cumsum(counts)
             self._starts = np.repeat(ends - counts, counts)  # where a token's sequence begins in this forward
             sequences, columns = np.repeat(sequences, counts), np.arange(ends[-1]) - self._starts + np.repeat(pasts, counts)
         device = pool.keys.device
         self.tables, self.sequences, self.columns = (
-            torch.from_numpy(np.ascontiguousarray(part, dtype=np.int32)).to(device) for part in (tables, sequences, columns)
+            torch.from_numpy(np.array(part, dtype=np.int32)).to(device) for part in (tables, sequences, columns)
         )
+        self.check_room()
+
+    def check_room(self) -> None:
+        """Raises ValueError where the tables have no place for the new columns."""
+        if self.longest > self.tables.shape[1] * self.pool.block_size:
+            raise ValueError(f"{self.longest} columns do not fit a table of {self.tables.shape[1]} blocks of {self.pool.block_size}")
 
     def attend(self, layer: int, qkv: Tensor, places: Places) -> Tensor:
+        self.check_room()
         keys, values = self.pool.keys[layer], self.pool.values[layer]
         _, kv_heads, _, head_dim = keys.shape
         scale = 1.0 / math.sqrt(head_dim)
         if not qkv.requires_grad and kernels.can_run(qkv, self.pool.keys):
             heads = qkv.shape[2] // head_dim - 2 * kv_heads
-            few = int(self.counts.max()) <= FEW_TOKENS
+            few = not self.several or int(self.counts.max()) <= FEW_TOKENS
             if few or self._fresh:
                 out = kernels.paged_attention(
                     qkv[0], places.cos[0], places.sin[0], self.tables, self.sequences, self.columns, keys, values,
@@ -90,7 +96,7 @@ class PagedPass:
         keys[blocks, :, offsets], values[blocks, :, offsets] = key[0], value[0]
         if self._fresh:
             return attention(query, key.transpose(1, 2), value.transpose(1, 2), self._first_visible)
-        if int(self.counts.max()) == 1:
+        if not self.several:
             return self._one_each(query[0], keys, values)
         parts, begin = [], 0
         for number, (count, past) in enumerate(zip(self.counts.tolist(), self.pasts.tolist(), strict=True)):
@@ -100,20 +106,26 @@ class PagedPass:
         return torch.cat(parts, dim=1)
 
     def advance(self, tokens: int) -> None:
-        """The pass is over; its owner counts the columns."""
+        """Go on behind the columns of the forward that is over; their number is known."""
+        self.longest += int(self.counts.max())
+        self.pasts += self.counts
+        if not self.several:
+            self.columns += 1
+        else:
+            self.columns += torch.from_numpy(np.repeat(self.counts, self.counts)).to(self.columns)
 
     @property
     def _fresh(self) -> bool:
         """Whether all sequences begin here: then nobody looks into the blocks."""
         return not self.pasts.any()
 
-    @cached_property
+    @property
     def _first_visible(self) -> Tensor:
         """Of fresh sequences, which stand in the row as packed documents do.  -> [1, tokens] int32"""
         starts = np.arange(len(self.columns)) if self._starts is None else self._starts
         return torch.from_numpy(starts[None].astype(np.int32)).to(self.tables.device)
 
-    @cached_property
+    @property
     def _mask(self) -> Tensor:
         """What one new token of each sequence sees.  -> [sequences, 1, 1, columns of the longest]"""
         columns = torch.arange(int(self.columns.max()) + 1, device=self.columns.device)

@@ -1,4 +1,4 @@
-"""One new token of every sequence through the whole decoder: what decoding does over and over.
+"""A few new tokens of every sequence through the whole decoder: what decoding does over and over.
 
 Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, adapters or quantized weights) it is one call into them;
 elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move
@@ -20,22 +20,28 @@ from beichen.nn.places import Places
 from beichen.nn.quantized import QuantizedMatrix
 
 
+FEW_TOKENS = 64  # in all; with more, the decoder's own forward is as fast
+
+
 class Stepper:
-    """A decoder ready for steps of one id per sequence."""
+    """A decoder ready for many small forwards over one pool."""
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self._compiled = compiled_step(decoder)
 
     def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
-        """ids [sequences]; places of [1, sequences]; pages: a pass of one token each.  -> hidden states [sequences, hidden], normed"""
+        """ids [tokens], as ``pages`` has them; places of [1, tokens]. Moves ``pages`` on.  -> hidden states [tokens, hidden], normed"""
         embedded = self.decoder.embed(ids)
-        if self._compiled is None:
+        if self._compiled is None or len(ids) > FEW_TOKENS:
             return self.decoder.run(embedded[None], places, cache=pages)[0]
-        scale = None if places.query_scale is None else places.query_scale[0]
-        return self._compiled(
-            embedded, places.cos[0], places.sin[0], pages.tables, pages.columns, pages.pool.keys, pages.pool.values, query_scale=scale
-        )
+        pages.check_room()
+        hidden = self._compiled(
+            embedded, places.cos[0], places.sin[0], pages.tables, pages.sequences, pages.columns, pages.pool.keys, pages.pool.values,
+            query_scale=None if places.query_scale is None else places.query_scale[0], several=pages.several,
+        )  # fmt: skip
+        pages.advance(1)
+        return hidden
 
 
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:

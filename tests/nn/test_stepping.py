@@ -52,41 +52,43 @@ ROPE_LENGTH = 40
 
 
 @torch.no_grad()
-def hidden_states(decoder: Decoder, *, rows: int, steps: int) -> torch.Tensor:
-    """Prompts of 4 to 9 tokens, then ``steps`` single ones; half of the rows leave after three.  -> [steps, its half, hidden]"""
+def hidden_states(decoder: Decoder, *, rows: int, steps: int, most: int) -> torch.Tensor:
+    """Prompts of 4 to 9 tokens, then steps of 1 to ``most`` each; half of the rows leave after three.  -> [tokens of its half, hidden]"""
     chooser = np.random.default_rng(2)
-    counts = chooser.integers(4, 10, rows)
-    pool = PagePool(decoder.config, blocks=2 * rows, dtype=decoder.head_weight.dtype, block_size=16)
-    tables = chooser.permutation(2 * rows).reshape(rows, 2).astype(np.int32)
-    positions = torch.from_numpy(np.concatenate([np.arange(count) for count in counts]))[None]
+    pasts = chooser.integers(4, 10, rows)
+    blocks = -(-(9 + steps * most) // 16)
+    pool = PagePool(decoder.config, blocks=blocks * rows, dtype=decoder.head_weight.dtype, block_size=16)
+    tables = chooser.permutation(blocks * rows).reshape(rows, blocks)
+    positions = torch.from_numpy(np.concatenate([np.arange(past) for past in pasts]))[None]
     decoder.run(
-        decoder.embed(torch.from_numpy(chooser.integers(96, size=(1, counts.sum())))), decoder.places(positions, ROPE_LENGTH),
-        cache=PagedPass(pool, tables, counts, np.zeros_like(counts)),
+        decoder.embed(torch.from_numpy(chooser.integers(96, size=(1, pasts.sum())))), decoder.places(positions, ROPE_LENGTH),
+        cache=PagedPass(pool, tables, pasts, np.zeros_like(pasts)),
     )  # fmt: skip
     step = Stepper(decoder)
     found = []
     for number in range(steps):
-        ids = torch.from_numpy(chooser.integers(96, size=rows))
-        if number >= 3:
-            ids = ids[::2]
         if number == 3:
-            tables, counts = tables[::2], counts[::2]
-        places = decoder.places(torch.from_numpy(counts)[None], ROPE_LENGTH)
-        hidden = step(ids, places, PagedPass(pool, tables, np.ones_like(counts), counts))
-        found.append(hidden if number >= 3 else hidden[::2])
-        counts = counts + 1
-    return torch.stack(found).float()
+            tables, pasts, rows = tables[::2], pasts[::2], len(pasts[::2])
+        counts = chooser.integers(1, most + 1, rows)
+        ids = torch.from_numpy(chooser.integers(96, size=counts.sum()))
+        places = decoder.places(
+            torch.cat([torch.arange(past, past + count) for past, count in zip(pasts, counts, strict=True)])[None], ROPE_LENGTH
+        )
+        hidden = step(ids, places, PagedPass(pool, tables, counts, pasts))
+        found += hidden.split(counts.tolist()) if number >= 3 else hidden.split(counts.tolist())[::2]
+        pasts = pasts + counts
+    return torch.cat(found).float()
 
 
-@pytest.mark.parametrize("rows", [1, 3, 16, 70])
+@pytest.mark.parametrize(("rows", "most"), [(1, 1), (3, 1), (16, 1), (70, 1), (1, 5), (9, 4), (30, 4)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows):
+def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows, most):
     if not kernels.status().available:
         pytest.skip("no compiled kernels here")
     decoder = decoder_of(shape, torch.bfloat16)
-    found = hidden_states(decoder, rows=rows, steps=6)
+    found = hidden_states(decoder, rows=rows, steps=6, most=most)
     with kernels.switched_off():
-        plain = hidden_states(decoder, rows=rows, steps=6)
-    exact = hidden_states(decoder.float(), rows=rows, steps=6)
+        plain = hidden_states(decoder, rows=rows, steps=6, most=most)
+    exact = hidden_states(decoder.float(), rows=rows, steps=6, most=most)
     tolerance = (plain - exact).square().mean().sqrt() * 1.5 + 1e-3  # as near to the truth as the plain way
     assert (found - exact).square().mean().sqrt() < tolerance

@@ -24,7 +24,6 @@ def can_run_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> b
     return x.numel() <= FEW_ROWS * x.shape[-1] and build.can_run(x, weight, bias)
 
 
-@torch.no_grad()
 def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """x [..., K] bf16, weight [N, K] bf16, bias [N] bf16 -> [..., N] of ``dtype``: bf16 or float32 (not rounded on the way)."""
     build.require(x, weight, bias)
@@ -41,7 +40,6 @@ def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dty
     return out
 
 
-@torch.no_grad()
 def paged_attention(
     qkv: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
     num_heads: int, scale: float, attend: bool = True,
@@ -91,7 +89,7 @@ class LayerWeights:
 
 
 class DecoderStep:
-    """One new column for every row through all layers of a decoder (RMSNorm, SwiGLU, rotary), in one call.
+    """New columns of sequences, a few in all, through all layers of a decoder (RMSNorm, SwiGLU, rotary), in one call.
 
     Holds the weights' addresses: make a new one after the weights moved.
     """
@@ -108,31 +106,30 @@ class DecoderStep:
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
         self._eps, self._scale, self._residual_after_norm = eps, scale, int(residual_after_norm)
-        self._run = build.function("decode_step", "ppppppppppp llllllllll ff ii")
+        self._run = build.function("decode_step", "pppppppppppp llllllllll ff iii")
 
-    @torch.no_grad()
     def __call__(
-        self, x: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
-        query_scale: Tensor | None = None,
+        self, x: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
+        query_scale: Tensor | None = None, several: bool = False,
     ) -> Tensor:  # fmt: skip
         """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2], query_scale [rows] float32; keys, values [layers,
-        blocks, m, size, d]; tables [rows, most blocks], columns [rows] int32: each row's blocks, and which of its columns the new one is.
-        -> final hidden states [rows, hidden], normed
+        blocks, m, size, d]; tables [sequences, most blocks] int32: each one's blocks; sequences, columns [rows] int32: whose a new column
+        is, and which; several: whether a sequence has more than one.  -> final hidden states [rows, hidden], normed
         """
         rows, (layers, blocks, kv_heads, size, dim) = len(x), keys.shape
         if (layers, kv_heads, dim) != (self._layers, self._kv_heads, self._dim) or values.shape != keys.shape or size % 16:
             raise ValueError(f"a cache {tuple(keys.shape)} does not fit {self._layers} layers of {self._kv_heads} heads of {self._dim}")
         build.require(x, keys, values)
         build.require(cos, sin, query_scale, dtype=torch.float32)
-        build.require(tables, columns, dtype=torch.int32)
-        if len(tables) != rows or columns.shape != (rows,) or cos.shape != (rows, dim // 2):
-            raise ValueError(f"{rows} rows came with {len(tables)} tables, {len(columns)} columns and cos {tuple(cos.shape)}")
+        build.require(tables, sequences, columns, dtype=torch.int32)
+        if len(sequences) != rows or columns.shape != (rows,) or cos.shape != (rows, dim // 2):
+            raise ValueError(f"{rows} rows came with {len(sequences)} sequences, {len(columns)} columns and cos {tuple(cos.shape)}")
         out = torch.empty_like(x)
         self._run(
             self._pointers, self._final_norm, x.data_ptr(), cos.data_ptr(), sin.data_ptr(),
-            None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), columns.data_ptr(),
+            None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
             keys.data_ptr(), values.data_ptr(), out.data_ptr(),
             self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, blocks, size, tables.shape[1],
-            self._eps, self._scale, self._residual_after_norm, torch.get_num_threads(),
+            self._eps, self._scale, self._residual_after_norm, int(several), torch.get_num_threads(),
         )  # fmt: skip
         return out

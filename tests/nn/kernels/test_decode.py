@@ -147,6 +147,6 @@ def test_a_step_equals_the_uncached_decoder(
         cos, sin = angle[:, column].cos(), angle[:, column].sin()
         sharper = scale[:, column].contiguous() if about_queries else None
         own = (column - first).clamp(min=0).int()
-        found.append(step(x[:, column].contiguous(), cos, sin, tables, own, keys, values, query_scale=sharper))
+        found.append(step(x[:, column].contiguous(), cos, sin, tables, torch.arange(rows).int(), own, keys, values, query_scale=sharper))
     wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after, scale.double())
     assert error(torch.stack(found, 1)[:, 3:], wanted[:, 3:]) < 0.02

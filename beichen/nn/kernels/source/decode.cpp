@@ -71,12 +71,12 @@ struct LayerPointers {
 };
 
 // One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
-// query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [rows, stride]; columns [rows]: which one of its row
-// each is. Five meetings of the threads a layer; what is small, every thread computes for itself.
+// query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [sequences, stride]; sequences, columns [rows]: whose
+// each is, and which of its columns; several: whether a sequence has more than one. Five meetings of the threads a layer, six with several; what
+// is small, every thread computes for itself.
 KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
-                        const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads, long dim, long intermediate,
-                        long blocks, long size, long stride,
-                        float eps, float scale, int residual_after_norm, int threads) {
+                        const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads,
+                        long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int threads) {
     const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
     const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F), area = blocks * kv_heads * size * dim;
     long longest = 0;
@@ -124,26 +124,32 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
             linear(normed, hs, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
 #pragma omp barrier
+            auto turn = [&](const float *head, long row, const bf16 *norm, const float *sharper, bf16 *to) {
+                vec squares = {};
+                if (norm) sixteens(dim, [&](long p, auto part) { vec v = rounded(load_float(head + p, part)); squares = fma(v, v, squares); });
+                const float factor = norm ? 1 / std::sqrt(sum(squares) / dim + eps) : 1;
+                turn_head([&](long p, auto part) {
+                    vec v = rounded(load_float(head + p, part));
+                    if (norm) v = rounded(load_bf16(norm + p, part) * rounded(v * factor));
+                    return sharper ? rounded(v * sharper[row]) : v;
+                }, cos + row * half, sin + row * half, dim, to);
+            };
+            auto keep = [&](long row, long kv) {
+                const float *heads_of = qkv + row * W, *v = heads_of + (heads + kv_heads + kv) * dim;
+                const long place = pages.at(tables + sequences[row] * stride, kv, columns[row]);
+                turn(heads_of + (heads + kv) * dim, row, layer.key_norm, nullptr, pages.keys + place);
+                sixteens(dim, [&](long p, auto part) { store_bf16(pages.values + place + p, load_float(v + p, part), part); });
+            };
+            if (several) {
+                for (long task = id; task < rows * kv_heads; task += count) keep(task / kv_heads, task % kv_heads);
+#pragma omp barrier
+            }
             for (long task = id; task < rows * kv_heads; task += count) {
                 const long row = task / kv_heads, kv = task % kv_heads;
-                const int32_t *table = tables + row * stride;
-                const long place = pages.at(table, kv, columns[row]);
-                const float *c = cos + row * half, *s = sin + row * half, *heads_of = qkv + row * W, *v = heads_of + (heads + kv_heads + kv) * dim;
-                auto turn = [&](const float *head, const bf16 *norm, const float *sharper, bf16 *to) {
-                    vec squares = {};
-                    if (norm) sixteens(dim, [&](long p, auto part) { vec v = rounded(load_float(head + p, part)); squares = fma(v, v, squares); });
-                    const float factor = norm ? 1 / std::sqrt(sum(squares) / dim + eps) : 1;
-                    turn_head([&](long p, auto part) {
-                        vec v = rounded(load_float(head + p, part));
-                        if (norm) v = rounded(load_bf16(norm + p, part) * rounded(v * factor));
-                        return sharper ? rounded(v * sharper[row]) : v;
-                    }, c, s, dim, to);
-                };
-                turn(heads_of + (heads + kv) * dim, layer.key_norm, nullptr, pages.keys + place);
-                sixteens(dim, [&](long p, auto part) { store_bf16(pages.values + place + p, load_float(v + p, part), part); });
+                if (!several) keep(row, kv);
                 for (long h = kv * group; h < (kv + 1) * group; h++) {
-                    turn(heads_of + h * dim, layer.query_norm, query_scale, q);
-                    attend_one(q, pages, table, kv, columns[row] + 1, scale, scores, mixed + row * as + h * dim);
+                    turn(qkv + row * W + h * dim, row, layer.query_norm, query_scale, q);
+                    attend_one(q, pages, tables + sequences[row] * stride, kv, columns[row] + 1, scale, scores, mixed + row * as + h * dim);
                 }
             }
 #pragma omp barrier
