@@ -7,6 +7,7 @@ beginnings, beyond rounding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -16,14 +17,16 @@ from torch import Tensor
 from beichen.errors import SettingsError
 from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
+from beichen.inference.decoding_rows import DecodingRows
+from beichen.inference.drafting import Drafting, settle
 from beichen.inference.logprobs import token_logprobs
 from beichen.inference.rotations import Rotations, rope_key
 from beichen.inference.sampling import ConstraintState, SampledRow, Sampler, check_ids
-from beichen.inference.scheduler import Scheduler
+from beichen.inference.scheduler import Scheduler, Work
 from beichen.inference.sequence import Sequence
 from beichen.nn.decoder import Decoder
 from beichen.nn.paged_cache import BLOCK_SIZE, PagedPass, PagePool, block_bytes
-from beichen.nn.stepping import Stepper
+from beichen.nn.stepping import FEW_TOKENS, Stepper
 
 MAX_ROWS = 256
 KV_BYTES = 2 * 2**30
@@ -31,14 +34,24 @@ STEP_TOKENS = 4096
 LOGIT_ROWS = 256  # logits of a prompt that are looked at together
 
 
+@dataclass(frozen=True)
+class Span:
+    """What a forward reads of one sequence, behind all that has been computed."""
+
+    sequence: Sequence
+    ids: list[int]
+    wanted: int  # logits of so many of its last places are looked at
+
+
 class Engine:
     """A decoder that answers many requests at once. Its weights must not change meanwhile."""
 
     def __init__(
         self, decoder: Decoder, *, vocab_size: int | None = None, kv_bytes: int = KV_BYTES, max_rows: int = MAX_ROWS,
-        step_tokens: int = STEP_TOKENS, block_size: int = BLOCK_SIZE, share_prefixes: bool = True,
+        step_tokens: int = STEP_TOKENS, block_size: int = BLOCK_SIZE, share_prefixes: bool = True, drafting: Drafting | None = None,
     ) -> None:  # fmt: skip
-        """vocab_size: ids that mean text, if fewer than the head has. kv_bytes: memory of the cache. max_rows, step_tokens: of one step."""
+        """vocab_size: ids that mean text, if fewer than the head has. kv_bytes: memory of the cache. max_rows, step_tokens: of one step.
+        drafting: who guesses what comes next, to be checked several ids at a time."""
         weight = decoder.head_weight
         self.decoder, self.vocab_size = decoder, vocab_size or decoder.config.vocab_size
         self.pool = PagePool(
@@ -47,10 +60,12 @@ class Engine:
         )  # fmt: skip
         self.blocks = Blocks(self.pool.blocks, block_size)
         self.scheduler = Scheduler(self.blocks, max_rows=max_rows, step_tokens=max(step_tokens, max_rows + 1))
-        self.share_prefixes = share_prefixes
+        self.share_prefixes, self.drafting = share_prefixes, drafting
+        self.drafted = self.accepted = 0  # ids, of all answers
         self._step = Stepper(decoder)
         self._rotations = Rotations(decoder)
         self._sampler = Sampler(vocab_size=self.vocab_size, device=weight.device)
+        self._decoding: DecodingRows | None = None
         self._arrivals = 0
 
     @property
@@ -85,25 +100,25 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
-        """One more id for every sequence whose prompt has been read, and more prompts read.  -> those that got an id"""
+        """One more id for every sequence whose prompt has been read, or several where drafts hold, and more prompts read.  -> those that
+        got some"""
         work = self.scheduler.next()
-        rows, hidden = list(work.decodes), []
-        if work.decodes:
-            hidden.append(self._decode(work.decodes))
-        fresh = [(sequence, count) for sequence, count in work.prompts if not sequence.computed]
-        going = [(sequence, count) for sequence, count in work.prompts if sequence.computed]
-        for prompts in (fresh, going):
-            if prompts:
-                ended, last = self._read(prompts)
-                rows += ended
-                hidden.append(last)
-        if not rows:
+        drafts = self._drafts(work.decodes)
+        if drafts is None and not work.prompts:
+            rows, logits = work.decodes, self._logits(self._decode(work.decodes)) if work.decodes else None
+        else:
+            self._decoding = None
+            rows, logits = self._read(self._spans(work, drafts))
+        if logits is None:
             return []
-        logits = self.decoder.logits(torch.cat(hidden))[:, : self.vocab_size]
-        ids = self._sampler.pick(logits, [one.row for one in rows]).tolist()
-        told = token_logprobs(logits, ids, [one.request.logprobs for one in rows])
-        for sequence, token, logprob in zip(rows, ids, told, strict=True):
-            self._append(sequence, token, logprob)
+        if drafts is None:
+            chosen = [[token] for token in self._sampler.pick(logits, [one.row for one in rows]).tolist()]
+        else:
+            drafts += [[]] * (len(rows) - len(drafts))  # prompts that have just been read
+            chosen = settle(logits, drafts, [one.row for one in rows], self._sampler)
+            self.drafted += sum(map(len, drafts))
+            self.accepted += sum(map(len, chosen)) - len(chosen)
+        self._tell(rows, chosen, logits, drafts)
         return rows
 
     def check(self, request: Request) -> None:
@@ -140,58 +155,110 @@ class Engine:
         """Raises AssertionError where a block is lost or owned by nobody who runs."""
         self.blocks.check_integrity(sequence.table for sequence in self.scheduler.running)
 
+    def _drafts(self, decodes: list[Sequence]) -> list[list[int]] | None:
+        """What may follow each of them; None where nobody has a guess, or where guessing does not pay."""
+        drafting = self.drafting
+        if drafting is None or not 0 < len(decodes) <= drafting.most_rows:
+            return None
+        counts = [
+            0 if one.row.history_matters else self.scheduler.spare(one, min(drafting.tokens, one.length - len(one.ids) - 1))
+            for one in decodes
+        ]
+        drafts = drafting.drafter.draft([one.ids for one in decodes], counts)
+        return drafts if any(drafts) else None
+
+    def _spans(self, work: Work, drafts: list[list[int]] | None) -> list[list[Span]]:
+        """All that is read in this step, in as few forwards as it is quick in: a few tokens go together, whoever they are of."""
+        decodes = [
+            Span(one, [one.ids[-1], *draft], 1 + len(draft))
+            for one, draft in zip(work.decodes, drafts or [[]] * len(work.decodes), strict=True)
+        ]
+        prompts = []
+        for one, count in work.prompts:
+            end = one.computed + count
+            prompts.append(Span(one, one.ids[one.computed : end], int(end == len(one.ids))))
+        if sum(len(span.ids) for span in (*decodes, *prompts)) <= FEW_TOKENS:
+            return [decodes + prompts]
+        fresh = [span for span in prompts if not span.sequence.computed]
+        return [spans for spans in (decodes, fresh, [span for span in prompts if span.sequence.computed]) if spans]
+
     def _decode(self, sequences: list[Sequence]) -> Tensor:
         """One token each.  -> hidden states [sequences, hidden]"""
-        ids = np.array([sequence.ids[-1] for sequence in sequences])
-        pasts = np.array([sequence.computed for sequence in sequences])
-        ones = np.ones_like(pasts)
-        places = self._rotations.places([(one.rope, one.length) for one in sequences], ones, pasts)
-        hidden = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, self._pass(sequences, ones, pasts))
-        self._computed(sequences, ones)
+        if self._decoding is None or self._decoding.sequences != sequences:  # by identity
+            self._decoding = DecodingRows(sequences, self._rotations, self.pool)
+        ids, places = self._decoding.next()
+        hidden = self._step(ids, places, self._decoding.pages)
+        for sequence in sequences:
+            self._compute(sequence, 1)
         return hidden
 
-    def _read(self, prompts: list[tuple[Sequence, int]]) -> tuple[list[Sequence], Tensor]:
-        """The next tokens of prompts, side by side.  -> those that are read to their end, and the hidden state at each end"""
-        sequences = [sequence for sequence, _ in prompts]
-        counts = np.array([count for _, count in prompts])
-        pasts = np.array([sequence.computed for sequence in sequences])
-        spans = [(sequence, past, past + count) for sequence, past, count in zip(sequences, pasts.tolist(), counts.tolist(), strict=True)]
-        ids = np.fromiter(chain.from_iterable(sequence.ids[begin:end] for sequence, begin, end in spans), np.int64)
-        places = self._rotations.places(
-            [(one.rope, one.length) for one in sequences], counts, np.concatenate([np.arange(begin, end) for _, begin, end in spans])
-        )
-        embedded = self.decoder.embed(torch.from_numpy(ids).to(self.pool.keys.device)[None])
-        hidden = self.decoder.run(embedded, places, cache=self._pass(sequences, counts, pasts))[0]
-        self._computed(sequences, counts)
-        ends = np.cumsum(counts) - 1
-        ended = [number for number, (sequence, _, end) in enumerate(spans) if end == len(sequence.ids)]
-        return [sequences[number] for number in ended], hidden[torch.from_numpy(ends[ended]).to(hidden.device)]
+    def _read(self, groups: list[list[Span]]) -> tuple[list[Sequence], Tensor | None]:
+        """Each group in a forward of its own.  -> whose next ids can be chosen, and logits [places of theirs that are wanted, vocab]"""
+        hidden, rows = [], []
+        for spans in groups:
+            counts = [len(span.ids) for span in spans]
+            pages = self._pass([span.sequence for span in spans], counts)
+            ids = np.fromiter(chain.from_iterable(span.ids for span in spans), np.int64, count=sum(counts))
+            places = self._rotations.of([(span.sequence.rope, span.sequence.length) for span in spans], counts)(pages.columns)
+            states = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages)
+            wanted, end = list[int](), 0
+            for span in spans:
+                end += len(span.ids)
+                wanted += range(end - span.wanted, end)
+                if span.wanted:
+                    rows.append(span.sequence)
+                self._compute(span.sequence, len(span.ids) - max(0, span.wanted - 1))  # a draft counts once it is accepted
+            hidden.append(states if len(wanted) == len(states) else states[wanted])
+        return rows, self._logits(torch.cat(hidden)) if rows else None
 
-    def _pass(self, sequences: list[Sequence], counts: np.ndarray, pasts: np.ndarray) -> PagedPass:
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = self.decoder.logits(hidden)
+        return logits if logits.shape[1] == self.vocab_size else logits[:, : self.vocab_size]
+
+    def _pass(self, sequences: list[Sequence], counts: list[int]) -> PagedPass:
         tables = np.zeros((len(sequences), max(len(one.table) for one in sequences)), np.int32)
         for row, sequence in zip(tables, sequences, strict=True):
             row[: len(sequence.table)] = sequence.table
-        return PagedPass(self.pool, tables, counts, pasts)
+        return PagedPass(self.pool, tables, np.array(counts), np.array([sequence.computed for sequence in sequences]))
 
-    def _computed(self, sequences: list[Sequence], counts: np.ndarray) -> None:
-        """Say what has been computed, and make blocks that became full known to others."""
+    def _compute(self, sequence: Sequence, count: int) -> None:
+        """Say that so many more columns stand in the cache, and make blocks that became full known to others."""
         size = self.blocks.size
-        for sequence, count in zip(sequences, counts.tolist(), strict=True):
-            sequence.computed += count
-            while sequence.filled < sequence.computed // size:
-                begin = sequence.filled * size
-                sequence.content = self.blocks.fill(sequence.table[sequence.filled], sequence.content, sequence.ids[begin : begin + size])
-                sequence.filled += 1
+        sequence.computed += count
+        while sequence.filled < sequence.computed // size:
+            begin = sequence.filled * size
+            sequence.content = self.blocks.fill(sequence.table[sequence.filled], sequence.content, sequence.ids[begin : begin + size])
+            sequence.filled += 1
 
-    def _append(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> None:
+    def _tell(self, rows: list[Sequence], chosen: list[list[int]], logits: Tensor, drafts: list[list[int]] | None) -> None:
+        """Give each sequence its ids, until one of them ends it."""
+        asked = [sequence.request.logprobs for sequence in rows]
+        told: list[TokenLogprob | None] = []
+        if any(count is not None for count in asked):
+            starts = np.cumsum([0, *(1 + len(draft) for draft in drafts or [[]] * len(rows))])
+            places = [int(start) + number for start, ids in zip(starts, chosen, strict=False) for number in range(len(ids))]
+            counts = [count for count, ids in zip(asked, chosen, strict=True) for _ in ids]
+            told = token_logprobs(logits[places], list(chain.from_iterable(chosen)), counts)
+        begin = 0
+        for sequence, ids in zip(rows, chosen, strict=True):
+            for number, token in enumerate(ids, begin):
+                if told and (logprob := told[number]) is not None:
+                    sequence.logprobs.append(logprob)
+                self._append(sequence, token)
+                if sequence.finish_reason is not None:
+                    break
+            else:
+                self._compute(sequence, len(ids) - 1)
+            begin += len(ids)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        row = sequence.row
         sequence.ids.append(token)
-        sequence.row.note(token)
-        if logprob is not None:
-            sequence.logprobs.append(logprob)
-        sequence.fault = sequence.row.fault
-        if sequence.fault is not None:
+        row.note(token)
+        if row.constraint is not None and row.constraint.fault is not None:
+            sequence.fault = row.constraint.fault
             self.cancel(sequence)
-        elif token in sequence.row.stop_ids:
+        elif token in row.stop_ids:
             self.end(sequence, "stop")
         elif len(sequence.ids) == sequence.length:
             self.end(sequence, "length")

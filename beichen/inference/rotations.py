@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +36,28 @@ class _Table:
     sin: Tensor
     query_scale: Tensor | None  # [length]
 
+    def places(self, positions: Tensor) -> Places:
+        """positions [tokens] -> places of [1, tokens]"""
+        scale = None if self.query_scale is None else self.query_scale.index_select(0, positions)[None]
+        return Places(self.cos.index_select(0, positions)[None], self.sin.index_select(0, positions)[None], scale)
+
+
+@dataclass(frozen=True)
+class RowRotations:
+    """What turns the tokens of sequences that stand side by side."""
+
+    tables: list[_Table]  # of each sequence, or one for all
+    counts: list[int] | None  # tokens of each; None: one table serves all
+
+    def __call__(self, positions: Tensor) -> Places:
+        """positions [tokens] int32, those of one sequence after another.  -> places of [1, tokens]"""
+        if self.counts is None:
+            return self.tables[0].places(positions)
+        parts = [table.places(part) for table, part in zip(self.tables, positions.split(self.counts), strict=True)]
+        scales = [part.query_scale for part in parts if part.query_scale is not None]
+        cos, sin = torch.cat([part.cos for part in parts], dim=1), torch.cat([part.sin for part in parts], dim=1)
+        return Places(cos, sin, torch.cat(scales, dim=1) if scales else None)
+
 
 class Rotations:
     """One table for each rule in use; those used last are kept, since a rule that moves with every length would leave many."""
@@ -47,24 +68,12 @@ class Rotations:
         self.decoder = decoder
         self._tables: OrderedDict[RopeKey, _Table] = OrderedDict()
 
-    def places(self, rules: Sequence[tuple[RopeKey, int]], counts: np.ndarray, positions: np.ndarray) -> Places:
-        """rules: key and length of each sequence; counts: its tokens; positions [tokens], those of one sequence after another.
-
-        -> places of [1, tokens]
-        """
-        device = self.decoder.head_weight.device
-        at = torch.from_numpy(positions).to(device)
+    def of(self, rules: Sequence[tuple[RopeKey, int]], counts: Sequence[int] | None = None) -> RowRotations:
+        """rules: key and length of each sequence; counts: its tokens (default: one each)."""
         tables = [self._table(key, length) for key, length in rules]
         if all(table is tables[0] for table in tables):
-            return self._look_up(tables[0], at)
-        parts = [self._look_up(table, part) for table, part in zip(tables, at.split(counts.tolist()), strict=True)]
-        scales = [part.query_scale for part in parts if part.query_scale is not None]
-        cos, sin = torch.cat([part.cos for part in parts], dim=1), torch.cat([part.sin for part in parts], dim=1)
-        return Places(cos, sin, torch.cat(scales, dim=1) if scales else None)
-
-    def _look_up(self, table: _Table, positions: Tensor) -> Places:
-        scale = table.query_scale
-        return Places(table.cos[positions][None], table.sin[positions][None], None if scale is None else scale[positions][None])
+            return RowRotations(tables[:1], None)
+        return RowRotations(tables, [1] * len(tables) if counts is None else list(counts))
 
     def _table(self, key: RopeKey, length: int) -> _Table:
         table = self._tables.pop(key, None)

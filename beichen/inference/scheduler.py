@@ -62,19 +62,31 @@ class Scheduler:
         if not self._waiting:
             self._turns.clear()
 
+    def spare(self, sequence: Sequence, columns: int) -> int:
+        """Blocks for up to so many columns beyond its ids, at nobody's cost.  -> for how many there are some now"""
+        while (room := len(sequence.table) * self.blocks.size - len(sequence.ids)) < columns:
+            block = self.blocks.take(1)
+            if block is None:
+                return room
+            sequence.table += block
+        return columns
+
     def next(self) -> Work:
         """What to do now; blocks for it are taken. Empty where nothing is left."""
-        for sequence in sorted(self.running, key=lambda one: one.tag):
-            if sequence in self.running and sequence.computed == len(sequence.ids) - 1:
+        size = self.blocks.size
+        full = [sequence for sequence in self.running if len(sequence.table) * size < len(sequence.ids)]
+        for sequence in sorted(full, key=lambda one: one.tag):
+            if sequence in self.running:
                 self._make_room(sequence)
         decodes = [sequence for sequence in self.running if sequence.computed == len(sequence.ids) - 1]
         left = self.step_tokens - len(decodes)
         prompts: list[tuple[Sequence, int]] = []
-        for sequence in self.running:
-            missing = len(sequence.ids) - sequence.computed
-            if missing > 1 and left > 0:
-                prompts.append((sequence, min(missing, left)))
-                left -= prompts[-1][1]
+        if len(decodes) < len(self.running):
+            for sequence in self.running:
+                missing = len(sequence.ids) - sequence.computed
+                if missing > 1 and left > 0:
+                    prompts.append((sequence, min(missing, left)))
+                    left -= prompts[-1][1]
         while self._waiting and left > 0 and len(self.running) < self.max_rows and self._admit(self._waiting[0][1]):
             sequence = heapq.heappop(self._waiting)[1]
             prompts.append((sequence, min(len(sequence.ids) - sequence.computed, left)))

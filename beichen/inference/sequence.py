@@ -29,15 +29,12 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's ids, where the request asks
     fault: SettingsError | None = None  # why it could not go on as it was asked for
     shared: int = 0  # columns of the prompt that were found and not computed, at the last admission
+    length: int = field(init=False)  # the most that prompt and answer may reach together
 
     def __post_init__(self) -> None:
         self.ids = list(self.request.prompt_ids)
         self.content = self.root
-
-    @property
-    def length(self) -> int:
-        """The most that prompt and answer may reach together."""
-        return len(self.request.prompt_ids) + self.request.max_new_tokens
+        self.length = len(self.ids) + self.request.max_new_tokens
 
     def restart(self) -> None:
         """Its blocks are gone: everything so far is to be computed again."""

@@ -46,15 +46,6 @@ def accept(
     return accepted, draw_from(weights, uniforms[every, accepted, 1])
 
 
-def accept_greedy(draft_ids: Tensor, target_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The same at temperature 0 from the likeliest ids [rows, k + 1]: the equal beginning of draft_ids [rows, k], and the id after it."""
-    equal = draft_ids == target_ids[:, :-1]
-    if lengths is not None:
-        equal &= torch.arange(draft_ids.shape[1], device=draft_ids.device) < lengths[:, None]
-    accepted = equal.long().cumprod(1).sum(1)
-    return accepted, target_ids.gather(1, accepted[:, None])[:, 0]
-
-
 def uniforms_for(rows: Sequence[SampledRow], places: int) -> Tensor:
     """Numbers for the next ``places`` tokens of each row [rows, places, 2]; by the second of a place ``Sampler.pick`` draws.
 

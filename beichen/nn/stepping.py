@@ -19,7 +19,6 @@ from beichen.nn.paged_cache import PagedPass
 from beichen.nn.places import Places
 from beichen.nn.quantized import QuantizedMatrix
 
-
 FEW_TOKENS = 64  # in all; with more, the decoder's own forward is as fast
 
 
