@@ -2,20 +2,25 @@
 
 Pieces of answers are delivered as they come, all pieces of one step in one call, so that a server's event loop is woken once. Rules kept:
 what is waiting is bounded; who goes away frees blocks before the next step; a fault of one request ends that request alone, and a fault of
-the engine ends every request with the same words instead of leaving them to wait forever.
+the engine ends every request with the same words instead of leaving them to wait forever; other work on the model is done in parts, one
+between two steps.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from beichen.errors import BeichenError, OverloadError
 from beichen.inference.answering import Answer
 from beichen.inference.api import Delta, Request
 from beichen.inference.generation import DecoderGenerator
+
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
@@ -45,6 +50,7 @@ class EngineWorker:
         self._arrived: deque[Ticket] = deque()
         self._gone: deque[Ticket] = deque()
         self._active: list[Ticket] = []
+        self._works: deque[tuple[Generator[bool, None, Any], Future[Any]]] = deque()
         self._working = self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -64,7 +70,7 @@ class EngineWorker:
     def idle(self) -> bool:
         """Whether nobody is being answered, and nothing has come in."""
         with self._condition:
-            return not (self._arrived or self._gone or self._active or self._working)
+            return not (self._arrived or self._gone or self._active or self._works or self._working)
 
     @property
     def alive(self) -> bool:
@@ -90,6 +96,19 @@ class EngineWorker:
             self._gone.append(ticket)
             self._condition.notify()
 
+    def run(self, work: Generator[bool, None, Result]) -> Future[Result]:
+        """Do other work on the model, in parts; what it yields behind each says whether other work may go first. Cancelling the future
+        drops the rest. Raises OverloadError where too much waits."""
+        future: Future[Result] = Future()
+        with self._condition:
+            if self._stopping or not self.alive:
+                raise OverloadError("the server is shutting down")
+            if len(self._works) >= self.max_waiting:
+                raise OverloadError(f"{len(self._works)} requests are waiting, which is as many as may", remedy="try again a little later")
+            self._works.append((work, future))
+            self._condition.notify()
+        return future
+
     def stop(self, *, timeout: float | None = None) -> bool:
         """Take nothing new, end what is there.  -> whether all ended in time (seconds)"""
         with self._condition:
@@ -102,12 +121,12 @@ class EngineWorker:
         while True:
             with self._condition:
                 self._working = False
-                while not (self._arrived or self._gone or self._active or self._stopping):
+                while not (self._arrived or self._gone or self._active or self._works or self._stopping):
                     self._condition.wait()
                 arrived, gone = list(self._arrived), list(self._gone)
                 self._arrived.clear()
                 self._gone.clear()
-                if self._stopping and not arrived and not self._active:
+                if self._stopping and not (arrived or self._active or self._works):
                     return
                 self._working = True
             try:
@@ -120,6 +139,23 @@ class EngineWorker:
                 self._active = []
             if pieces:
                 self._deliver(pieces)
+            if self._works:
+                self._do_part()
+
+    def _do_part(self) -> None:
+        work, future = self._works[0]
+        again: bool | None = None
+        try:
+            again = None if future.cancelled() else next(work)
+        except StopIteration as end:
+            _settle(future, end.value, None)
+        except Exception as fault:
+            _settle(future, None, fault)
+        with self._condition:
+            if again is not False:
+                self._works.popleft()
+            if again:
+                self._works.append((work, future))
 
     def _admit(self, arrived: Sequence[Ticket]) -> list[Piece]:
         pieces: list[Piece] = []
@@ -155,3 +191,12 @@ class EngineWorker:
                 going_on.append(ticket)
         self._active = going_on
         return pieces
+
+
+def _settle(future: Future[Any], value: Any, fault: Exception | None) -> None:
+    """Unless nobody waits for it any more."""
+    if future.set_running_or_notify_cancel():
+        if fault is None:
+            future.set_result(value)
+        else:
+            future.set_exception(fault)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -101,3 +103,50 @@ def test_what_cannot_be_answered_or_must_not_wait_is_refused_at_once():
             worker.submit(request(1))
     with pytest.raises(OverloadError, match="shutting down"):
         worker.submit(request(1))
+
+
+def parts(done: list[str], name: str, rests: Iterable[bool]) -> Generator[bool, None, str]:
+    for rest in rests:
+        done.append(name)
+        yield rest
+    return name
+
+
+def test_other_work_is_done_in_turns_between_steps_and_disturbs_no_answer():
+    done: list[str] = []
+    go = threading.Event()
+
+    def gate() -> Generator[bool, None, None]:
+        go.wait()
+        yield True
+
+    with at_work() as (worker, heard):
+        expected = [one.ids for one in worker.generator.generate([request(seed, tokens=40) for seed in range(4)])]
+        first = worker.run(gate())
+        works = [worker.run(parts(done, "a", [True] * 3)), worker.run(parts(done, "b", [False, False, True]))]
+        dropped = worker.run(parts(done, "c", [True] * 1000))
+        tickets = [worker.submit(request(seed, tokens=40)) for seed in range(4)]
+        dropped.cancel()
+        go.set()
+        told = heard.until_ended(tickets)
+        assert [joined(told[ticket]).ids for ticket in tickets] == expected
+        assert [one.result(60) for one in works] == ["a", "b"] and first.done()
+    assert worker.idle and done == ["a", "b", "b", "b", "a", "a"]  # b held something for its next part
+
+
+def test_a_fault_of_other_work_is_told_to_whoever_asked_for_it():
+    def faulty() -> Generator[bool, None, None]:
+        yield True
+        raise SettingsError("no")
+
+    with at_work(max_waiting=1) as (worker, _):
+        with pytest.raises(SettingsError, match="no"):
+            worker.run(faulty()).result(60)
+        endless = worker.run(parts([], "", itertools.repeat(True)))
+        try:
+            with pytest.raises(OverloadError):
+                worker.run(faulty())
+        finally:
+            endless.cancel()
+    with pytest.raises(OverloadError):
+        worker.run(faulty())
