@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step-tokens", type=int, default=512, metavar="N", help="prompt tokens read between two tokens of an answer (default %(default)s)"
     )
+    parser.add_argument(
+        "--draft", metavar="text|DIR",
+        help="guess several tokens ahead, from the text itself or by a small model of the same tokenizer; answers stay the same",
+    )  # fmt: skip
+    parser.add_argument("--draft-tokens", type=int, default=4, metavar="N", help="tokens guessed at a time (default %(default)s)")
     parser.add_argument("--allow-special", action="store_true", help="let raw completions hold control tokens where they ask for it")
     add_compute_options(parser)
     add_base_option(parser)
@@ -48,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.port > 65535:
         raise SettingsError(f"--port {arguments.port}: expected 0 to 65535")
-    for name, least in (("port", 0), ("max_rows", 1), ("max_waiting", 1), ("step_tokens", 1)):
+    for name, least in (("port", 0), ("max_rows", 1), ("max_waiting", 1), ("step_tokens", 1), ("draft_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
     if arguments.max_model_len is not None and arguments.max_model_len < 2:
@@ -59,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         from beichen.serve.app import create_app
     except ImportError as fault:
         raise MissingExtraError(str(fault.name), extra="serve", purpose="beichen serve") from fault
+    from beichen.inference.draft_choice import drafting_for
     from beichen.inference.language_model import load
     from beichen.serve.access import Keys, read_keys
     from beichen.serve.service import Limits, Service
@@ -78,7 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
         template=arguments.template, base=arguments.base, reporter=make_reporter(),
     )  # fmt: skip
-    model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens)
+    drafting = (
+        None if arguments.draft is None
+        else drafting_for(model, arguments.draft, tokens=arguments.draft_tokens, reporter=make_reporter())
+    )  # fmt: skip
+    model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     limits = Limits(max_model_len=arguments.max_model_len, max_waiting=arguments.max_waiting)
     service = Service(model, arguments.name or arguments.folder.resolve().name, limits=limits)
     app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui)

@@ -17,6 +17,10 @@ from beichen.errors import SettingsError
 from beichen.inference.sampling import SampledRow, Sampler
 from beichen.inference.speculation import accept, propose, uniforms_for
 
+UNLUCKY = 0.25  # a share of guesses that held below which they cost more than they bring (measured: a step of five ids takes two of one)
+PROBE = 16  # then a guess is tried once in so many ids
+MEMORY = 0.7  # of the share, from one guess to the next
+
 
 class Drafter(Protocol):
     """Whoever guesses."""
@@ -38,12 +42,18 @@ class Drafting:
             if getattr(self, name) < 1:
                 raise SettingsError(f"drafting.{name}={getattr(self, name)}: expected 1 or more")
 
+    def length(self, luck: float, place: int) -> int:
+        """How many ids to guess for a text of ``place`` ids, of whose guesses lately this share held: checking ids is not for nothing."""
+        if luck < UNLUCKY:
+            return min(self.tokens, 2) if place % PROBE == 0 else 0
+        return max(1, round(self.tokens * luck))
+
 
 class TextDrafter:
     """Says again what followed the last time that the text stood at such words: for answers that repeat their prompt or themselves."""
 
     def draft(self, texts: Sequence[Sequence[int]], counts: Sequence[int]) -> list[list[int]]:
-        return [propose(text, count) if count else [] for text, count in zip(texts, counts, strict=True)]
+        return [propose(text, count, shortest=2) if count else [] for text, count in zip(texts, counts, strict=True)]
 
 
 def settle(logits: Tensor, drafts: Sequence[Sequence[int]], rows: Sequence[SampledRow], sampler: Sampler) -> list[list[int]]:

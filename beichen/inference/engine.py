@@ -18,7 +18,7 @@ from beichen.errors import SettingsError
 from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
 from beichen.inference.decoding_rows import DecodingRows
-from beichen.inference.drafting import Drafting, settle
+from beichen.inference.drafting import MEMORY, Drafting, settle
 from beichen.inference.logprobs import token_logprobs
 from beichen.inference.rotations import Rotations, rope_key
 from beichen.inference.sampling import ConstraintState, SampledRow, Sampler, check_ids
@@ -116,8 +116,7 @@ class Engine:
         else:
             drafts += [[]] * (len(rows) - len(drafts))  # prompts that have just been read
             chosen = settle(logits, drafts, [one.row for one in rows], self._sampler)
-            self.drafted += sum(map(len, drafts))
-            self.accepted += sum(map(len, chosen)) - len(chosen)
+            self._learn(rows, drafts, chosen)
         self._tell(rows, chosen, logits, drafts)
         return rows
 
@@ -161,9 +160,10 @@ class Engine:
         if drafting is None or not 0 < len(decodes) <= drafting.most_rows:
             return None
         counts = [
-            0 if one.row.history_matters else self.scheduler.spare(one, min(drafting.tokens, one.length - len(one.ids) - 1))
+            0 if one.row.history_matters
+            else self.scheduler.spare(one, min(drafting.length(one.luck, len(one.ids)), one.length - len(one.ids) - 1))
             for one in decodes
-        ]
+        ]  # fmt: skip
         drafts = drafting.drafter.draft([one.ids for one in decodes], counts)
         return drafts if any(drafts) else None
 
@@ -229,6 +229,14 @@ class Engine:
             begin = sequence.filled * size
             sequence.content = self.blocks.fill(sequence.table[sequence.filled], sequence.content, sequence.ids[begin : begin + size])
             sequence.filled += 1
+
+    def _learn(self, rows: list[Sequence], drafts: list[list[int]], chosen: list[list[int]]) -> None:
+        """Count what held."""
+        for sequence, draft, ids in zip(rows, drafts, chosen, strict=True):
+            if draft:
+                self.drafted += len(draft)
+                self.accepted += len(ids) - 1
+                sequence.luck = MEMORY * sequence.luck + (1 - MEMORY) * (len(ids) - 1) / len(draft)
 
     def _tell(self, rows: list[Sequence], chosen: list[list[int]], logits: Tensor, drafts: list[list[int]] | None) -> None:
         """Give each sequence its ids, until one of them ends it."""

@@ -10,6 +10,7 @@ from beichen.errors import SettingsError
 from beichen.inference.answering import Answer
 from beichen.inference.api import Completion, Delta, Request
 from beichen.inference.constraints import ConstraintCompiler
+from beichen.inference.drafting import Drafting
 from beichen.inference.engine import KV_BYTES, MAX_ROWS, STEP_TOKENS, Engine
 from beichen.nn.decoder import Decoder
 from beichen.text.tokenizer import Tokenizer
@@ -30,11 +31,15 @@ class DecoderGenerator:
         self._weights: list[tuple[int, int]] = []
         self._lock = threading.Lock()
 
-    def resize(self, *, max_rows: int, kv_bytes: int, step_tokens: int) -> None:
-        """Other limits, for an engine made anew."""
+    def resize(
+        self, *, max_rows: int = MAX_ROWS, kv_bytes: int = KV_BYTES, step_tokens: int = STEP_TOKENS, drafting: Drafting | None = None
+    ) -> None:
+        """Other limits, for an engine made anew. drafting: who guesses several ids ahead."""
         vocab_size = self.decoder.config.vocab_size  # rows beyond the tokenizer's mean no text
         known = vocab_size if self.tokenizer is None else min(vocab_size, self.tokenizer.vocab_size)
-        self._make = partial(Engine, self.decoder, vocab_size=known, max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens)
+        self._make = partial(
+            Engine, self.decoder, vocab_size=known, max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens, drafting=drafting
+        )
         self._engine: Engine | None = None
 
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:

@@ -29,6 +29,7 @@ class Sequence:
     logprobs: list[TokenLogprob] = field(default_factory=list)  # of the answer's ids, where the request asks
     fault: SettingsError | None = None  # why it could not go on as it was asked for
     shared: int = 0  # columns of the prompt that were found and not computed, at the last admission
+    luck: float = 1.0  # share of guesses of its next ids that held lately
     length: int = field(init=False)  # the most that prompt and answer may reach together
 
     def __post_init__(self) -> None:

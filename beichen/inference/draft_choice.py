@@ -1,0 +1,29 @@
+"""Who guesses several ids ahead for a model: the text itself, or a smaller model with the same vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beichen.errors import SettingsError
+from beichen.inference.drafting import Drafting, TextDrafter
+from beichen.inference.language_model import LanguageModel, load
+from beichen.inference.model_drafter import ModelDrafter
+from beichen.util.progress import SILENT, Reporter
+
+TEXT = "text"
+
+
+def drafting_for(model: LanguageModel, draft: str, *, tokens: int, reporter: Reporter = SILENT) -> Drafting:
+    """draft: 'text', or the folder of a smaller model; tokens: guessed at a time. Raises SettingsError for a model of other tokens."""
+    if draft == TEXT:
+        return Drafting(drafter=TextDrafter(), tokens=tokens)
+    if not Path(draft).is_dir():
+        raise SettingsError(f"draft={draft}: expected '{TEXT}' or the folder of a small model", remedy="there is no such folder")
+    small = load(draft, device=model.device, dtype=model.decoder.head_weight.dtype, reporter=reporter)
+    if small.tokenizer.fingerprint != model.tokenizer.fingerprint:
+        raise SettingsError(
+            f"draft={draft}: its tokenizer is not that of {model.folder}, so its ids mean other texts",
+            remedy=f"take a small model of the same family, or draft={TEXT}",
+        )
+    known = min(model.config.vocab_size, model.tokenizer.vocab_size)
+    return Drafting(drafter=ModelDrafter(small.decoder, vocab_size=known), tokens=tokens)
