@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import torch
 
-from beichen.checkpoints.adapters import BASE, StoredAdapter, put_on, read_adapter
+from beichen.checkpoints.adapters import BASE, StoredAdapter, is_adapter, put_on, read_adapter, updates_of
 from beichen.checkpoints.fingerprints import check_base
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.hubs.folders import hub_name
 from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.errors import CheckpointError
 from beichen.models.registry import load_family
-from beichen.nn.quantized import quantize
+from beichen.nn.quantized import kind_of, quantize
+from beichen.nn.spans import Updates
 from beichen.util.progress import SILENT, Reporter
 
 
@@ -41,6 +42,23 @@ def load_adapted(
         quantize(checkpoint.decoder, stored.base.quantized)
     put_on(checkpoint.decoder, load_family(checkpoint.family).names, stored)
     return Adapted(place, checkpoint, stored)
+
+
+def load_beside(folder: Path | str, checkpoint: Checkpoint, base: Path, *, reporter: Reporter = SILENT) -> Updates:
+    """An adapter for a base that is loaded from ``base`` already, may serve others beside it, and stays as it is.
+
+    Raises CheckpointError for another base than the one trained on, and for what is no adapter.
+    """
+    if not is_adapter(folder):
+        raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json)")
+    stored = read_adapter(folder)
+    if stored.base is not None:
+        check_base(stored.base, base, reporter=reporter)
+        held = kind_of(checkpoint.decoder)
+        if stored.base.quantized != held:
+            names = [one or "full precision" for one in (stored.base.quantized, held)]
+            reporter.warn(f"{folder}: was trained on its base in {names[0]}, which is held in {names[1]} here: answers may differ a little")
+    return updates_of(checkpoint.decoder, load_family(checkpoint.family).names, stored)
 
 
 def find_base(stored: StoredAdapter, base: Path | str | None, *, reporter: Reporter = SILENT) -> Path:

@@ -27,7 +27,8 @@ from beichen.models.naming import NameTable
 from beichen.models.registry import load_family
 from beichen.nn.decoder import Decoder
 from beichen.nn.experts import StackedLinear
-from beichen.nn.linear import Linear, LinearLayer
+from beichen.nn.linear import Linear
+from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.low_rank import LowRank
 from beichen.text.vocabulary_folder import holds_tokenizer
 from beichen.util.progress import SILENT, Reporter

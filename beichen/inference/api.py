@@ -96,6 +96,7 @@ class Request:
     constraint: Constraint | None = None
     logprobs: int | None = None  # tell each token's log-probability, and so many likeliest alternatives; None: tell nothing
     prompt_logprobs: int | None = None  # the same for the prompt
+    adapter: str | None = None  # the name of one of the generator's; None: the base as it is
     priority: int = 0  # larger ones run first
     owner: str = ""  # whose request it is: owners of equal priority take turns
 

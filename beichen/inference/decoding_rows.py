@@ -7,6 +7,7 @@ Rule: an object serves one list of sequences; where somebody joins or leaves, a 
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from beichen.inference.rotations import Rotations
 from beichen.inference.sequence import Sequence
 from beichen.nn.paged_cache import PagedPass, PagePool
 from beichen.nn.places import Places
+from beichen.nn.spans import Span
 
 
 class DecodingRows:
     """The rows of one engine's decoding steps."""
 
-    def __init__(self, sequences: Several[Sequence], rotations: Rotations, pool: PagePool) -> None:
-        self.sequences = list(sequences)
+    def __init__(self, sequences: Several[Sequence], rotations: Rotations, pool: PagePool, spans: tuple[Span, ...] = ()) -> None:
+        """spans: which of the rows carry adapters."""
+        self.sequences, self._spans = list(sequences), spans
         self._size = pool.block_size
         blocks = max(-(-one.length // pool.block_size) for one in sequences)
         tables = np.zeros((len(sequences), blocks), np.int32)  # wide enough for their whole lives
@@ -39,4 +42,5 @@ class DecodingRows:
             pages.tables[number, pages.pasts[number] // self._size] = self.sequences[number].table[pages.pasts[number] // self._size]
         device = pages.columns.device
         ids = torch.tensor([one.ids[-1] for one in self.sequences], device=device)
-        return ids, self._rotations(pages.columns)
+        places = self._rotations(pages.columns)
+        return ids, replace(places, spans=self._spans) if self._spans else places

@@ -7,7 +7,7 @@ beginnings, beyond rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
+from beichen.inference.adapters import Adapters, by_adapter, check_adapter, spans_of
 from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
 from beichen.inference.decoding_rows import DecodingRows
@@ -49,9 +50,10 @@ class Engine:
     def __init__(
         self, decoder: Decoder, *, vocab_size: int | None = None, kv_bytes: int = KV_BYTES, max_rows: int = MAX_ROWS,
         step_tokens: int = STEP_TOKENS, block_size: int = BLOCK_SIZE, share_prefixes: bool = True, drafting: Drafting | None = None,
+        adapters: Adapters | None = None,
     ) -> None:  # fmt: skip
         """vocab_size: ids that mean text, if fewer than the head has. kv_bytes: memory of the cache. max_rows, step_tokens: of one step.
-        drafting: who guesses what comes next, to be checked several ids at a time."""
+        drafting: who guesses what comes next, to be checked several ids at a time. adapters: those that requests may ask for, by name."""
         weight = decoder.head_weight
         self.decoder, self.vocab_size = decoder, vocab_size or decoder.config.vocab_size
         self.pool = PagePool(
@@ -60,7 +62,7 @@ class Engine:
         )  # fmt: skip
         self.blocks = Blocks(self.pool.blocks, block_size)
         self.scheduler = Scheduler(self.blocks, max_rows=max_rows, step_tokens=max(step_tokens, max_rows + 1))
-        self.share_prefixes, self.drafting = share_prefixes, drafting
+        self.share_prefixes, self.drafting, self.adapters = share_prefixes, drafting, adapters or {}
         self.drafted = self.accepted = 0  # ids, of all answers
         self._step = Stepper(decoder)
         self._rotations = Rotations(decoder)
@@ -83,7 +85,7 @@ class Engine:
         key = rope_key(self.decoder.config, len(request.prompt_ids) + request.max_new_tokens)
         sequence = Sequence(
             request=request, row=SampledRow(request, vocab_size=self.vocab_size, constraint=constraint, number=number), rope=key,
-            root=key if self.share_prefixes else self._arrivals, tag=self.scheduler.tag(request, self._arrivals),
+            root=(key, request.adapter) if self.share_prefixes else self._arrivals, tag=self.scheduler.tag(request, self._arrivals),
         )  # fmt: skip
         self.scheduler.add(sequence)
         return sequence
@@ -103,6 +105,8 @@ class Engine:
         """One more id for every sequence whose prompt has been read, or several where drafts hold, and more prompts read.  -> those that
         got some"""
         work = self.scheduler.next()
+        if self.adapters:
+            work = by_adapter(work)
         drafts = self._drafts(work.decodes)
         if drafts is None and not work.prompts:
             rows, logits = work.decodes, self._logits(self._decode(work.decodes)) if work.decodes else None
@@ -122,6 +126,7 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raises SettingsError for ids that the model does not know and for lengths that the cache cannot hold."""
+        check_adapter(self.adapters, request.adapter)
         vocab_size = self.decoder.config.vocab_size
         outside = next((token for token in request.prompt_ids if not 0 <= token < vocab_size), None)
         if outside is not None:
@@ -143,7 +148,10 @@ class Engine:
             return None
         ids, told = list(request.prompt_ids), list[TokenLogprob | None]([None])
         length = len(ids) + request.max_new_tokens
-        hidden = self.decoder(torch.tensor([ids], device=self.pool.keys.device), rope_length=length)[0, :-1]
+        input_ids = torch.tensor([ids], device=self.pool.keys.device)
+        places = self.decoder.places(torch.arange(len(ids), device=input_ids.device)[None], length)
+        places = replace(places, spans=spans_of(self.adapters, [request], [len(ids)]))
+        hidden = self.decoder.run(self.decoder.embed(input_ids), places)[0, :-1]
         for begin in range(0, len(ids) - 1, LOGIT_ROWS):
             logits = self.decoder.logits(hidden[begin : begin + LOGIT_ROWS])[:, : self.vocab_size]
             following = ids[begin + 1 : begin + 1 + len(logits)]
@@ -185,7 +193,9 @@ class Engine:
     def _decode(self, sequences: list[Sequence]) -> Tensor:
         """One token each.  -> hidden states [sequences, hidden]"""
         if self._decoding is None or self._decoding.sequences != sequences:  # by identity
-            self._decoding = DecodingRows(sequences, self._rotations, self.pool)
+            self._decoding = DecodingRows(
+                sequences, self._rotations, self.pool, spans_of(self.adapters, [one.request for one in sequences], [1] * len(sequences))
+            )
         ids, places = self._decoding.next()
         hidden = self._step(ids, places, self._decoding.pages)
         for sequence in sequences:
@@ -200,6 +210,8 @@ class Engine:
             pages = self._pass([span.sequence for span in spans], counts)
             ids = np.fromiter(chain.from_iterable(span.ids for span in spans), np.int64, count=sum(counts))
             places = self._rotations.of([(span.sequence.rope, span.sequence.length) for span in spans], counts)(pages.columns)
+            if self.adapters:
+                places = replace(places, spans=spans_of(self.adapters, [span.sequence.request for span in spans], counts))
             states = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages)
             wanted, end = list[int](), 0
             for span in spans:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from beichen.errors import SettingsError
+from beichen.inference.adapters import Adapters
 from beichen.inference.answering import Answer
 from beichen.inference.api import Completion, Delta, Request
 from beichen.inference.constraints import ConstraintCompiler
@@ -22,10 +23,10 @@ class DecoderGenerator:
 
     def __init__(
         self, decoder: Decoder, tokenizer: Tokenizer | None, *,
-        max_rows: int = MAX_ROWS, kv_bytes: int = KV_BYTES, step_tokens: int = STEP_TOKENS,
+        max_rows: int = MAX_ROWS, kv_bytes: int = KV_BYTES, step_tokens: int = STEP_TOKENS, adapters: Adapters | None = None,
     ) -> None:  # fmt: skip
-        """max_rows, kv_bytes, step_tokens: as the engine's."""
-        self.decoder, self.tokenizer = decoder, tokenizer
+        """max_rows, kv_bytes, step_tokens, adapters: as the engine's."""
+        self.decoder, self.tokenizer, self.adapters = decoder, tokenizer, adapters or {}
         self.resize(max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens)
         self._constraints = None if tokenizer is None else ConstraintCompiler(tokenizer)
         self._weights: list[tuple[int, int]] = []
@@ -38,7 +39,14 @@ class DecoderGenerator:
         vocab_size = self.decoder.config.vocab_size  # rows beyond the tokenizer's mean no text
         known = vocab_size if self.tokenizer is None else min(vocab_size, self.tokenizer.vocab_size)
         self._make = partial(
-            Engine, self.decoder, vocab_size=known, max_rows=max_rows, kv_bytes=kv_bytes, step_tokens=step_tokens, drafting=drafting
+            Engine,
+            self.decoder,
+            vocab_size=known,
+            max_rows=max_rows,
+            kv_bytes=kv_bytes,
+            step_tokens=step_tokens,
+            drafting=drafting,
+            adapters=self.adapters,
         )
         self._engine: Engine | None = None
 

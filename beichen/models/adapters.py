@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from beichen.errors import SettingsError
 from beichen.models.linear_names import Place, linear_layers, places
 from beichen.models.naming import NameTable
 from beichen.nn.decoder import Decoder
-from beichen.nn.linear import LinearLayer
+from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.low_rank import LowRank, Part
 from beichen.util.random import keyed_torch_generator
 
@@ -44,22 +44,17 @@ def attach(decoder: Decoder, names: NameTable, shape: AdapterShape, *, seed: int
     A is drawn by (seed, published name) uniformly within 1 / sqrt(in), as PEFT does.
     """
     decoder.requires_grad_(False)
-    known, layers, dtype = places(names, decoder), linear_layers(decoder), decoder.head_weight.dtype
-    for layer, members in _by_layer(shape, known).items():
+    known, layers = places(names, decoder), linear_layers(decoder)
+    for layer, adapter in _new(decoder, known, shape, dropout=dropout).items():
         module = layers[layer]
-        weight = module.full_weight().detach()
-        parts = [Part(*span, rank=shape.ranks[group[0]], scale=shape.scale(group[0])) for span, group in members.items()]
-        adapter = LowRank(
-            weight.shape[-1], weight.shape[-2], parts, experts=len(weight) if weight.ndim == 3 else None, dropout=dropout,
-            magnitudes=shape.dora, dtype=dtype, device=weight.device,
-        )  # fmt: skip
-        bound = 1.0 / math.sqrt(weight.shape[-1])
-        for number, group in enumerate(members.values()):
+        width = module.shape[-1]
+        bound = 1.0 / math.sqrt(width)
+        for number, group in enumerate(_by_layer(shape, known)[layer].values()):
             for name in group:
-                values = torch.empty(shape.ranks[name], weight.shape[-1])
+                values = torch.empty(shape.ranks[name], width)
                 values.uniform_(-bound, bound, generator=keyed_torch_generator(seed, f"adapter {name}", 0))
                 _of_expert(adapter.a.detach(), known[name].expert)[adapter.columns_of(number)] = values.to(adapter.a)
-        adapter.begin_at(weight)
+        adapter.begin_at(module.full_weight().detach())
         module.adapter = adapter.train(decoder.training)
 
 
@@ -77,7 +72,7 @@ def published(decoder: Decoder, names: NameTable) -> dict[str, Matrices]:
     found: dict[str, Matrices] = {}
     layers = linear_layers(decoder)
     for name, place in places(names, decoder).items():
-        located = _locate(layers[place.layer], place)
+        located = _locate(layers[place.layer].adapter, place)
         if located is not None:
             a, b, magnitudes, order = located
             found[name] = Matrices(a.clone(), b[order], None if magnitudes is None else magnitudes[order])
@@ -87,9 +82,37 @@ def published(decoder: Decoder, names: NameTable) -> dict[str, Matrices]:
 @torch.no_grad()
 def fill(decoder: Decoder, names: NameTable, matrices: Mapping[str, Matrices]) -> None:
     """Set attached adapters to these values."""
+    _fill({name: module.adapter for name, module in linear_layers(decoder).items()}, places(names, decoder), matrices)
+
+
+def made_apart(
+    decoder: Decoder, names: NameTable, shape: AdapterShape, matrices: Mapping[str, Matrices]
+) -> dict[LinearLayer, LowRank]:  # fmt: skip
+    """An adapter for a decoder that does not carry it, and stays as it is: the update of each layer that it moves, ready for use."""
     known, layers = places(names, decoder), linear_layers(decoder)
+    adapters = _new(decoder, known, shape)
+    _fill(adapters, known, matrices)
+    for layer, adapter in adapters.items():
+        adapter.requires_grad_(False).eval().settle(layers[layer])
+    return {layers[layer]: adapter for layer, adapter in adapters.items()}
+
+
+def _new(decoder: Decoder, known: Mapping[str, Place], shape: AdapterShape, *, dropout: float = 0.0) -> dict[str, LowRank]:
+    """Adapters by our layer, A not yet set."""
+    layers, weight, found = linear_layers(decoder), decoder.head_weight, {}
+    for layer, members in _by_layer(shape, known).items():
+        rows = layers[layer].shape
+        parts = [Part(*span, rank=shape.ranks[group[0]], scale=shape.scale(group[0])) for span, group in members.items()]
+        found[layer] = LowRank(
+            rows[-1], rows[-2], parts, experts=rows[0] if len(rows) == 3 else None, dropout=dropout, magnitudes=shape.dora,
+            dtype=weight.dtype, device=weight.device,
+        )  # fmt: skip
+    return found
+
+
+def _fill(adapters: Mapping[str, nn.Module | None], known: Mapping[str, Place], matrices: Mapping[str, Matrices]) -> None:
     for name, given in matrices.items():
-        located = _locate(layers[known[name].layer], known[name])
+        located = _locate(adapters[known[name].layer], known[name])
         assert located is not None
         a, b, magnitudes, order = located
         a.copy_(given.a)
@@ -134,9 +157,8 @@ def _of_expert(tensor: Tensor, expert: int | None) -> Tensor:
     return tensor if expert is None else tensor[expert]
 
 
-def _locate(layer: LinearLayer, place: Place) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
+def _locate(adapter: nn.Module | None, place: Place) -> tuple[Tensor, Tensor, Tensor | None, Tensor] | None:
     """Views of A, B and magnitudes of one published layer, and the place of each published row in B; None without an adapter."""
-    adapter = layer.adapter
     if not isinstance(adapter, LowRank):
         return None
     begin, end = place.span

@@ -20,7 +20,7 @@ from beichen.errors import ConfigError, SettingsError
 from beichen.models.family import Family
 from beichen.models.naming import NameTable
 from beichen.nn.decoder import Decoder
-from beichen.nn.linear import LinearLayer
+from beichen.nn.linear_layer import LinearLayer
 
 ALL_LINEAR = "all-linear"
 

@@ -78,13 +78,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """x [rows, tokens, hidden]; layer: which one of the cache.  -> [rows, tokens, hidden]"""
-        return self.mix(self.qkv(x), places, cache, layer)
+        return self.mix(self.qkv(x, places.spans), places, cache, layer)
 
     def mix(self, qkv: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """All that follows the projection ``qkv`` [rows, tokens, (heads + 2 key_value_heads) * head_dim].  -> [rows, tokens, hidden]"""
         qkv = self._adjusted(qkv, places.query_scale)
         mixed = self._attend(qkv, places) if cache is None else cache.attend(layer, qkv, places)
-        return self.output(mixed)
+        return self.output(mixed, places.spans)
 
     def _attend(self, qkv: Tensor, places: Places) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -45,7 +45,7 @@ class Layer(nn.Module):
         residual, normed = self.attention_norm.add_norm(residual, update)
         update = self._drop(self.attention(normed, places, cache, index))
         residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
-        return (normed if self.residual_after_norm else residual), self._drop(self.feed_forward(normed, routings))
+        return (normed if self.residual_after_norm else residual), self._drop(self.feed_forward(normed, routings, places.spans))
 
     def selective(self, residual: Tensor, update: Tensor | None, places: Places, routings: list[Routing] | None) -> tuple[Tensor, Tensor]:
         """``forward`` without a cache, keeping neither norms nor what enters the last product of the feed-forward."""

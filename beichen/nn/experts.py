@@ -6,7 +6,7 @@ that is always on, if there is one, is an ordinary feed-forward beside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from beichen.nn.config import DecoderConfig, ExpertsConfig
 from beichen.nn.feed_forward import FeedForward, swiglu
 from beichen.nn.grouped import grouped_linear
 from beichen.nn.routing import Routing, route
+from beichen.nn.spans import Span, Updates, stretches
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -59,18 +60,35 @@ class Experts(nn.Module):
         self.gate_up = StackedLinear(config.num_experts, hidden_size, 2 * config.intermediate_size, bias=False)
         self.down = StackedLinear(config.num_experts, config.intermediate_size, hidden_size, bias=config.down_bias)
 
-    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """x [..., hidden]; chosen, weights [..., choices].  -> sum over choices of weight x expert(x), [..., hidden]"""
-        gate_up, down = self.gate_up, self.down
-        if gate_up.is_plain and down.is_plain and kernels.can_run_experts(x, gate_up.weight, down.weight):
-            mixed = kernels.experts(x, gate_up.weight, down.weight, chosen, weights)
-        else:
+        if any(layer in span.updates for span in spans for layer in (self.gate_up, self.down)):
             flat = [part.flatten(0, -2) for part in (x, chosen, weights)]
-            mixed = mix_by(flat[0], gate_up, down, *flat[1:], experts=self.count).view(x.shape)
+            parts = []
+            for stretch in stretches(spans, len(flat[0])):
+                rows, choices, shares = (part[stretch.begin : stretch.end] for part in flat)
+                parts.append(self._mixed(rows, choices, shares, stretch.updates))
+            mixed = torch.cat(parts).view(x.shape)
+        else:
+            mixed = self._mixed(x, chosen, weights, {})
         if self.down.bias is None:
             return mixed
         shares = weights.new_zeros(*weights.shape[:-1], self.count).scatter_add(-1, chosen, weights)
         return mixed + shares.to(mixed.dtype) @ self.down.bias
+
+    def _mixed(self, x: Tensor, chosen: Tensor, weights: Tensor, updates: Updates) -> Tensor:
+        """All of them with one adapter or none, without the bias."""
+        gate_up, down = self.gate_up, self.down
+        plain = gate_up.is_plain and down.is_plain and not updates
+        if plain and kernels.can_run_experts(x, gate_up.weight, down.weight):
+            return kernels.experts(x, gate_up.weight, down.weight, chosen, weights)
+
+        def product(layer: StackedLinear) -> Product:
+            update = updates.get(layer)
+            return layer if update is None else lambda rows, ends: update(rows, layer(rows, ends), layer, ends)
+
+        flat = [part.flatten(0, -2) for part in (x, chosen, weights)]
+        return mix_by(flat[0], product(gate_up), product(down), *flat[1:], experts=self.count).view(x.shape)
 
 
 def mix(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
@@ -109,14 +127,14 @@ class Mixture(nn.Module):
         shared = experts.shared_intermediate_size
         self.shared = FeedForward(config, intermediate_size=shared) if shared else None
 
-    def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
+    def forward(self, x: Tensor, routings: list[Routing] | None = None, spans: Sequence[Span] = ()) -> Tensor:
         """[rows, tokens, hidden] -> the same; ``routings`` receives what was decided. Capacity limits training alone."""
         router, bias = self.router.weight, self.router.bias
         assert isinstance(router, Tensor) and (bias is None or isinstance(bias, Tensor))
         routing = route(x, router, self.config, bias=bias, capacity_factor=self.capacity_factor if self.training else None)
         if routings is not None:
             routings.append(routing)
-        mixed = self.experts(x, routing.chosen, routing.effective_weights)
+        mixed = self.experts(x, routing.chosen, routing.effective_weights, spans)
         if self.shared is not None:
-            mixed = mixed + self.shared(x)
+            mixed = mixed + self.shared(x, None, spans)
         return mixed.to(torch.bfloat16).to(x.dtype) if self.config.output_rounding == "bfloat16" else mixed

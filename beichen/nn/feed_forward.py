@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig
 from beichen.nn.linear import Linear
 from beichen.nn.routing import Routing
+from beichen.nn.spans import Span
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -27,10 +30,10 @@ class FeedForward(nn.Module):
         self.gate_up = Linear(config.hidden_size, 2 * intermediate_size, bias=config.gate_up_bias)
         self.down = Linear(intermediate_size, config.hidden_size, bias=config.down_bias)
 
-    def forward(self, x: Tensor, routings: list[Routing] | None = None) -> Tensor:
+    def forward(self, x: Tensor, routings: list[Routing] | None = None, spans: Sequence[Span] = ()) -> Tensor:
         """[..., hidden] -> [..., hidden]; ``routings`` as for a mixture of experts, which decides something."""
-        return self.descend(self.gate_up(x))
+        return self.descend(self.gate_up(x, spans), spans)
 
-    def descend(self, gate_up: Tensor) -> Tensor:
+    def descend(self, gate_up: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., 2 intermediate] -> [..., hidden]"""
-        return self.down(swiglu(gate_up))
+        return self.down(swiglu(gate_up), spans)

@@ -1,34 +1,18 @@
 """The linear layer: a weight [out, in] with or without a bias; few rows on a CPU go through a kernel that reads weights once.
 
-A low-rank update (``nn.low_rank``) may ride on it. ``LinearLayer`` is what all kinds of it have in common: plain or quantized, one or a
-stack of them.
+A low-rank update (``nn.low_rank``) may ride on it, or move some of the tokens that go through it (``nn.spans``).
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn import kernels
-
-
-@runtime_checkable
-class LinearLayer(Protocol):
-    """What naming, adapting, merging and stepping ask of a linear layer, or of a stack of them (one for each expert)."""
-
-    adapter: nn.Module | None
-    bias: nn.Parameter | None  # [out] or [experts, out]
-    held_as: str | None  # how its weights are quantized; None: as they are
-
-    @property
-    def shape(self) -> torch.Size:
-        """[out, in] or [experts, out, in]"""
-
-    def full_weight(self) -> Tensor:
-        """The weights, without the adapter: themselves, or dequantized to float32."""
+from beichen.nn.spans import Span, moved
 
 
 class Linear(nn.Module):
@@ -42,10 +26,11 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., in] -> [..., out]"""
         out = linear(x, self.weight, self.bias)
-        return out if self.adapter is None else self.adapter(x, out, self)
+        out = out if self.adapter is None else self.adapter(x, out, self)
+        return moved(self, x, out, spans) if spans else out
 
     @property
     def shape(self) -> torch.Size:

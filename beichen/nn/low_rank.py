@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.nn.grouped import group_of_rows, grouped_linear
-from beichen.nn.linear import LinearLayer
+from beichen.nn.linear_layer import LinearLayer
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class LowRank(nn.Module):
         )
         flat = [(experts or 1) * width for width in widths]  # vectors: weight decay leaves them alone
         self.magnitudes = nn.ParameterList(torch.ones(size, device=device) for size in flat) if magnitudes else None
+        self._settled: Tensor | None = None
 
     def forward(self, x: Tensor, out: Tensor, layer: LinearLayer, ends: Tensor | None = None) -> Tensor:
         """x [..., in] and what the layer made of it, ``out`` [..., out], which may be overwritten.  -> [..., out]
@@ -63,7 +64,7 @@ class LowRank(nn.Module):
         update = self.update(dropped, ends)
         if self.magnitudes is None:
             return out + update
-        factors = self.row_factors(layer.full_weight())
+        factors = self.row_factors(layer.full_weight()) if self._settled is None else self._settled
         bias = layer.bias if ends is None else None
         if ends is not None:
             factors = factors[group_of_rows(ends, len(x))]
@@ -87,6 +88,11 @@ class LowRank(nn.Module):
             norms = _row_norms(weight[..., part.begin : part.end, :], a, b, part.scale)
             pieces.append(magnitude.view(norms.shape) / norms)
         return self._spread(pieces, 1.0)
+
+    @torch.no_grad()
+    def settle(self, layer: LinearLayer) -> None:
+        """From now on neither the layer's weights nor the update's will change: DoRA's lengths are looked up, not computed each time."""
+        self._settled = None if self.magnitudes is None else self.row_factors(layer.full_weight())
 
     @torch.no_grad()
     def begin_at(self, weight: Tensor) -> None:

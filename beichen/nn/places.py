@@ -1,4 +1,5 @@
-"""Where the tokens of a forward stand: what turns their queries and keys, what scales their queries, and what each of them sees."""
+"""Where the tokens of a forward stand: what turns their queries and keys, what scales their queries, what each of them sees, and which
+adapters move them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from beichen.nn.spans import Span
 from beichen.nn.visibility import Visibility
 
 BackendName = Literal["auto", "kernels", "documents", "flash", "varlen", "flex", "sdpa"]  # of ``attention_backends``
@@ -22,6 +24,7 @@ class Places:
     query_scale: Tensor | None = None  # [rows, tokens] float32; None: 1
     first_visible: Tensor | None = None  # [rows, tokens] int32, in columns; None: all from column 0
     backend: BackendName = "auto"  # how whole rows are attended
+    spans: tuple[Span, ...] = ()  # in their order, apart from each other; tokens outside are the base's own
 
     @cached_property
     def seen(self) -> Visibility | None:

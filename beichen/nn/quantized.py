@@ -10,7 +10,7 @@ int8 |w - w'| <= m / 254; NF4 |w - w'| <= 0.152 m + 2^-25 (half of the widest ga
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from beichen.errors import CheckpointError
 from beichen.nn.experts import StackedLinear
 from beichen.nn.grouped import grouped_linear
 from beichen.nn.linear import Linear
+from beichen.nn.spans import Span, moved
 
 Kind = Literal["int8", "nf4"]
 
@@ -76,15 +77,17 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, linear: Linear, kind: Kind) -> None:
         super().__init__()
-        self.adapter, self.held_as = linear.adapter, kind
+        self.adapter: nn.Module | None = linear.adapter
+        self.held_as: str | None = kind
         self.matrix = QuantizedMatrix(linear.weight.detach(), kind)
         self.bias = linear.bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., in] -> [..., out]"""
         out = _Product.apply(x, self.matrix, None)
         out = out if self.bias is None else out + self.bias
-        return out if self.adapter is None else self.adapter(x, out, self)
+        out = out if self.adapter is None else self.adapter(x, out, self)
+        return moved(self, x, out, spans) if spans else out
 
     @property
     def shape(self) -> torch.Size:
@@ -102,7 +105,8 @@ class QuantizedStackedLinear(nn.Module):
 
     def __init__(self, linear: StackedLinear, kind: Kind) -> None:
         super().__init__()
-        self.adapter, self.held_as = linear.adapter, kind
+        self.adapter: nn.Module | None = linear.adapter
+        self.held_as: str | None = kind
         self.matrix = QuantizedMatrix(linear.weight.detach(), kind)
         self.bias = linear.bias
 

@@ -1,8 +1,8 @@
 """A few new tokens of every sequence through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, adapters or quantized weights) it is one call into them;
-elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run of decoding: weights must not move
-meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, no quantized weights, no adapter on the decoder or on any of
+the tokens) it is one call into them; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run
+of decoding: weights must not move meanwhile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stepper:
     def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
         """ids [tokens], as ``pages`` has them; places of [1, tokens]. Moves ``pages`` on.  -> hidden states [tokens, hidden], normed"""
         embedded = self.decoder.embed(ids)
-        if self._compiled is None or len(ids) > FEW_TOKENS:
+        if self._compiled is None or places.spans or len(ids) > FEW_TOKENS:
             return self.decoder.run(embedded[None], places, cache=pages)[0]
         pages.check_room()
         hidden = self._compiled(
