@@ -15,7 +15,7 @@ from beichen import __version__
 from beichen.errors import BeichenError, OverloadError, RequestError
 from beichen.serve.access import Keys
 from beichen.serve.exchange import answer_fault, answer_json
-from beichen.serve.routes import health, openai, page, tokens
+from beichen.serve.routes import embeddings, health, openai, page, tokens
 from beichen.serve.schemas.base import error_body
 from beichen.serve.service import Service
 
@@ -55,6 +55,7 @@ def create_app(service: Service, *, keys: Keys | None = None, allow_special: boo
         return answer_json(error_body(fault), status=status)
 
     app.include_router(openai.routes(service, allow_special=allow_special))
+    app.include_router(embeddings.routes(service))
     app.include_router(tokens.routes(service, allow_special=allow_special))
     app.include_router(health.routes(service))
     if ui:

@@ -86,17 +86,17 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
     return found
 
 
-def prompts_of(model: LanguageModel, prompt: Any, *, special: bool = False) -> list[list[int]]:
+def prompts_of(model: LanguageModel, prompt: Any, *, special: bool = False, param: str = "prompt") -> list[list[int]]:
     """Ids of each prompt: a text, ids, or a list of either."""
     if isinstance(prompt, str) or isinstance(prompt[0], int):
         prompt = [prompt]
     found = [model.tokenizer.encode(one, allow_special=special) if isinstance(one, str) else list(one) for one in prompt]
     for place, ids in enumerate(found):
         if not ids:
-            raise RequestError("the prompt is empty: there is nothing to continue", param=f"prompt[{place}]")
+            raise RequestError("the text is empty: there is nothing to read", param=f"{param}[{place}]")
         outside = next((token for token in ids if token >= model.config.vocab_size), None)
         if outside is not None:
-            raise RequestError(f"id {outside}: the model knows 0 to {model.config.vocab_size - 1}", param=f"prompt[{place}]")
+            raise RequestError(f"id {outside}: the model knows 0 to {model.config.vocab_size - 1}", param=f"{param}[{place}]")
     return found
 
 

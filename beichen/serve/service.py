@@ -7,8 +7,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from beichen.errors import BeichenError, RequestError
 from beichen.inference.api import Delta, Request
+from beichen.inference.embedding import embed
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.worker import EngineWorker, Piece, Ticket
 
@@ -42,6 +45,11 @@ class Service:
         """Let what runs end.  -> whether it did in time"""
         return await asyncio.to_thread(self.worker.stop, timeout=self.limits.shutdown_seconds)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What clients may call a model."""
+        return (self.name,)
+
     def check_model(self, name: str | None) -> None:
         """Raises RequestError unless this is the model that the server has, or none is named."""
         if name not in (None, self.name):
@@ -67,6 +75,11 @@ class Service:
             for ticket in open_tickets.values():
                 del self._listeners[ticket]
                 self.worker.cancel(ticket)
+
+    async def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work."""
+        work = embed(self.model.decoder, texts, part_tokens=self.worker.engine.scheduler.step_tokens)
+        return await asyncio.wrap_future(self.worker.run(work))
 
     def _deliver(self, pieces: Sequence[Piece]) -> None:
         assert self._loop is not None

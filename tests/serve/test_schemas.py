@@ -32,13 +32,10 @@ from beichen.serve.schemas.completions import (
     CompletionLogprobs,
     CompletionRequest,
     DetokenizeRequest,
-    Embedding,
-    EmbeddingAnswer,
-    EmbeddingRequest,
-    EmbeddingUsage,
     ModelCard,
     TokenizeRequest,
 )
+from beichen.serve.schemas.embeddings import Embedding, EmbeddingAnswer, EmbeddingRequest, EmbeddingUsage
 from beichen.serve.schemas.originals import NdlRequest, ndl_answer, read_telechat, telechat_failure
 from beichen.text.chat_requests import ROLES
 

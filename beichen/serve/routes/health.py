@@ -10,14 +10,16 @@ OPEN_PATHS = ("/health", "/ready")
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(tags=["health"])
 
-    @router.get("/health")
+    @router.get("/health", response_class=Response, responses={503: {"description": "the engine has died"}})
     async def health() -> Response:
+        """Whether the engine lives."""
         return Response(status_code=200 if service.worker.alive else 503)
 
-    @router.get("/ready")
+    @router.get("/ready", response_class=Response, responses={503: {"description": "the queue is full, or the engine has died"}})
     async def ready() -> Response:
+        """Whether requests are taken."""
         return Response(status_code=200 if service.worker.alive and service.worker.waiting < service.limits.max_waiting else 503)
 
     return router

@@ -9,18 +9,23 @@ from fastapi import APIRouter, Request, Response
 from beichen.serve.asking import chat_turn, completion_requests
 from beichen.serve.chat import answer_events, whole_answer
 from beichen.serve.completions import completion_events, whole_completions
+from beichen.serve.description import asks, faults, named, or_events
 from beichen.serve.exchange import answer_stream, answer_whole, read_form
-from beichen.serve.schemas.chat import ChatRequest
-from beichen.serve.schemas.completions import CompletionRequest, ModelCard, ModelList
+from beichen.serve.schemas.chat import ChatAnswer, ChatChunk, ChatRequest
+from beichen.serve.schemas.completions import CompletionAnswer, CompletionRequest, ModelCard, ModelList
 from beichen.serve.service import Service
 
 
 def routes(service: Service, *, allow_special: bool) -> APIRouter:
     """allow_special: whether raw completions may hold control tokens."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    usual = faults(400, 404, 429)
 
-    @router.post("/chat/completions")
+    @router.post(
+        "/chat/completions", response_model=ChatAnswer, responses=or_events(ChatChunk) | usual, openapi_extra=asks(ChatRequest, service)
+    )
     async def chat(request: Request) -> Response:
+        """The next turn of a dialogue, whole or streamed."""
         body = await read_form(request, ChatRequest, service)
         service.check_model(body.model)
         turn = await asyncio.to_thread(chat_turn, service.model, body, max_model_len=service.max_model_len, owner=request.state.owner)
@@ -30,8 +35,12 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
             return await answer_stream(answer_events(service, turn, count=count, parallel=parallel, with_usage=usage))
         return await answer_whole(request, whole_answer(service, turn, count=count, parallel=parallel))
 
-    @router.post("/completions")
+    @router.post(
+        "/completions", response_model=CompletionAnswer, responses=or_events(CompletionAnswer) | usual,
+        openapi_extra=asks(CompletionRequest, service),
+    )  # fmt: skip
     async def completions(request: Request) -> Response:
+        """Texts or ids continued, whole or streamed."""
         body = await read_form(request, CompletionRequest, service)
         service.check_model(body.model)
         count = body.n or 1
@@ -47,11 +56,13 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
 
     @router.get("/models")
     async def models() -> ModelList:
+        """The models that there are."""
         return ModelList(data=[_card(service)])
 
-    @router.get("/models/{name:path}")
-    async def model(name: str) -> ModelCard:
-        service.check_model(name)
+    @router.get("/models/{name:path}", responses=faults(404), openapi_extra=named("name"))
+    async def model(request: Request) -> ModelCard:
+        """One model."""
+        service.check_model(request.path_params["name"])
         return _card(service)
 
     return router

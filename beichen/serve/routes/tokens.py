@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from beichen.errors import RequestError
+from beichen.serve.description import asks, faults
 from beichen.serve.exchange import answer_json, read_form
 from beichen.serve.schemas.completions import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
 from beichen.serve.service import Service
@@ -15,10 +16,12 @@ from beichen.text.chat_requests import read_messages, read_tools
 
 def routes(service: Service, *, allow_special: bool) -> APIRouter:
     """allow_special: whether a text may hold control tokens."""
-    router = APIRouter()
+    router = APIRouter(tags=["tokens"])
+    usual = faults(400, 404)
 
-    @router.post("/tokenize")
+    @router.post("/tokenize", response_model=TokenizeAnswer, responses=usual, openapi_extra=asks(TokenizeRequest, service))
     async def tokenize(request: Request) -> Response:
+        """The ids of a text, or of a dialogue as the model gets it."""
         body = await read_form(request, TokenizeRequest, service)
         service.check_model(body.model)
         tokenizer = service.model.tokenizer
@@ -32,8 +35,9 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         names = [tokenizer.piece(token) for token in ids] if body.return_token_strs else None
         return answer_json(TokenizeAnswer(tokens=ids, count=len(ids), max_model_len=service.max_model_len, token_strs=names))
 
-    @router.post("/detokenize")
+    @router.post("/detokenize", response_model=DetokenizeAnswer, responses=usual, openapi_extra=asks(DetokenizeRequest, service))
     async def detokenize(request: Request) -> Response:
+        """The text of ids, control tokens by their names."""
         body = await read_form(request, DetokenizeRequest, service)
         service.check_model(body.model)
         return answer_json(DetokenizeAnswer(prompt=service.model.tokenizer.decode(body.tokens, skip_special=False)))

@@ -7,13 +7,16 @@ that change no answer; an error names the path of the field at fault.
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beichen.errors import BeichenError, RequestError, nearest
 
 Read = TypeVar("Read", bound="Form")
+MODEL_NAME, TOKEN_ID, VECTOR_SIZE = "model-name", "token-id", "vector-size"  # formats whose bounds the served model sets
+ModelName = Annotated[str, Field(json_schema_extra={"format": MODEL_NAME})]
+TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID})]
 
 
 class Form(BaseModel):

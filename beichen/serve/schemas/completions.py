@@ -1,18 +1,33 @@
-"""``/v1/completions``, ``/v1/embeddings``, ``/tokenize`` and ``/detokenize``."""
+"""``/v1/completions``, ``/v1/models``, ``/tokenize`` and ``/detokenize``."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from beichen.serve.schemas.base import Form, Sent
+from beichen.serve.schemas.base import Form, ModelName, Sent, TokenId
 from beichen.serve.schemas.chat import Usage
 from beichen.serve.schemas.sampling import Positive, SamplingForm
 
 MAX_LOGPROBS = 20
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-Texts = str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+MAX_TEXTS = 2048
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+Ids = Annotated[list[TokenId], Field(min_length=1)]
+Many = Field(min_length=1, max_length=MAX_TEXTS)
+
+
+def _kind_of_texts(value: Any) -> str:
+    """By the first one, so that a fault of another is told as what it is."""
+    first = value[0] if isinstance(value, list) and value else None
+    return "text" if not isinstance(value, list) else "lists" if isinstance(first, list) else "ids" if isinstance(first, int) else "texts"
+
+
+Texts = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Ids, Tag("ids")] | Annotated[list[Text], Many, Tag("texts")]
+    | Annotated[list[Ids], Many, Tag("lists")],
+    Discriminator(_kind_of_texts),
+]  # fmt: skip
 
 
 class CompletionRequest(SamplingForm):
@@ -63,38 +78,10 @@ class CompletionAnswer(Sent):
     system_fingerprint: str | None = None
 
 
-class EmbeddingRequest(Form):
-    """Mean of the last hidden states, normed to length 1; a model of language, not one trained for search."""
-
-    model: str
-    input: Texts
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Positive | None = None
-    user: str | None = None
-
-
-class Embedding(Sent):
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
-
-
-class EmbeddingUsage(Sent):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingAnswer(Sent):
-    object: Literal["list"] = "list"
-    model: str
-    data: list[Embedding]
-    usage: EmbeddingUsage
-
-
 class TokenizeRequest(Form):
     """A text, or a dialogue as a model gets it."""
 
-    model: str | None = None
+    model: ModelName | None = None
     prompt: str | None = None
     messages: Annotated[Any, WithJsonSchema({"type": "array"})] = None
     tools: Annotated[Any, WithJsonSchema({"type": "array"})] = None
@@ -117,8 +104,8 @@ class TokenizeAnswer(Sent):
 
 
 class DetokenizeRequest(Form):
-    model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0)]]
+    model: ModelName | None = None
+    tokens: list[TokenId]
 
 
 class DetokenizeAnswer(Sent):

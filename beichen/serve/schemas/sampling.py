@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from beichen.serve.schemas.base import Form
+from beichen.serve.schemas.base import Form, ModelName, TokenId
 
 MAX_CHOICES, MAX_STOPS = 128, 16
 Positive = Annotated[int, Field(ge=1)]
@@ -63,7 +63,7 @@ class StructuredOutputs(Form):
 class SamplingForm(Form):
     """Fields that chat and completions share. What is not stated is as the model's generation_config.json says."""
 
-    model: str
+    model: ModelName
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
@@ -82,7 +82,7 @@ class SamplingForm(Form):
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0)
     min_tokens: int | None = Field(default=None, ge=0)
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool = False
     priority: int = 0
 

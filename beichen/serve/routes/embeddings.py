@@ -1,0 +1,57 @@
+"""``/v1/embeddings``: texts as vectors of length 1, the mean of the model's last hidden states.
+
+This is no model that was trained for search; the vectors are as good as its understanding of the texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from fastapi import APIRouter, Request, Response
+from torch import Tensor
+
+from beichen.errors import RequestError
+from beichen.serve.asking import prompts_of
+from beichen.serve.description import asks, faults
+from beichen.serve.exchange import answer_whole, read_form
+from beichen.serve.schemas.embeddings import Embedding, EmbeddingAnswer, EmbeddingRequest, EmbeddingUsage
+from beichen.serve.service import Service
+
+
+def routes(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    size = service.model.config.hidden_size
+
+    @router.post(
+        "/embeddings", response_model=EmbeddingAnswer, responses=faults(400, 404, 429), openapi_extra=asks(EmbeddingRequest, service)
+    )
+    async def embeddings(request: Request) -> Response:
+        """Texts or ids as vectors of length 1: means of the model's last hidden states."""
+        body = await read_form(request, EmbeddingRequest, service)
+        service.check_model(body.model)
+        if body.dimensions not in (None, size):
+            raise RequestError(f"{body.dimensions}: this model's vectors have {size} numbers and cannot be cut", param="dimensions")
+        texts = await asyncio.to_thread(prompts_of, service.model, body.input, param="input")
+        for place, ids in enumerate(texts):
+            if len(ids) > service.max_model_len:
+                words = f"the text has {len(ids)} tokens, and this server reads {service.max_model_len}"
+                raise RequestError(words, param=f"input[{place}]", code="context_length_exceeded")
+        return await answer_whole(request, _answer(service, body, texts))
+
+    return router
+
+
+async def _answer(service: Service, body: EmbeddingRequest, texts: list[list[int]]) -> EmbeddingAnswer:
+    vectors = await service.embed(texts)
+    data = await asyncio.to_thread(_written, vectors, as_text=body.encoding_format == "base64")
+    tokens = sum(map(len, texts))
+    return EmbeddingAnswer(model=body.model, data=data, usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens))
+
+
+def _written(vectors: Tensor, *, as_text: bool) -> list[Embedding]:
+    """As numbers, or as the base64 of little-endian float32."""
+    if as_text:
+        found = [base64.b64encode(row.tobytes()).decode() for row in vectors.numpy().astype("<f4")]
+        return [Embedding(index=place, embedding=text) for place, text in enumerate(found)]
+    return [Embedding(index=place, embedding=numbers) for place, numbers in enumerate(vectors.tolist())]
