@@ -15,6 +15,8 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── DeviceError          a device or dtype that this machine lacks
     ├── RequestError         what a client of the server asked for
     ├── OverloadError        more requests than may wait
+    │   └── ShutdownError    a request to a server that is ending
+    ├── TimeLimitError       an answer that took longer than it may
     └── MissingExtraError    an optional dependency that is not installed
 """
 
@@ -82,6 +84,14 @@ class RequestError(BeichenError):
 
 class OverloadError(BeichenError):
     """A request that cannot be taken now; a little later it may."""
+
+
+class ShutdownError(OverloadError):
+    """A request that comes while the server ends; another server, or this one when it is back, may take it."""
+
+
+class TimeLimitError(BeichenError):
+    """An answer that took longer than it may."""
 
 
 class MissingExtraError(BeichenError):

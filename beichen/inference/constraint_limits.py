@@ -1,14 +1,14 @@
 """What a constraint that somebody else wrote may ask for, before any grammar is built from it.
 
 The library counts its own work and gives up in time, with two exceptions that are refused here by their size: counted repetitions
-inside each other, and numbers that must be multiples of several others.
+inside each other, and numbers that must be multiples of several others, also where a grammar has a schema within.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -21,6 +21,7 @@ MAX_REGEX_LENGTH = 5000  # of a regex whose counted repetitions are written out
 MAX_MULTIPLE = 10_000  # product of the numbers of which a schema wants multiples
 
 _COUNTED = re.compile(r"\{(\d+)(?:(,)(\d*))?\}")
+_EMBEDDED = re.compile(r"%json\s*")
 _NAMED = re.compile(r"\\[pPxuU]\{[^}]*\}")
 
 
@@ -72,17 +73,10 @@ def check_limits(constraint: Constraint) -> None:
         raise SettingsError(f"{name}: {len(text)} characters, at most {MAX_TEXT[name]} are taken", remedy="ask for less at once")
     if constraint.regex is not None:
         _check_regex(name, constraint.regex)
-    if isinstance(constraint.json_schema, dict):
-        multiples = set()
-        for key, value in _items(constraint.json_schema):
-            if key == "pattern" and isinstance(value, str):
-                _check_regex(f"{name}, pattern", value)
-            if key == "multipleOf" and isinstance(value, int | float) and value > 0:
-                multiples.add(Fraction(str(value)))
-        if prod(max(one.numerator, one.denominator) for one in multiples) > MAX_MULTIPLE:
-            raise SettingsError(
-                f"{name}, multipleOf: the numbers multiply to more than {MAX_MULTIPLE}", remedy="check multiples afterwards"
-            )
+    if constraint.json_schema is not None:
+        _check_schemas(name, [constraint.json_schema])
+    if constraint.lark is not None:
+        _check_schemas(name, _schemas_within(constraint.lark))
 
 
 def written(constraint: Constraint) -> str:
@@ -104,6 +98,29 @@ def _check_regex(name: str, regex: str) -> None:
             f"{name}: with its repetitions written out it is {length} long, at most {MAX_REGEX_LENGTH} are taken",
             remedy="repeat less often, or use * and +",
         )
+
+
+def _check_schemas(name: str, schemas: Sequence[Any]) -> None:
+    """All of one constraint together."""
+    multiples = set()
+    for key, value in _items(list(schemas)):
+        if key == "pattern" and isinstance(value, str):
+            _check_regex(f"{name}, pattern", value)
+        if key == "multipleOf" and isinstance(value, int | float) and value > 0:
+            multiples.add(Fraction(str(value)))
+    if prod(max(one.numerator, one.denominator) for one in multiples) > MAX_MULTIPLE:
+        raise SettingsError(f"{name}, multipleOf: the numbers multiply to more than {MAX_MULTIPLE}", remedy="check multiples afterwards")
+
+
+def _schemas_within(grammar: str) -> list[Any]:
+    """What follows each ``%json``. Refuses what is no JSON, since nobody could say what it asks for."""
+    found = []
+    for place in _EMBEDDED.finditer(grammar):
+        try:
+            found.append(json.JSONDecoder().raw_decode(grammar, place.end())[0])
+        except (ValueError, RecursionError) as fault:
+            raise SettingsError(f"lark: %json is followed by what is no JSON ({fault})") from fault
+    return found
 
 
 def _items(schema: Any) -> Iterator[tuple[str, Any]]:

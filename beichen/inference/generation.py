@@ -10,7 +10,7 @@ from beichen.errors import SettingsError
 from beichen.inference.adapters import Adapters
 from beichen.inference.answering import Answer
 from beichen.inference.api import Completion, Delta, Request
-from beichen.inference.constraints import ConstraintCompiler
+from beichen.inference.constraints import ConstrainedAnswer, ConstraintCompiler
 from beichen.inference.drafting import Drafting
 from beichen.inference.engine import KV_BYTES, MAX_ROWS, STEP_TOKENS, Engine
 from beichen.nn.decoder import Decoder
@@ -96,12 +96,17 @@ class DecoderGenerator:
             with self._lock:
                 answer.cancel()
 
-    def begin(self, request: Request, *, number: int = 0, streamed: bool = True) -> Answer:
-        """Put a request into the engine's queue, for a caller that takes the engine's steps. number: which answer to it, of several."""
-        constraint = None
-        if request.constraint is not None and self._constraints is not None:
-            constraint = self._constraints.start(request.constraint, stop_ids=request.stop_ids)
+    def begin(self, request: Request, *, number: int = 0, streamed: bool = True, constraint: ConstrainedAnswer | None = None) -> Answer:
+        """Put a request into the engine's queue, for a caller that takes the engine's steps. number: which answer to it, of several.
+        constraint: what ``constrain`` gave, from a caller that did not want to wait for it here."""
+        constraint = constraint or self.constrain(request)
         return Answer(self.engine, self.tokenizer, request, constraint=constraint, number=number, streamed=streamed)
+
+    def constrain(self, request: Request) -> ConstrainedAnswer | None:
+        """Where an answer begins under its constraint, if there is one; takes as long as the constraint is to be compiled."""
+        if request.constraint is None or self._constraints is None:
+            return None
+        return self._constraints.start(request.constraint, stop_ids=request.stop_ids)
 
     def check(self, request: Request) -> None:
         """Raises SettingsError for what could never be answered."""

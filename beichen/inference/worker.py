@@ -1,7 +1,7 @@
 """A generator's engine in a thread of its own, for many who ask at once and must not wait for each other.
 
 Pieces of answers are delivered as they come, all pieces of one step in one call, so that a server's event loop is woken once. Rules kept:
-what is waiting is bounded; who goes away frees blocks before the next step; a fault of one request ends that request alone, and a fault of
+what is waiting is bounded; a stranger's constraint is compiled by whoever asks, never here; who goes away frees blocks before the next step; a fault of one request ends that request alone, and a fault of
 the engine ends every request with the same words instead of leaving them to wait forever; other work on the model is done in parts, one
 between two steps.
 """
@@ -15,9 +15,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from beichen.errors import BeichenError, OverloadError
+from beichen.errors import BeichenError, OverloadError, ShutdownError
 from beichen.inference.answering import Answer
 from beichen.inference.api import Delta, Request
+from beichen.inference.constraints import ConstrainedAnswer
 from beichen.inference.generation import DecoderGenerator
 
 Result = TypeVar("Result")
@@ -29,9 +30,14 @@ class Ticket:
 
     request: Request
     number: int = 0
+    constraint: ConstrainedAnswer | None = None  # where the answer begins, as ``prepare`` gave it
     answer: Answer | None = None  # once the engine has it
-    said: int = 0  # ids that have been delivered
     cancelled: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the engine has taken it up; until then it waits in a queue."""
+        return self.answer is not None and bool(self.answer.sequence.table or self.answer.sequence.finish_reason)
 
 
 Piece = tuple[Ticket, Delta | BeichenError]  # what a ticket is told; an error, or a delta with a finish_reason, is its last
@@ -76,15 +82,23 @@ class EngineWorker:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def submit(self, request: Request, *, number: int = 0) -> Ticket:
-        """Raises SettingsError for a request that could never be answered, OverloadError where too many wait."""
+    def prepare(self, request: Request) -> ConstrainedAnswer | None:
+        """What may take long and needs no engine, in the caller's thread, once for each answer. Raises SettingsError for a request that
+        could never be answered."""
         self.generator.check(request)
+        return self.generator.constrain(request)
+
+    def submit(self, request: Request, *, number: int = 0, constraint: ConstrainedAnswer | None = None) -> Ticket:
+        """constraint: of a request that was prepared. Raises SettingsError for a request that could never be answered, OverloadError
+        where too many wait, ShutdownError where nothing is taken any more."""
+        if constraint is None:
+            constraint = self.prepare(request)
         with self._condition:
             if self._stopping or not self.alive:
-                raise OverloadError("the server is shutting down")
+                raise ShutdownError("the server is shutting down")
             if self.waiting >= self.max_waiting:
                 raise OverloadError(f"{self.waiting} requests are waiting, which is as many as may", remedy="try again a little later")
-            ticket = Ticket(request, number)
+            ticket = Ticket(request, number, constraint)
             self._arrived.append(ticket)
             self._condition.notify()
         return ticket
@@ -102,18 +116,22 @@ class EngineWorker:
         future: Future[Result] = Future()
         with self._condition:
             if self._stopping or not self.alive:
-                raise OverloadError("the server is shutting down")
+                raise ShutdownError("the server is shutting down")
             if len(self._works) >= self.max_waiting:
                 raise OverloadError(f"{len(self._works)} requests are waiting, which is as many as may", remedy="try again a little later")
             self._works.append((work, future))
             self._condition.notify()
         return future
 
-    def stop(self, *, timeout: float | None = None) -> bool:
-        """Take nothing new, end what is there.  -> whether all ended in time (seconds)"""
+    def close(self) -> None:
+        """Take nothing new; the thread ends with what is there."""
         with self._condition:
             self._stopping = True
             self._condition.notify()
+
+    def stop(self, *, timeout: float | None = None) -> bool:
+        """Take nothing new, end what is there.  -> whether all ended in time (seconds)"""
+        self.close()
         self._thread.join(timeout)
         return not self.alive
 
@@ -163,7 +181,7 @@ class EngineWorker:
             if ticket.cancelled:
                 continue
             try:
-                ticket.answer = self.generator.begin(ticket.request, number=ticket.number)
+                ticket.answer = self.generator.begin(ticket.request, number=ticket.number, constraint=ticket.constraint)
                 self._active.append(ticket)
             except BeichenError as fault:
                 pieces.append((ticket, fault))

@@ -187,6 +187,7 @@ def test_a_complete_text_ends_before_the_shortest_length():
     assert len(answer("byte-level", Constraint(regex="a*"), 1, min_new_tokens=7).ids) >= 7
 
 
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 HOSTILE = {
     "nested repetition": {"regex": "(a{1000}){1000}"},
     "deeper": {"regex": "((a{100}){100}){100}"},
@@ -194,7 +195,7 @@ HOSTILE = {
     "look-ahead": {"regex": "(?=a)b"},
     "unclosed": {"regex": "("},
     "long": {"regex": "a" * 5000},
-    "multiples": {"json_schema": {"allOf": [{"type": "integer", "multipleOf": prime} for prime in (2, 3, 5, 7, 11, 13, 17, 19, 23)]}},
+    "multiples": {"json_schema": {"allOf": [{"type": "integer", "multipleOf": prime} for prime in PRIMES]}},
     "pattern": {"json_schema": {"type": "string", "pattern": "((a{100}){100}){100}"}},
     "many": {"json_schema": {"enum": [f"value {number}" for number in range(20_000)]}},
     "ring": {"json_schema": {"$ref": "#"}},
@@ -204,6 +205,11 @@ HOSTILE = {
     "impossible": {"json_schema": False},
     "optional": {"lark": "start: " + '("a"|"b")? ' * 5000},
     "no grammar": {"lark": "start"},
+    "multiples within": {
+        "lark": 'start: %json {"allOf": [' + ", ".join(f'{{"type": "integer", "multipleOf": {prime}}}' for prime in PRIMES) + "]}"
+    },
+    "multiples apart": {"lark": "start: " + " | ".join(f'%json {{"type": "integer", "multipleOf": {prime}}}' for prime in PRIMES)},
+    "no schema within": {"lark": 'start: %json {"type": '},
 }
 
 
