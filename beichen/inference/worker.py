@@ -1,9 +1,9 @@
 """A generator's engine in a thread of its own, for many who ask at once and must not wait for each other.
 
 Pieces of answers are delivered as they come, all pieces of one step in one call, so that a server's event loop is woken once. Rules kept:
-what is waiting is bounded; a stranger's constraint is compiled by whoever asks, never here; who goes away frees blocks before the next step; a fault of one request ends that request alone, and a fault of
-the engine ends every request with the same words instead of leaving them to wait forever; other work on the model is done in parts, one
-between two steps.
+what is waiting is bounded; a stranger's constraint is compiled by whoever asks, never here; who goes away frees blocks before the next
+step; a fault of one request ends that request alone, and a fault of the engine ends every request with the same words instead of leaving
+them to wait forever; other work on the model is done in parts, one between two steps.
 """
 
 from __future__ import annotations

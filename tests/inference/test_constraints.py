@@ -205,9 +205,7 @@ HOSTILE = {
     "impossible": {"json_schema": False},
     "optional": {"lark": "start: " + '("a"|"b")? ' * 5000},
     "no grammar": {"lark": "start"},
-    "multiples within": {
-        "lark": 'start: %json {"allOf": [' + ", ".join(f'{{"type": "integer", "multipleOf": {prime}}}' for prime in PRIMES) + "]}"
-    },
+    "multiples within": {"lark": f"start: %json {json.dumps({'allOf': [{'type': 'integer', 'multipleOf': prime} for prime in PRIMES]})}"},
     "multiples apart": {"lark": "start: " + " | ".join(f'%json {{"type": "integer", "multipleOf": {prime}}}' for prime in PRIMES)},
     "no schema within": {"lark": 'start: %json {"type": '},
 }
