@@ -185,7 +185,7 @@ class Engine:
         for one, count in work.prompts:
             end = one.computed + count
             prompts.append(Span(one, one.ids[one.computed : end], int(end == len(one.ids))))
-        if sum(len(span.ids) for span in (*decodes, *prompts)) <= FEW_TOKENS:
+        if self.pool.mixes or sum(len(span.ids) for span in (*decodes, *prompts)) <= FEW_TOKENS:
             return [decodes + prompts]
         fresh = [span for span in prompts if not span.sequence.computed]
         return [spans for spans in (decodes, fresh, [span for span in prompts if span.sequence.computed]) if spans]

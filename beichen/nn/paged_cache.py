@@ -20,7 +20,6 @@ from beichen.nn.places import Places
 from beichen.nn.rope import rotate
 
 BLOCK_SIZE = 32  # columns of a block; a multiple of 16
-FEW_TOKENS = 16  # up to so many new ones of a sequence, our kernel attends to blocks where they lie
 
 
 class PagePool:
@@ -33,6 +32,11 @@ class PagePool:
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
         self.blocks, self.block_size = blocks, block_size
+
+    @property
+    def mixes(self) -> bool:
+        """Whether one forward may hold single tokens and long chunks, of fresh sequences and others, at no cost."""
+        return kernels.can_run(self.keys)
 
 
 def block_bytes(config: DecoderConfig, dtype: torch.dtype, block_size: int = BLOCK_SIZE) -> int:
@@ -61,8 +65,8 @@ class PagedPass:
             self._starts = np.repeat(ends - counts, counts)  # where a token's sequence begins in this forward
             sequences, columns = np.repeat(sequences, counts), np.arange(ends[-1]) - self._starts + np.repeat(pasts, counts)
         device = pool.keys.device
-        self.tables, self.sequences, self.columns = (
-            torch.from_numpy(np.array(part, dtype=np.int32)).to(device) for part in (tables, sequences, columns)
+        self.tables, self.sequences, self.columns, self._counts, self._pasts = (
+            torch.from_numpy(np.array(part, dtype=np.int32)).to(device) for part in (tables, sequences, columns, counts, pasts)
         )
         self.check_room()
 
@@ -75,20 +79,11 @@ class PagedPass:
         self.check_room()
         keys, values = self.pool.keys[layer], self.pool.values[layer]
         _, kv_heads, _, head_dim = keys.shape
-        scale = 1.0 / math.sqrt(head_dim)
         if not qkv.requires_grad and kernels.can_run(qkv, self.pool.keys):
-            heads = qkv.shape[2] // head_dim - 2 * kv_heads
-            few = not self.several or int(self.counts.max()) <= FEW_TOKENS
-            if few or self._fresh:
-                out = kernels.paged_attention(
-                    qkv[0], places.cos[0], places.sin[0], self.tables, self.sequences, self.columns, keys, values,
-                    num_heads=heads, scale=scale, attend=few,
-                )  # fmt: skip
-                if out is not None:
-                    return out[None]
-                return kernels.rope_attention(
-                    qkv, places.cos, places.sin, self._first_visible, num_heads=heads, num_key_value_heads=kv_heads, scale=scale
-                )
+            return kernels.paged_attention(
+                qkv[0], places.cos[0], places.sin[0], self.tables, self._counts, self._pasts, keys, values,
+                num_heads=qkv.shape[2] // head_dim - 2 * kv_heads, scale=1.0 / math.sqrt(head_dim),
+            )[None]  # fmt: skip
         query, key, value = split_heads(qkv, kv_heads, head_dim)
         query, key = rotate(query, places.cos, places.sin), rotate(key, places.cos, places.sin)
         size = self.pool.block_size
@@ -109,6 +104,7 @@ class PagedPass:
         """Go on behind the columns of the forward that is over; their number is known."""
         self.longest += int(self.counts.max())
         self.pasts += self.counts
+        self._pasts += self._counts
         if not self.several:
             self.columns += 1
         else:

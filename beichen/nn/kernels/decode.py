@@ -41,28 +41,27 @@ def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dty
 
 
 def paged_attention(
-    qkv: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
-    num_heads: int, scale: float, attend: bool = True,
-) -> Tensor | None:  # fmt: skip
-    """Put the new columns' rotated keys and values into their blocks, then attend.  -> [tokens, n * d] bf16; None without ``attend``
+    qkv: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, counts: Tensor, pasts: Tensor, keys: Tensor, values: Tensor, *,
+    num_heads: int, scale: float,
+) -> Tensor:  # fmt: skip
+    """Put the new columns' rotated keys and values into their blocks, then attend.  -> [tokens, n * d] bf16
 
-    qkv [tokens, (n + 2m) * d]; cos, sin [tokens, d / 2] float32; tables [sequences, most blocks], sequences, columns [tokens] int32: whose
-    a token is, and which of its columns, as a ``PagedPass`` has checked them; keys, values: one layer, [blocks, m, size, d].
+    qkv [tokens, (n + 2m) * d], those of one sequence after another; cos, sin [tokens, d / 2] float32; tables [sequences, most blocks],
+    counts, pasts [sequences] int32: new columns and earlier ones, as a ``PagedPass`` has checked them; keys, values: one layer,
+    [blocks, m, size, d].
     """
     tokens, (_, kv_heads, size, dim) = len(qkv), keys.shape
     cos, sin = cos.contiguous(), sin.contiguous()
     build.require(qkv, keys, values)
     build.require(cos, sin, dtype=torch.float32)
-    build.require(tables, sequences, columns, dtype=torch.int32)
-    if qkv.shape[1] != (num_heads + 2 * kv_heads) * dim or cos.shape != (tokens, dim // 2) or columns.shape != (tokens,):
-        raise ValueError(
-            f"qkv {tuple(qkv.shape)}, cos {tuple(cos.shape)} and {len(columns)} columns do not fit a cache {tuple(keys.shape)}"
-        )
-    out = torch.empty(tokens, num_heads * dim, dtype=torch.bfloat16) if attend else None
+    build.require(tables, counts, pasts, dtype=torch.int32)
+    if qkv.shape[1] != (num_heads + 2 * kv_heads) * dim or cos.shape != (tokens, dim // 2) or len(counts) != len(tables):
+        raise ValueError(f"qkv {tuple(qkv.shape)}, cos {tuple(cos.shape)}, {len(tables)} tables do not fit a cache {tuple(keys.shape)}")
+    out = torch.empty(tokens, num_heads * dim, dtype=torch.bfloat16)
     build.function("attention_paged", "ppppppppp llllll fi")(
-        qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
-        keys.data_ptr(), values.data_ptr(), None if out is None else out.data_ptr(),
-        tokens, num_heads, kv_heads, dim, size, tables.shape[1], scale, torch.get_num_threads(),
+        qkv.data_ptr(), cos.data_ptr(), sin.data_ptr(), tables.data_ptr(), counts.data_ptr(), pasts.data_ptr(),
+        keys.data_ptr(), values.data_ptr(), out.data_ptr(),
+        len(tables), num_heads, kv_heads, dim, size, tables.shape[1], scale, torch.get_num_threads(),
     )  # fmt: skip
     return out
 

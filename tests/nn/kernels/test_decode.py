@@ -1,5 +1,7 @@
 """Few-row products, attention over a cache, and the whole step equal slow references, row by row and column by column."""
 
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,34 +42,42 @@ def scattered_tables(rows: int, columns: int, *, size: int = 16) -> tuple[Tensor
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 64), (4, 2, 10), (3, 1, 100), (2, 2, 160)])
-@pytest.mark.parametrize("chunks", [(1,) * 5, (40, 1, 3), (20, 17), (70,)])
 @pytest.mark.parametrize("size", [16, 48])
-def test_paged_attention_equals_reference(heads: int, kv_heads: int, dim: int, chunks: tuple[int, ...], size: int) -> None:
-    """Columns of three sequences fed in any chunks, into blocks that lie anywhere: each query sees its own sequence up to itself."""
-    torch.manual_seed(dim)
-    rows, columns = 3, sum(chunks)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_paged_attention_equals_reference(heads: int, kv_heads: int, dim: int, size: int, seed: int, threads: int) -> None:
+    """Sequences fed side by side in chunks of any size, into blocks that lie anywhere: each query sees its own sequence up to itself."""
+    torch.manual_seed(seed)
+    chooser = random.Random(seed)
+    rows, columns = 3, 200
     qkv = torch.randn(rows, columns, (heads + 2 * kv_heads) * dim).bfloat16()
     angle = torch.rand(rows, columns, dim // 2) * 6
     cos, sin = angle.cos(), angle.sin()
     tables, blocks = scattered_tables(rows, columns, size=size)
     keys, values = (torch.full((blocks, kv_heads, size, dim), float("nan")).bfloat16() for _ in range(2))
-    outs, past = [], 0
-    for count in chunks:
-        part = slice(past, past + count)
+    outs: list[list[Tensor]] = [[] for _ in range(rows)]
+    pasts = [0] * rows
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    while min(pasts) < columns:
+        going = [row for row in range(rows) if pasts[row] < columns]
+        counts = {row: min(columns - pasts[row], chooser.choice([1, 3, 17, 64, 70, 130])) for row in going}
+        spans = [(row, slice(pasts[row], pasts[row] + count)) for row, count in counts.items()]
         out = paged_attention(
-            qkv[:, part].flatten(0, 1).contiguous(), cos[:, part].flatten(0, 1), sin[:, part].flatten(0, 1), tables,
-            torch.arange(rows).repeat_interleave(count).int(), torch.arange(past, past + count).repeat(rows).int(), keys, values,
+            torch.cat([qkv[span] for span in spans]), torch.cat([cos[span] for span in spans]), torch.cat([sin[span] for span in spans]),
+            tables[going], torch.tensor(list(counts.values())).int(), torch.tensor([pasts[row] for row in going]).int(), keys, values,
             num_heads=heads, scale=dim**-0.5,
         )  # fmt: skip
-        assert out is not None
-        outs.append(out.view(rows, count, -1))
-        past += count
+        for row, part in zip(going, out.split(list(counts.values())), strict=True):
+            outs[row].append(part)
+            pasts[row] += counts[row]
+    torch.set_num_threads(before)
     x = qkv.unflatten(-1, (-1, dim)).transpose(1, 2)
     query, key = (rotated(t, cos[:, None], sin[:, None]) for t in (x[:, :heads], x[:, heads : heads + kv_heads]))
     key, value = (t.double().repeat_interleave(heads // kv_heads, 1) for t in (key, x[:, heads + kv_heads :]))
     seen = torch.ones(columns, columns, dtype=torch.bool).tril()
     wanted = (query @ key.mT * dim**-0.5).masked_fill(~seen, float("-inf")).softmax(-1) @ value
-    assert error(torch.cat(outs, 1), wanted.transpose(1, 2).flatten(2)) < 0.006
+    assert error(torch.stack([torch.cat(parts) for parts in outs]), wanted.transpose(1, 2).flatten(2)) < 0.006
 
 
 def layer(hidden: int, heads: int, kv_heads: int, dim: int, inner: int, bias: bool, normed: bool) -> LayerWeights:

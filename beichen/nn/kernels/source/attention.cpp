@@ -4,52 +4,9 @@
 // dS^T are already the left factors of dV and dK. Blocks are 64 x 64, in tiles of 16 x 16; a tile that no query sees
 // is never computed, so packed short documents cost what they would cost alone. The gradient recomputes P from the
 // stored log-sum-exp. Exponents are base 2: P = 2^(S c - L) with c = scale * log2(e).
-#include "attention_blocks.h"
-#include <cmath>
+#include "attention_forward.h"
 
 namespace {
-// Scores of one block to pairs of P^T, updating maximum, sum and output so far; the maximum is raised only when
-// it grew by more than 2^8, which float32 bears and which spares most rescaling.
-template <bool FULL>
-void soften(const Visible &v, long n, float c, long j0, long i0, const int32_t *first, const float *scores, uint32_t *pairs, float *top, float *total, float *out) {
-    for (long g = 0; g < TILES; g++) {
-        const long from = FULL ? 0 : v.keys[g].from, to = FULL ? B : v.keys[g].to;
-        if (from >= to) continue;
-        const float *S = scores + g * TILE;
-        const ints fv = load<ints>(first + i0 + g * TILE);
-        vec m = load<vec>(top + g * TILE), l = load<vec>(total + g * TILE), m0 = splat(MASKED), m1 = m0;
-        for (long j = from; j < to; j += 2) {
-            vec a = load<vec>(S + j * B), b = load<vec>(S + (j + 1) * B);
-            if (!FULL) {
-                a = seen(j0 + j, i0 + g * TILE, fv) ? a : splat(MASKED);
-                b = seen(j0 + j + 1, i0 + g * TILE, fv) ? b : splat(MASKED);
-            }
-            m0 = maximum(m0, a);
-            m1 = maximum(m1, b);
-        }
-        vec grown = maximum(m0, m1);
-        if (largest((grown - m) * c) > 8.f) {
-            grown = maximum(grown, m);
-            vec shrink = exp2((m - grown) * c);
-            l *= shrink;
-            for (long r = 0; r < n; r++) store(out + r * B + g * TILE, load<vec>(out + r * B + g * TILE) * shrink);
-            m = grown;
-            store(top + g * TILE, m);
-        }
-        const vec offset = m * -c, cv = splat(c);
-        for (long j = from; j < to; j += 2) {
-            vec a = exp2(fma(load<vec>(S + j * B), cv, offset)), b = exp2(fma(load<vec>(S + (j + 1) * B), cv, offset));
-            if (!FULL) {
-                a = masked(seen(j0 + j, i0 + g * TILE, fv), a);
-                b = masked(seen(j0 + j + 1, i0 + g * TILE, fv), b);
-            }
-            l += a + b;
-            store(pairs + j / 2 * B + g * TILE, narrow_pairs(a, b));
-        }
-        store(total + g * TILE, l);
-    }
-}
-
 // P^T and dS^T = P^T (dP^T - D) of one block, both as left factors, dS^T also as a right factor.
 template <bool FULL>
 void soften_gradient(const Visible &v, float c, long j0, long i0, const int32_t *first, const float *scores, const float *grads, const float *logsum, const float *dots,
@@ -76,44 +33,21 @@ void soften_gradient(const Visible &v, float c, long j0, long i0, const int32_t 
 
 void forward_head(const Problem &p, long row, long kv, bf16 *out, float *logsum, Scratch &scratch) {
     const long n = p.padded_dim(), nb = p.blocks(), W = p.width();
-    const float c = p.scale * 1.44269504f, *cos = p.table(p.cos, row), *sin = p.table(p.sin, row);
-    scratch.reserve(nb * B * (n * 4 + 4) + B * n * 16 + B * B * 8 + 65536);
+    const float *cos = p.table(p.cos, row), *sin = p.table(p.sin, row);
+    scratch.reserve(forward_bytes(nb, n));
     int32_t *first = scratch.take<int32_t>(nb * B);
-    bf16 *keys = scratch.take<bf16>(nb * B * n), *values = scratch.take<bf16>(nb * B * n), *rows = scratch.take<bf16>(B * n);
-    uint32_t *words = scratch.take<uint32_t>(B * n), *pairs = scratch.take<uint32_t>(B * B / 2);
-    float *scores = scratch.take<float>(B * B), *acc = scratch.take<float>(B * n), *flat = scratch.take<float>(B * n);
-    float *top = scratch.take<float>(B), *total = scratch.take<float>(B);
     copy_first_visible(p, row, first);
-    for (long b = 0; b < nb; b++) {
-        gather_rows(p.head(row, p.heads + kv), W, b * B, p.tokens, p.dim, n, cos, sin, keys + b * B * n);
-        gather_rows(p.head(row, p.heads + p.kv_heads + kv), W, b * B, p.tokens, p.dim, n, nullptr, nullptr, rows);
-        pair_rows(rows, n, words);
-        turn_row_pairs(words, n, values + b * B * n);
-    }
-    for (long h = kv * p.group(); h < (kv + 1) * p.group(); h++) for (long ib = 0; ib < nb; ib++) {
-        const long i0 = ib * B, count = p.tokens - i0 < B ? p.tokens - i0 : B;
-        gather_rows(p.head(row, h), W, i0, p.tokens, p.dim, n, cos, sin, rows);
-        turn_pairs(rows, n, words);
-        memset(acc, 0, B * n * sizeof(float));
-        memset(total, 0, B * sizeof(float));
-        for (long i = 0; i < B; i += 16) store(top + i, splat(MASKED));
-        for (long jb = first[i0] < i0 ? first[i0] / B : ib; jb <= ib; jb++) {
-            const Visible v = visible(first, jb * B, i0);
-            key_by_query(v, n, keys + jb * B * n, words, scores);
-            if (v.full) soften<true>(v, n, c, jb * B, i0, first, scores, pairs, top, total, acc);
-            else soften<false>(v, n, c, jb * B, i0, first, scores, pairs, top, total, acc);
-            add_over_keys(v, n, values + jb * B * n, pairs, acc);
-        }
-        turn_floats(acc, n, flat);
-        for (long i = 0; i < count; i++) {
-            const float l = total[i], inverse = l > 0 ? 1 / l : 0;
-            logsum[(row * p.heads + h) * p.tokens + i0 + i] = l > 0 ? top[i] * c + std::log2(l) : 0;
-            bf16 *o = out + ((row * p.tokens + i0 + i) * p.heads + h) * p.dim;
-            long d = 0;
-            for (; d + 16 <= p.dim; d += 16) store_bf16(o + d, load<vec>(flat + i * n + d) * inverse);
-            for (; d < p.dim; d++) o[d] = to_bf16(flat[i * n + d] * inverse);
-        }
-    }
+    auto gather_keys = [&](long b, bf16 *keys, bf16 *values) {
+        gather_rows(p.head(row, p.heads + kv), W, b * B, p.tokens, p.dim, n, cos, sin, keys);
+        gather_rows(p.head(row, p.heads + p.kv_heads + kv), W, b * B, p.tokens, p.dim, n, nullptr, nullptr, values);
+    };
+    auto gather_queries = [&](long g, long i0, bf16 *to) { gather_rows(p.head(row, kv * p.group() + g), W, i0, p.tokens, p.dim, n, cos, sin, to); };
+    auto emit = [&](long g, long i, const float *mixed, float inverse, float sums) {
+        const long h = kv * p.group() + g;
+        logsum[(row * p.heads + h) * p.tokens + i] = sums;
+        narrow_row(mixed, p.dim, inverse, out + ((row * p.tokens + i) * p.heads + h) * p.dim);
+    };
+    attend_blocks(n, 0, p.tokens, p.tokens, p.group(), p.scale, first, gather_keys, gather_queries, emit, scratch);
 }
 
 void backward_head(const Problem &p, long row, long kv, const bf16 *out, const bf16 *grad, const float *logsum, bf16 *dqkv, Scratch &scratch) {

@@ -32,40 +32,6 @@ KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, floa
     }
 }
 
-// Puts the turned keys and the values of `tokens` new columns, each of a sequence with a table [stride] of its own, into their blocks; then, if
-// out, every new query attends to all columns of its sequence up to its own. qkv [tokens, (heads + 2 kv_heads) dim]; cos, sin [tokens, dim / 2].
-KERNEL void attention_paged(const bf16 *qkv, const float *cos, const float *sin, const int32_t *tables, const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values,
-                            bf16 *out, long tokens, long heads, long kv_heads, long dim, long size, long stride, float scale, int threads) {
-    const Pages pages{keys, values, kv_heads, size, dim};
-    const long width = (heads + 2 * kv_heads) * dim, half = dim / 2, group = heads / kv_heads;
-    long seen = 0;
-    for (long t = 0; t < tokens; t++) seen += columns[t] + 1;
-    auto turn = [&](const bf16 *head, long t, bf16 *to) { turn_head([&](long p, auto part) { return load_bf16(head + p, part); }, cos + t * half, sin + t * half, dim, to); };
-#pragma omp parallel num_threads(threads) if ((out ? seen : tokens) * heads * dim > WORTH_A_THREAD)
-    {
-#pragma omp for schedule(static)
-        for (long task = 0; task < tokens * kv_heads; task++) {
-            const long t = task / kv_heads, kv = task % kv_heads, place = pages.at(tables + sequences[t] * stride, kv, columns[t]);
-            turn(qkv + t * width + (heads + kv) * dim, t, keys + place);
-            memcpy(values + place, qkv + t * width + (heads + kv_heads + kv) * dim, dim * sizeof(bf16));
-        }
-        if (out) {
-#pragma omp for schedule(dynamic, 1)
-            for (long task = 0; task < tokens * kv_heads; task++) {
-                const long t = task / kv_heads, kv = task % kv_heads;
-                private_scratch.reserve((columns[t] + 32) * sizeof(float) + padded_columns(dim) * sizeof(bf16) + 256);
-                float *scores = private_scratch.take<float>(columns[t] + 32);
-                bf16 *q = private_scratch.take<bf16>(padded_columns(dim));
-                memset(q, 0, padded_columns(dim) * sizeof(bf16));
-                for (long h = kv * group; h < (kv + 1) * group; h++) {
-                    turn(qkv + t * width + h * dim, t, q);
-                    attend_one(q, pages, tables + sequences[t] * stride, kv, columns[t] + 1, scale, scores, out + (t * heads + h) * dim);
-                }
-            }
-        }
-    }
-}
-
 struct LayerPointers {
     const bf16 *attention_norm, *qkv, *qkv_bias, *query_norm, *key_norm, *output, *output_bias, *feed_forward_norm, *gate_up, *gate_up_bias, *down, *down_bias;
 };
