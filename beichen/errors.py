@@ -94,6 +94,10 @@ class TimeLimitError(BeichenError):
     """An answer that took longer than it may."""
 
 
+class ServerError(BeichenError):
+    """Another server that cannot be reached, refuses, or does not answer as it should."""
+
+
 class MissingExtraError(BeichenError):
     """An optional part that is not installed."""
 

@@ -2,6 +2,7 @@
 
 beichen chat runs/quickstart-001
 beichen chat runs/quickstart-001 --message "What is 27 + 46?"
+beichen chat --url http://127.0.0.1:8000/v1
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beichen.cli.chat_url import AnswerPrinter, connect
 from beichen.cli.options import add_base_option, add_compute_options, add_json_option
 from beichen.cli.outputs import new_file
 from beichen.cli.sampling_options import (
     add_chat_options,
     add_sampling_options,
     check_answer_options,
+    option,
     options_as_typed,
     sampling_settings_of,
 )
@@ -27,8 +29,9 @@ from beichen.cli.terminal import make_reporter, print_json
 from beichen.errors import BeichenError, SettingsError
 
 if TYPE_CHECKING:
-    from beichen.inference.api import Completion
+    from beichen.inference.api import Delta
     from beichen.inference.conversation import Conversation
+    from beichen.inference.remote import RemoteConversation
 
 COMMANDS = {
     "/help": "this list",
@@ -42,7 +45,11 @@ CLEAR_SCREEN = "\033[2J\033[H"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="a checkpoint folder with a tokenizer")
+    parser.add_argument("folder", type=Path, nargs="?", help="a checkpoint folder with a tokenizer")
+    parser.add_argument("--url", metavar="URL", help="talk to a server of OpenAI's interface instead, such as http://127.0.0.1:8000/v1")
+    parser.add_argument("--model", metavar="NAME", help="of --url: which of its models (default: its first)")
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="of --url: the key that it asks for, in the first line")
+    parser.add_argument("--tools", type=Path, metavar="FILE", help="of --url: a JSON list of tools; you say what they answer")
     parser.add_argument("--message", metavar="TEXT", help="answer this one message and end")
     parser.add_argument("--system", metavar="TEXT", help="the system message (default: the chat format's own)")
     add_chat_options(parser)
@@ -57,7 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--json prints one answer, and no message was given", remedy='add --message "..."')
     if arguments.message is not None and not arguments.message.strip():
         raise SettingsError("--message is empty", remedy='--message "What is 27 + 46?"')
+    if (arguments.folder is None) == (arguments.url is None):
+        raise SettingsError("give either a folder or --url URL", remedy="beichen chat runs/quickstart-001")
     check_answer_options(arguments)
+    if arguments.url is not None:
+        return _chat(connect(arguments), arguments)
+    given = next((name for name in ("model", "api_key_file", "tools") if getattr(arguments, name) is not None), None)
+    if given is not None:
+        raise SettingsError(f"{option(given)} goes with --url", remedy="leave it out, or name a server by --url")
     from beichen.inference.conversation import Conversation
     from beichen.inference.language_model import load
     from beichen.util.device import set_threads
@@ -67,43 +81,46 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
         template=arguments.template, base=arguments.base, reporter=make_reporter(),
     )  # fmt: skip
-    conversation = Conversation(model, system=arguments.system, thinking=arguments.thinking, **sampling_settings_of(arguments))
+    settings = sampling_settings_of(arguments)
+    return _chat(Conversation(model, system=arguments.system, thinking=arguments.thinking, **settings), arguments)
+
+
+def _chat(conversation: Conversation | RemoteConversation, arguments: argparse.Namespace) -> int:
     if arguments.message is not None:
         return _one_shot(conversation, arguments.message, as_json=arguments.json)
     return Chat(conversation, interactive=sys.stdin.isatty()).run()
 
 
-def _one_shot(conversation: Conversation, message: str, *, as_json: bool) -> int:
+def _one_shot(conversation: Conversation | RemoteConversation, message: str, *, as_json: bool) -> int:
     started = time.monotonic()
-    answer = say(conversation, message, quiet=as_json)
+    deltas = list(say(conversation, message, quiet=as_json))
     seconds = time.monotonic() - started
     if as_json:
-        facts = {"message": message, "answer": answer.text, "finish_reason": answer.finish_reason, "tokens": len(answer.ids)}
-        print_json(facts | {"seconds": seconds})
+        facts = {"message": message, "answer": "".join(delta.text for delta in deltas), "finish_reason": deltas[-1].finish_reason}
+        told = getattr(deltas[-1], "tokens", None)  # a server's count; its ids are not told
+        tokens = sum(len(delta.ids) for delta in deltas) if told is None else told
+        print_json(facts | {"tokens": tokens, "seconds": seconds})
     return 0
 
 
-def say(conversation: Conversation, message: str, *, quiet: bool = False) -> Completion:
-    """Ask, and print the answer as it comes."""
-    from beichen.inference.api import Delta, join
-
-    def shown(deltas: Iterator[Delta]) -> Iterator[Delta]:
-        for delta in deltas:
-            if not quiet:
-                print(delta.text, end="", flush=True)
-            yield delta
-
+def say(conversation: Conversation | RemoteConversation, message: str, *, quiet: bool = False) -> list[Delta]:
+    """Ask, and print the answer as it comes.  -> its pieces"""
+    printer = AnswerPrinter(colored=sys.stdout.isatty())
+    deltas: list[Delta] = []
     with options_as_typed():
-        answer = join(shown(conversation.ask(message)))
+        for delta in conversation.ask(message):
+            deltas.append(delta)
+            if not quiet:
+                printer.show(delta)
     if not quiet:
-        print()
-    return answer
+        printer.end()
+    return deltas
 
 
 class Chat:
     """The loop: a line in, an answer out, until the input ends."""
 
-    def __init__(self, conversation: Conversation, *, interactive: bool) -> None:
+    def __init__(self, conversation: Conversation | RemoteConversation, *, interactive: bool) -> None:
         self.conversation, self.interactive = conversation, interactive
         self._dropped = 0
 
@@ -112,10 +129,10 @@ class Chat:
         if self.interactive:
             import readline  # noqa: F401  line editing and history for input()
 
-            print(f"{self.conversation.model.family}, {self.conversation.model.max_length} tokens. /help lists the commands, exit leaves.")
+            print(f"{self.conversation.title} /help lists the commands, exit leaves.")
         while True:
             try:
-                line = input("> " if self.interactive else "")
+                line = input(self._prompt if self.interactive else "")
             except EOFError:
                 if self.interactive:
                     print()
@@ -132,6 +149,11 @@ class Chat:
                     raise
                 print(f"error: {fault}")
 
+    @property
+    def _prompt(self) -> str:
+        waiting = getattr(self.conversation, "waiting", ())
+        return f"result of {waiting[0]['function']['name']}> " if waiting else "> "
+
     def _take(self, line: str) -> None:
         if not line:
             return
@@ -145,7 +167,7 @@ class Chat:
 
     def _answer(self, line: str) -> None:
         try:
-            answer = say(self.conversation, line)
+            answer = say(self.conversation, line)[-1]
         except KeyboardInterrupt:
             print("\n(stopped)")
             return
@@ -179,6 +201,9 @@ class Chat:
         if not name:
             raise SettingsError("/save needs the name of a file", remedy="/save dialogue.jsonl")
         path = new_file(Path(name).expanduser())
-        messages = [{"role": message.role, "content": message.content} for message in self.conversation.messages]
+        messages = [
+            message if isinstance(message, dict) else {"role": message.role, "content": message.content}
+            for message in self.conversation.messages
+        ]
         write_atomically(path, json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
         print(f"saved {len(messages)} messages in {path}")

@@ -1,17 +1,18 @@
 """The one protocol between a model that answers and whoever asks: the server, evaluation, retrieval, the command line.
 
 A ``Request`` goes in as ids, so that templates and text safety stay with the tokenizer. ``generate`` answers many at once,
-``stream`` answers one piece by piece. Our generator, a later engine and foreign engines stand behind the same two methods.
+``each`` as many as come, ``stream`` one piece by piece. Our engine and foreign ones stand behind the same methods.
 """
 
 from __future__ import annotations
 
+import collections.abc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from beichen.errors import SettingsError
+from beichen.errors import BeichenError, SettingsError
 from beichen.util.progress import SILENT, Reporter
 
 FinishReason = Literal["stop", "length", "cancelled"]  # ended by itself, at its longest, or because nobody wanted the rest
@@ -154,8 +155,15 @@ class Completion:
 class Generator(Protocol):
     """Anything that answers requests."""
 
+    def check(self, request: Request) -> None:
+        """Raises SettingsError for what could never be answered, before anything is computed."""
+
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
         """The answers, in the order of the requests."""
+
+    def each(self, requests: Iterable[Request]) -> collections.abc.Generator[tuple[int, Completion | BeichenError]]:
+        """The answers as they end, each with its request's place; more requests are taken as there is room for them, so that any number
+        of them keeps the generator full. The fault of one request is told in place of its answer. Closing the iterator ends the work."""
 
     def stream(self, request: Request) -> Iterator[Delta]:
         """One answer as it grows; closing the iterator ends the work."""

@@ -28,6 +28,11 @@ class Conversation:
         self.system: str | None = None
         self.start_over(system=system)
 
+    @property
+    def title(self) -> str:
+        """Who answers."""
+        return f"{self.model.family}, {self.model.max_length} tokens."
+
     def start_over(self, *, system: str | None = None) -> None:
         """Forget what was said; ``system`` is the system message from now on."""
         opening = [] if system is None else [Message(role="system", content=system)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
-from beichen.errors import SettingsError
+from beichen.errors import BeichenError, SettingsError
 from beichen.inference.adapters import Adapters
 from beichen.inference.answering import Answer
 from beichen.inference.api import Completion, Delta, Request
@@ -16,6 +17,8 @@ from beichen.inference.engine import KV_BYTES, MAX_ROWS, STEP_TOKENS, Engine
 from beichen.nn.decoder import Decoder
 from beichen.text.tokenizer import Tokenizer
 from beichen.util.progress import SILENT, Reporter
+
+WINDOWS = 2  # requests in hand, in multiples of what runs at a time: what ends is followed at once by one that waits
 
 
 class DecoderGenerator:
@@ -54,27 +57,54 @@ class DecoderGenerator:
         """The answers, in the order of the requests."""
         for request in requests:
             self.check(request)
-        engine = self.engine
-        with self._lock:
-            answers = [self.begin(request, streamed=False) for request in requests]
-        running = {answer.sequence: answer for answer in answers}
+        answers: list[Completion | None] = [None] * len(requests)
+        with reporter.track("answering", total=len(requests), unit="answers") as task, closing(self.each(requests)) as ended:
+            for place, answer in ended:
+                if isinstance(answer, BeichenError):
+                    raise answer
+                answers[place] = answer
+                task.advance()
+        return [answer for answer in answers if answer is not None]
+
+    def each(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion | BeichenError]]:
+        """The answers as they end, each with its request's place, or the fault that it met in place of one."""
+        engine, coming, all_came = self.engine, enumerate(requests), False
+        running: dict[int, Answer] = {}
         try:
-            with reporter.track("answering", total=len(requests), unit="answers") as task:
-                while running:
-                    with self._lock:
+            while running or not all_came:
+                ended: list[tuple[int, Completion | BeichenError]] = []
+                while not all_came and len(running) < WINDOWS * engine.scheduler.max_rows:
+                    place, request = next(coming, (0, None))
+                    if request is None:
+                        all_came = True
+                        break
+                    try:
+                        self.check(request)
+                        with self._lock:
+                            running[place] = self.begin(request, streamed=False)
+                    except BeichenError as fault:
+                        ended.append((place, fault))
+                with self._lock:
+                    if running:
                         engine.step()
-                        for answer in running.values():
-                            answer.follow()
-                    ended = [sequence for sequence, answer in running.items() if answer.reason is not None]
-                    for sequence in ended:
-                        del running[sequence]
-                    if ended:
-                        task.advance(len(ended))
+                    ended += self._ended(running)
+                for place, _ in ended:
+                    running.pop(place, None)
+                yield from ended
         finally:
             with self._lock:
-                for sequence in running:
-                    engine.cancel(sequence)
-        return [answer.completion() for answer in answers]
+                for answer in running.values():
+                    answer.cancel()
+
+    @staticmethod
+    def _ended(running: Mapping[int, Answer]) -> Iterator[tuple[int, Completion | BeichenError]]:
+        for place, answer in running.items():
+            try:
+                answer.follow()
+                if answer.reason is not None:
+                    yield place, answer.completion()
+            except BeichenError as fault:
+                yield place, fault
 
     def stream(self, request: Request) -> Iterator[Delta]:
         """One answer as it grows; closing the iterator frees what it holds."""

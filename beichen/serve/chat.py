@@ -77,7 +77,7 @@ class ChoiceReader:
         return None
 
 
-class _Message:
+class MessageParts:
     """Deltas of one choice, put together."""
 
     def __init__(self) -> None:
@@ -101,20 +101,22 @@ class _Message:
             tool_calls=self.calls or None,
         )  # fmt: skip
 
+    def choice(self, turn: ChatTurn, reader: ChoiceReader, *, index: int = 0) -> ChatChoice:
+        """The whole of what a reader has read to its end."""
+        assert reader.finish_reason is not None
+        told = None if turn.request.logprobs is None else ChoiceLogprobs(content=self.logprobs)
+        return ChatChoice(index=index, message=self.message(), logprobs=told, finish_reason=reader.finish_reason)
+
 
 async def whole_answer(service: Service, turn: ChatTurn, *, count: int, parallel: bool) -> ChatAnswer:
     """All choices, once they have ended."""
     readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]
-    messages = [_Message() for _ in range(count)]
+    messages = [MessageParts() for _ in range(count)]
     async for place, delta in service.answer([turn.request] * count):
         for said in readers[place].read(delta):
             messages[place].add(said)
         messages[place].logprobs += readers[place].logprobs
-    choices = []
-    for place, (reader, message) in enumerate(zip(readers, messages, strict=True)):
-        assert reader.finish_reason is not None
-        told = None if turn.request.logprobs is None else ChoiceLogprobs(content=message.logprobs)
-        choices.append(ChatChoice(index=place, message=message.message(), logprobs=told, finish_reason=reader.finish_reason))
+    choices = [message.choice(turn, reader, index=place) for place, (reader, message) in enumerate(zip(readers, messages, strict=True))]
     return ChatAnswer(id=new_id("chatcmpl"), created=int(time.time()), model=service.name, choices=choices, usage=usage(turn, readers))
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import beichen
 from beichen.cli.main import main
@@ -82,6 +88,9 @@ def test_faults_name_file_and_line(model_folder, tmp_path, capsys):
         ('{"prompt": ""}\n', f"{source}:1: the prompt is empty"),
         ('{"messages": [{"role": "cook", "content": ""}]}\n', f"{source}:1: message 0"),
         ('{"prompt": "x"\n', f"{source}:1"),
+        ('{"prompt": "x", "temperature": "hot"}\n', f'{source}:1: "temperature": expected int or float'),
+        ('{"prompt": "x", "max_tokens": 0}\n', f"{source}:1: max_new_tokens=0: expected 1 or more"),
+        ('{"prompt": "x", "answer": "y"}\n', f'{source}:1: the record holds "answer" already'),
     ):
         source.write_text(content)
         assert main(["generate", str(model_folder), *FLAGS, "--input", str(source)]) == 2
@@ -115,3 +124,78 @@ def test_template_and_thinking_go_with_messages(model_folder, tmp_path, capsys):
     assert "chat template 'telechat2' has no thinking to switch" in capsys.readouterr().err
     assert main(["generate", str(model_folder), "--prompt", "今天", "--template", "telechat"]) == 2
     assert "go with messages" in capsys.readouterr().err
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def test_mindformers_lines_and_settings_of_records(model_folder, tmp_path):
+    records: list[dict[str, Any]] = [
+        {"input": "今天"}, {"prompt": "今天", "max_tokens": 3}, {"prompt": "今天", "temperature": 1.5, "seed": 8},
+        {"prompt": "n", "regex": "[0-9]{3}"},
+    ]  # fmt: skip
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    given = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"), "--answer-key", "said"]
+    assert main(["generate", str(model_folder), *FLAGS, *given]) == 0
+    model = beichen.load(model_folder, device="cpu", dtype="float32")
+    answers = lines_of(tmp_path / "out.jsonl")
+    assert answers[0]["said"] == model.chat([{"role": "user", "content": "今天"}], max_new_tokens=6).text
+    own = model.generate("今天", max_new_tokens=3)
+    assert (answers[1]["said"], answers[1]["finish_reason"]) == (own.text, own.finish_reason)
+    assert answers[1]["usage"]["completion_tokens"] == len(own.ids)
+    assert answers[2]["said"] == model.generate("今天", max_new_tokens=6, temperature=1.5, seed=8).text
+    assert re.fullmatch("[0-9]{3}", answers[3]["said"]) and answers[3]["finish_reason"] == "stop"
+
+
+def test_bad_records_are_put_aside_where_that_is_asked_for(model_folder, tmp_path, capsys):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "a"}\n{"prompt": ""}\nnothing\n{"prompt": "b"}\n', "utf-8")
+    given = ["generate", str(model_folder), *FLAGS, "--input", str(source), "--output", str(tmp_path / "out.jsonl")]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert f"{source}:2: the prompt is empty" in said and f"{source}:3: not JSON" in said and "--skip-bad" in said
+    assert main([*given, "--skip-bad", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["answers"], told["faults"]) == (2, 2)
+    assert [line["prompt"] for line in lines_of(tmp_path / "out.jsonl")] == ["a", "b"]
+    faults = lines_of(tmp_path / "out.faults.jsonl")
+    assert sorted(fault["fault"].partition(":")[2].partition(":")[0] for fault in faults) == ["2", "3"]
+    assert {"prompt": ""} in [fault.get("question") for fault in faults]
+
+
+def test_openai_batch_lines(model_folder, tmp_path):
+    pytest.importorskip("pydantic")
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "今天"}], "max_tokens": 4}
+    line = {"custom_id": "x-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
+    given = ["generate", str(model_folder), *FLAGS, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    assert main(given) == 0
+    [answer] = lines_of(tmp_path / "out.jsonl")
+    choice = answer["response"]["body"]["choices"][0]
+    model = beichen.load(model_folder, device="cpu", dtype="float32")
+    assert answer["custom_id"] == "x-1" and answer["error"] is None and answer["response"]["body"]["usage"]["completion_tokens"] == 4
+    assert choice["message"]["content"] == model.chat(body["messages"], max_new_tokens=4).text
+
+
+def test_a_killed_command_goes_on_where_it_was(model_folder, tmp_path, capsys):
+    """Killed with SIGKILL while it answers; the same command then gives what one that was never killed gives."""
+    source, whole, cut = tmp_path / "in.jsonl", tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    source.write_text("".join(json.dumps({"prompt": f"{number}天", "max_tokens": 1 + number % 20}) + "\n" for number in range(120)))
+    given = ["generate", str(model_folder), *FLAGS, "--temperature", "1", "--seed", "5", "--input", str(source), "--output"]
+    assert main([*given, str(whole)]) == 0
+    journal = cut.with_name("cut.jsonl.partial")
+    process = subprocess.Popen([sys.executable, "-m", "beichen", *given, str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not cut.exists()
+    kept = journal.read_bytes().count(b"\n") - 1
+    assert 0 < kept < 120
+    assert main([*given, str(cut), "--temperature", "0.5"]) == 2
+    assert "temperature was 1.0 and is 0.5" in capsys.readouterr().err
+    assert main([*given, str(cut), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == kept
+    assert cut.read_bytes() == whole.read_bytes() and not journal.exists()
+    assert len(lines_of(cut)) == 120

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 
 import pytest
 
-from beichen.errors import DataError
+from beichen.errors import BeichenError, DataError
 from beichen.evaluation.exact_match import Question, Share, measure_accuracy, wilson_interval
 from beichen.inference.api import Completion, Delta, Request
 from beichen.inference.generation import DecoderGenerator
@@ -20,6 +20,12 @@ from tests.inference.small_models import small_decoder, small_tokenizer
 
 class Echo:
     """A generator that answers with the length of the prompt."""
+
+    def check(self, request: Request) -> None:
+        """Everything can be answered."""
+
+    def each(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion | BeichenError]]:
+        yield from enumerate(self.generate(list(requests)))
 
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
         return [Completion(text=str(len(request.prompt_ids)), ids=(), finish_reason="stop") for request in requests]

@@ -1,0 +1,142 @@
+"""Records of a file as requests, and their answers as records: what ``beichen generate --input`` reads and writes.
+
+Comes in: ``{"prompt": text}``, continued as it is; ``{"messages": [...], "tools": [...]}``, answered in the folder's chat format; or
+``{"input": text}``, MindFormers' file, the one message of a user. Goes out: the record with the answer beside what it held; nothing that it
+held is replaced. Settings of sampling that stand in a record go before those of the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from beichen.errors import BeichenError, DataError
+from beichen.inference.api import Completion, Constraint, Request
+from beichen.inference.language_model import LanguageModel, numbered
+from beichen.text.answers.events import CallArguments, CallBegin, Said, Thought
+from beichen.text.answers.format import answer_format
+from beichen.text.answers.stream import read_answer
+
+Number = (int, float)
+SETTINGS: dict[str, tuple[type, ...]] = {
+    "max_new_tokens": (int,), "min_new_tokens": (int,), "temperature": Number, "top_k": (int,), "top_p": Number, "min_p": Number,
+    "repetition_penalty": Number, "presence_penalty": Number, "frequency_penalty": Number, "seed": (int,), "stop": (str, list),
+    "regex": (str,), "json_schema": (dict, bool), "thinking": (bool,),
+}  # fmt: skip
+OTHER_NAMES = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+WAYS = ("prompt", "messages", "input")
+COLUMNS = (*WAYS, "tools", *SETTINGS, *OTHER_NAMES)  # of a table, beside which others come back unread
+WRITTEN = ("finish_reason", "usage", "reasoning_content", "tool_calls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the generator is asked, and the record that its answer makes."""
+
+    request: Request
+    write: Callable[[Completion], dict[str, Any]]
+
+
+def read_question(
+    model: LanguageModel, record: Mapping[str, Any], *, number: int, settings: Mapping[str, Any], thinking: bool | None = None,
+    answer_key: str = "answer",
+) -> Question:  # fmt: skip
+    """number: the record's place, which its seed is made from unless it names one. settings: those of ``LanguageModel.request``.
+    answer_key: what the answer is called. Raises what is wrong with the record."""
+    for key in (answer_key, *WRITTEN):
+        if key in record:
+            remedy = "--answer-key gives the answer another name" if key == answer_key else "rename it"
+            raise DataError(f'the record holds "{key}" already, and nothing is replaced', remedy=remedy)
+    ways = [way for way in WAYS if record.get(way) is not None]
+    if len(ways) != 1:
+        found = ", ".join(map(repr, record)) or "nothing"
+        raise DataError(
+            f'expected "prompt" (a text), "messages" (a list of turns) or "input" (what a user says), one of them; found {found}'
+        )
+    own = _own_settings(record, numbered(settings, number))
+    think = own.pop("thinking", thinking)
+    value: Any = record[ways[0]]
+    if not isinstance(value, list if ways[0] == "messages" else str):
+        raise DataError(f'"{ways[0]}": expected {"a list of turns" if ways[0] == "messages" else "a text"}, got {type(value).__name__}')
+    if ways[0] == "prompt":
+        return _continued(model, record, model.request(value, **own), answer_key)
+    messages: list[Any] = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    strange = next((turn for turn in messages if not isinstance(turn, dict)), None)
+    if strange is not None:
+        raise DataError(f'"messages": expected objects with "role" and "content", got {type(strange).__name__}')
+    return _answered(model, record, messages, own, think, answer_key)
+
+
+def _own_settings(record: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    for key, value in record.items():
+        name = OTHER_NAMES.get(key, key)
+        if name not in SETTINGS or value is None:
+            continue
+        kinds = SETTINGS[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise DataError(f'"{key}": expected {" or ".join(kind.__name__ for kind in kinds)}, got {value!r}')
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            raise DataError(f'"{key}": expected a text or a list of texts, got {value!r}')
+        if name == "regex":
+            settings["constraint"] = Constraint(regex=record[key])
+        elif name == "json_schema":
+            settings["constraint"] = Constraint(json_schema=record[key])
+        else:
+            settings[name] = value
+    if record.get("regex") is not None and record.get("json_schema") is not None:
+        raise DataError('"regex" and "json_schema" both say what the answer must be: give one')
+    return settings
+
+
+def _continued(model: LanguageModel, record: Mapping[str, Any], request: Request, answer_key: str) -> Question:
+    def write(answer: Completion) -> dict[str, Any]:
+        return {**record, answer_key: answer.text, "finish_reason": answer.finish_reason, "usage": usage(request, answer)}
+
+    return _checked(model, Question(request=request, write=write))
+
+
+def _answered(
+    model: LanguageModel, record: Mapping[str, Any], messages: list[Any], own: dict[str, Any], thinking: bool | None, answer_key: str
+) -> Question:
+    tools = record.get("tools") or ()
+    form = answer_format(model.tokenizer.chat_format, model.tokenizer.special_ids)
+    request = model.chat_request(messages, tools=tools, thinking=thinking, shown_tokens=form.tags if tools else form.thought or (), **own)
+    in_thought = form.begins_in_thought(model.tokenizer.decode(request.prompt_ids[-16:], skip_special=False))
+
+    def write(answer: Completion) -> dict[str, Any]:
+        said, thought, calls = "", "", list[dict[str, str]]()
+        for event in read_answer(form, answer.text, in_thought=in_thought, calls=bool(tools)):
+            if isinstance(event, Said):
+                said += event.text
+            elif isinstance(event, Thought):
+                thought += event.text
+            elif isinstance(event, CallBegin):
+                calls.append({"name": event.name, "arguments": ""})
+            elif isinstance(event, CallArguments):
+                calls[-1]["arguments"] += event.text
+        written: dict[str, Any] = {**record, answer_key: said}
+        if thought:
+            written["reasoning_content"] = thought
+        if calls:
+            written["tool_calls"] = calls
+        reason = "tool_calls" if calls and answer.finish_reason == "stop" else answer.finish_reason
+        return {**written, "finish_reason": reason, "usage": usage(request, answer)}
+
+    return _checked(model, Question(request=request, write=write))
+
+
+def _checked(model: LanguageModel, question: Question) -> Question:
+    model.generator.check(question.request)
+    return question
+
+
+def usage(request: Request, answer: Completion) -> dict[str, int]:
+    """Tokens of both, as OpenAI's interface counts them."""
+    prompt, said = len(request.prompt_ids), len(answer.ids)
+    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+
+
+def at_place(fault: BeichenError, origin: str) -> DataError:
+    """The same fault, saying where the record stands."""
+    return DataError(f"{origin}: {fault.args[0]}", remedy=fault.remedy)

@@ -1,0 +1,49 @@
+"""Lines of OpenAI's batch files: ``{"custom_id", "method", "url", "body"}``, where a body is what ``/v1/chat/completions`` takes.
+
+Comes in: a line. Goes out: a question, and the line of the output file that its answer makes, as clients of that interface read it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from beichen.errors import RequestError
+from beichen.inference.api import Completion, Delta
+from beichen.inference.language_model import LanguageModel
+from beichen.inference.questions import Question
+from beichen.serve.asking import chat_turn
+from beichen.serve.chat import ChoiceReader, MessageParts, new_id, usage
+from beichen.serve.schemas.base import read_body
+from beichen.serve.schemas.chat import ChatAnswer, ChatRequest
+
+URL = "/v1/chat/completions"
+
+
+def read_batch_line(model: LanguageModel, line: Mapping[str, Any]) -> Question:
+    """Raises RequestError where the line asks for something else than one chat completion."""
+    if line.get("url", URL) != URL:
+        raise RequestError(f"{line['url']!r}: of a batch file, {URL} is answered here", param="url")
+    body = read_body(ChatRequest, json.dumps(line["body"]).encode())
+    if (body.n or 1) != 1:
+        raise RequestError("a line of a batch file has one answer here", param="body.n")
+    turn = chat_turn(model, body, max_model_len=model.max_length, owner="")
+    parallel = body.parallel_tool_calls is not False
+
+    def write(answer: Completion) -> dict[str, Any]:
+        reader = ChoiceReader(turn, model.tokenizer, parallel=parallel)
+        whole = Delta(text=answer.text, ids=answer.ids, logprobs=answer.logprobs, finish_reason=answer.finish_reason)
+        message = MessageParts()
+        for said in reader.read(whole):
+            message.add(said)
+        message.logprobs = reader.logprobs
+        told = ChatAnswer(
+            id=new_id("chatcmpl"), created=int(time.time()), model=body.model, choices=[message.choice(turn, reader)],
+            usage=usage(turn, [reader]),
+        )  # fmt: skip
+        response = {"status_code": 200, "request_id": new_id("req"), "body": told.model_dump(mode="json")}
+        return {"id": new_id("batch_req"), "custom_id": line["custom_id"], "response": response, "error": None}
+
+    return Question(request=turn.request, write=write)
