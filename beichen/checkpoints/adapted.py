@@ -13,9 +13,9 @@ from beichen.checkpoints.fingerprints import check_base
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.hubs.folders import hub_name
 from beichen.checkpoints.loading import Checkpoint, load_checkpoint
-from beichen.errors import CheckpointError
+from beichen.errors import CheckpointError, SettingsError
 from beichen.models.registry import load_family
-from beichen.nn.quantized import kind_of, quantize
+from beichen.nn.quantized import Kind, kind_of
 from beichen.nn.spans import Updates
 from beichen.util.progress import SILENT, Reporter
 
@@ -30,16 +30,25 @@ class Adapted(NamedTuple):
 
 def load_adapted(
     folder: Path | str, *, base: Path | str | None = None, device: torch.device | str = "cpu", dtype: torch.dtype | None = None,
-    compatibility: Iterable[str] = (), thorough: bool = False, reporter: Reporter = SILENT,
+    compatibility: Iterable[str] = (), quantize: Kind | None = None, thorough: bool = False, reporter: Reporter = SILENT,
 ) -> Adapted:  # fmt: skip
-    """Load an adapter with its base: the one it names, or ``base``, which must hold the same weights. thorough: as for ``check_base``."""
+    """Load an adapter with its base: the one it names, or ``base``, which must hold the same weights. thorough: as for ``check_base``.
+
+    quantize: how the base's matrices are held, of an adapter that does not say how they were when it was trained.
+    """
     stored = read_adapter(folder)
+    trained_on = None if stored.base is None else stored.base.quantized
+    if None not in (quantize, trained_on) and quantize != trained_on:
+        raise SettingsError(
+            f"quantize={quantize}: the adapter in {folder} was trained on its base in {trained_on}",
+            remedy=f"{trained_on}, or nothing, which is that",
+        )
     place = find_base(stored, base, reporter=reporter)
     if stored.base is not None:
         check_base(stored.base, place, thorough=thorough, reporter=reporter)
-    checkpoint = load_checkpoint(place, device=device, dtype=dtype, compatibility=compatibility, reporter=reporter)
-    if stored.base is not None and stored.base.quantized is not None:
-        quantize(checkpoint.decoder, stored.base.quantized)
+    checkpoint = load_checkpoint(
+        place, device=device, dtype=dtype, compatibility=compatibility, quantize=quantize or trained_on, reporter=reporter
+    )
     put_on(checkpoint.decoder, load_family(checkpoint.family).names, stored)
     return Adapted(place, checkpoint, stored)
 

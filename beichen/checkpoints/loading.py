@@ -1,7 +1,8 @@
 """A checkpoint folder in published layout -> a decoder.
 
 Names and shapes are compared before anything is read; then each published tensor is copied straight into its place in ours,
-so that memory holds the model and one tensor. Missing, extra and mis-shaped tensors are listed.
+so that memory holds the model and one tensor, also of a model that is quantized as it comes. Missing, extra and mis-shaped tensors are
+listed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from beichen.checkpoints.assembling import Assembly
 from beichen.checkpoints.hubs import find_folder, shown_name
 from beichen.checkpoints.listing import listed
 from beichen.checkpoints.published_files import CONFIG
@@ -22,6 +24,7 @@ from beichen.models.naming import NameTable
 from beichen.models.registry import family_of, load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.quantized import Kind
 from beichen.util.progress import SILENT, Reporter
 
 
@@ -49,11 +52,12 @@ def load_config(folder: Path | str) -> tuple[DecoderConfig, dict[str, Any], str]
 
 def load_checkpoint(
     folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, compatibility: Iterable[str] = (),
-    reporter: Reporter = SILENT,
+    quantize: Kind | None = None, reporter: Reporter = SILENT,
 ) -> Checkpoint:  # fmt: skip
     """Load a folder in published layout, or a model by name; ``dtype`` None keeps the number format of the files.
 
-    compatibility: names of the family's ``Compatibility`` entries, faults of the original to be computed with.
+    compatibility: names of the family's ``Compatibility`` entries, faults of the original to be computed with. quantize: how matrices of
+    linear layers are held; embedding, head, norms and routers stay as they are.
     """
     folder = find_folder(folder, reporter=reporter)
     config, published, family = load_config(folder)
@@ -67,23 +71,21 @@ def load_checkpoint(
     files = WeightFiles(folder)
     with torch.device("meta"):
         decoder = Decoder(config)
-    layout = names.views(decoder.state_dict(), config, bare=names.omits_prefix(files.where))
+    bare = names.omits_prefix(files.where)
+    layout = names.views(decoder.state_dict(), config, bare=bare)
     copies = stored_copies(files.where, names, config)
     stored = compare_files(files, {name: view.shape for name, view in layout.items()}, copies, names)
-    dtype = dtype or widest(stored)
-    ours = {name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in decoder.state_dict().items()}
-    layout = names.views(ours, config, bare=names.omits_prefix(files.where))
+    assembly = Assembly(decoder, names, layout, bare=bare, dtype=dtype or widest(stored), device=device, quantize=quantize)
     with reporter.track(f"loading {shown_name(folder)}", total=len(layout), unit="tensors") as task:
         for path, held in files.shards():
             with open_shard(path) as shard:
                 for name in held:
                     if name in layout:
-                        layout[name].fill(shard.tensor(name))
+                        assembly.fill(name, shard.tensor(name))
                         task.advance()
             del shard  # before the next one is opened: one that cannot be mapped is held whole
     for name, embedding in copies.items():
-        _check_copy(files, name, layout[embedding].tensor(), folder)
-    decoder.load_state_dict(ours, assign=True)
+        _check_copy(files, name, assembly.published(embedding), folder)
     for parameter in decoder.parameters():
         parameter.requires_grad_(True)
     return Checkpoint(decoder=decoder.eval(), published=published, family=family)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beichen.cli.chat_url import AnswerPrinter, connect
-from beichen.cli.options import add_base_option, add_compute_options, add_json_option
+from beichen.cli.options import add_base_option, add_compute_options, add_json_option, add_quantize_option
 from beichen.cli.outputs import new_file
 from beichen.cli.sampling_options import (
     add_chat_options,
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_options(parser)
     add_compute_options(parser)
     add_base_option(parser)
+    add_quantize_option(parser)
     add_json_option(parser)
 
 
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_threads(arguments.threads)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, base=arguments.base, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, quantize=arguments.quantize, reporter=make_reporter(),
     )  # fmt: skip
     settings = sampling_settings_of(arguments)
     return _chat(Conversation(model, system=arguments.system, thinking=arguments.thinking, **settings), arguments)

@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beichen.cli.options import add_base_option, add_compute_options, add_json_option
+from beichen.cli.options import add_base_option, add_compute_options, add_json_option, add_quantize_option
 from beichen.cli.outputs import new_file
 from beichen.cli.sampling_options import add_chat_options, add_sampling_options, check_answer_options, sampling_settings_of
 from beichen.cli.terminal import make_reporter, print_json
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_options(parser)
     add_compute_options(parser)
     add_base_option(parser)
+    add_quantize_option(parser)
     add_json_option(parser)
 
 
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         expand_paths([arguments.input])  # a name that is wrong is told before any weights are read
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, base=arguments.base, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, quantize=arguments.quantize, reporter=make_reporter(),
     )  # fmt: skip
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:

@@ -23,6 +23,15 @@ def add_base_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="DIR", help="of an adapter: where its base is, if not where it was when it was trained")
 
 
+def add_quantize_option(parser: argparse.ArgumentParser) -> None:
+    """``--quantize``, ``None`` when not given."""
+    parser.add_argument(
+        "--quantize",
+        choices=("int8", "nf4"),
+        help="hold the matrices of linear layers in 8 or about 4 bits a weight; answers differ a little",
+    )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``: the result as one JSON document on standard output, nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beichen.cli.options import add_base_option, add_compute_options
+from beichen.cli.options import add_base_option, add_compute_options, add_quantize_option
 from beichen.cli.terminal import make_reporter
 from beichen.errors import MissingExtraError, SettingsError
 
@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
     parser.add_argument("--ui", action="store_true", help="a chat page for browsers at the same address")
     parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
+    parser.add_argument(
+        "--adapter", action="append", default=[], metavar="NAME=DIR", help="an adapter over the model, which clients call NAME; repeatable"
+    )
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients must show, one a line")
     parser.add_argument("--template", metavar="NAME", help="another chat format than the folder's, by name")
     parser.add_argument("--max-model-len", type=int, metavar="N", help="tokens of prompt and answer together (default: the trained length)")
@@ -48,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-special", action="store_true", help="let raw completions hold control tokens where they ask for it")
     add_compute_options(parser)
     add_base_option(parser)
+    add_quantize_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,11 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     keys = Keys() if arguments.api_key_file is None else read_keys(arguments.api_key_file)
     if not keys and arguments.host not in _LOCAL:
         make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+    name = arguments.name or arguments.folder.resolve().name
+    adapters = _adapters(arguments.adapter, name)
     listener = _listener(arguments.host, arguments.port)
     set_threads(arguments.threads)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, base=arguments.base, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, quantize=arguments.quantize, adapters=adapters, reporter=make_reporter(),
     )  # fmt: skip
     drafting = (
         None if arguments.draft is None
@@ -90,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     limits = Limits(max_model_len=arguments.max_model_len, max_waiting=arguments.max_waiting)
-    service = Service(model, arguments.name or arguments.folder.resolve().name, limits=limits)
+    service = Service(model, name, limits=limits)
     app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui)
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
@@ -100,6 +106,19 @@ def run(arguments: argparse.Namespace) -> int:
     announce.start()
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _adapters(given: list[str], base: str) -> dict[str, str]:
+    """NAME=DIR, several times -> folders by name."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, folder = one.partition("=")
+        if not name or not folder:
+            raise SettingsError(f"--adapter {one}: expected NAME=DIR")
+        if name in found or name == base:
+            raise SettingsError(f"--adapter {one}: '{name}' is the name of another model already")
+        found[name] = folder
+    return found
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -149,9 +149,8 @@ class Engine:
         ids, told = list(request.prompt_ids), list[TokenLogprob | None]([None])
         length = len(ids) + request.max_new_tokens
         input_ids = torch.tensor([ids], device=self.pool.keys.device)
-        places = self.decoder.places(torch.arange(len(ids), device=input_ids.device)[None], length)
-        places = replace(places, spans=spans_of(self.adapters, [request], [len(ids)]))
-        hidden = self.decoder.run(self.decoder.embed(input_ids), places)[0, :-1]
+        updates = None if request.adapter is None else self.adapters[request.adapter]
+        hidden = self.decoder(input_ids, rope_length=length, updates=updates)[0, :-1]
         for begin in range(0, len(ids) - 1, LOGIT_ROWS):
             logits = self.decoder.logits(hidden[begin : begin + LOGIT_ROWS])[:, : self.vocab_size]
             following = ids[begin + 1 : begin + 1 + len(logits)]

@@ -6,6 +6,7 @@ print as their text). Rule: text never becomes a control token; only templates i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -19,16 +20,18 @@ from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
+from beichen.inference.adapter_folders import Adapter, open_adapters
+from beichen.inference.adapters import check_adapter
 from beichen.inference.api import Completion, Constraint, Delta, Request, SamplingSettings
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
-from beichen.inference.padding import interval_of
+from beichen.inference.padding import interval_of, real_columns
 from beichen.inference.rotations import rope_key
 from beichen.models.adapters import adapted_layers
 from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
-from beichen.nn.quantized import kind_of
+from beichen.nn.quantized import KINDS, Kind, kind_of
 from beichen.text.messages import Message
 from beichen.text.special_ids import check_special_ids
 from beichen.text.tokenizer import Tokenizer, load_tokenizer
@@ -46,10 +49,10 @@ class LanguageModel:
 
     def __init__(
         self, decoder: Decoder, tokenizer: Tokenizer | None, *, family: str, published: Mapping[str, Any] | None = None,
-        folder: Path | None = None, defaults: GenerationDefaults | None = None,
+        folder: Path | None = None, defaults: GenerationDefaults | None = None, adapters: Mapping[str, Adapter] | None = None,
     ) -> None:  # fmt: skip
         """published: the config the weights came with. folder: where they came from; its side files go along when saving. defaults: how it
-        answers when nobody says otherwise."""
+        answers when nobody says otherwise. adapters: those that may move it, by name (``with_adapter``)."""
         self.decoder, self.family, self.published, self.folder = decoder, family, published, folder
         self.defaults = defaults or GenerationDefaults()
         self._tokenizer = tokenizer
@@ -61,7 +64,9 @@ class LanguageModel:
                 origin=str(folder or "this model"),
             )  # fmt: skip
             self.stop_ids, self.notes = checked.stop_ids, checked.notes
-        self.generator = DecoderGenerator(decoder, tokenizer)
+        self.adapters = dict(adapters or {})
+        self.adapter: str | None = None  # the one that moves it
+        self.generator = DecoderGenerator(decoder, tokenizer, adapters={name: one.updates for name, one in self.adapters.items()})
 
     @property
     def config(self) -> DecoderConfig:
@@ -88,6 +93,15 @@ class LanguageModel:
         """The trained length in tokens, prompt and answer together."""
         return self.config.max_position_embeddings
 
+    def with_adapter(self, name: str) -> LanguageModel:
+        """This model moved by one of its adapters, in its chat format; both may answer at the same time, over the same weights."""
+        check_adapter(self.generator.adapters, name)
+        other, adapter = copy.copy(self), self.adapters[name]
+        other.adapter, other.defaults = name, adapter.defaults or self.defaults
+        if adapter.tokenizer is not None:
+            other._tokenizer, other.stop_ids = adapter.tokenizer, adapter.tokenizer.stop_ids
+        return other
+
     @torch.inference_mode()
     def __call__(self, ids: Tensor | Sequence[int] | Sequence[Sequence[int]], attention_mask: Tensor | None = None) -> Tensor:
         """Logits [batch, tokens, vocab] float32 for ids [tokens] or [batch, tokens].
@@ -109,16 +123,19 @@ class LanguageModel:
             raise SettingsError(
                 f"ids go from {int(input_ids.min())} to {int(input_ids.max())}, the model knows 0 to {self.config.vocab_size - 1}"
             )
+        updates = None if self.adapter is None else self.adapters[self.adapter].updates
         if attention_mask is None:
-            return self.decoder.logits(self.decoder(input_ids))
-        start, stop = _real_columns(torch.as_tensor(attention_mask, device=self.device), input_ids)
+            return self.decoder.logits(self.decoder(input_ids, updates=updates))
+        start, stop = real_columns(torch.as_tensor(attention_mask, device=self.device), input_ids)
         positions, first_visible = interval_of(start, stop, torch.arange(input_ids.shape[1], device=self.device))
         logits = torch.empty(*input_ids.shape, self.config.vocab_size, device=self.device)
         lengths = (stop - start).tolist()
         for rule in {rope_key(self.config, length) for length in lengths}:  # one, within the trained length
             rows = [row for row, length in enumerate(lengths) if rope_key(self.config, length) == rule]
             longest = max(lengths[row] for row in rows)
-            hidden = self.decoder(input_ids[rows], positions=positions[rows], first_visible=first_visible[rows], rope_length=longest)
+            hidden = self.decoder(
+                input_ids[rows], positions=positions[rows], first_visible=first_visible[rows], rope_length=longest, updates=updates
+            )
             logits[rows] = self.decoder.logits(hidden)
         return logits
 
@@ -149,6 +166,7 @@ class LanguageModel:
             sampling=sampling_settings(**self.defaults.sampling(sampling)), constraint=constraint,
             min_new_tokens=min(self.defaults.min_new_tokens or 0, max_new_tokens) if min_new_tokens is None else min_new_tokens,
             logprobs=logprobs, prompt_logprobs=prompt_logprobs, shown_tokens=tuple(shown_tokens), priority=priority, owner=owner,
+            adapter=self.adapter,
         )  # fmt: skip
 
     @overload
@@ -212,7 +230,8 @@ class LanguageModel:
 
 def load(
     folder: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
-    compatibility: str | Iterable[str] = (), template: str | None = None, base: str | Path | None = None, reporter: Reporter = SILENT,
+    compatibility: str | Iterable[str] = (), template: str | None = None, base: str | Path | None = None, quantize: Kind | None = None,
+    adapters: Mapping[str, str | Path] | None = None, reporter: Reporter = SILENT,
 ) -> LanguageModel:  # fmt: skip
     """The model in a folder, or by name: 'hf:org/name@revision' (Hugging Face), 'ms:org/name' (ModelScope); or an adapter with its base.
 
@@ -221,25 +240,37 @@ def load(
     compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
     template: another chat format than the folder's, by name (docs/tokenizers.md lists them).
     base: where the base of an adapter is, if not where it was when the adapter was trained.
+    quantize: hold the matrices of linear layers as 'int8' or 'nf4'.
+    adapters: folders of adapters over this base, by the names under which ``with_adapter`` gives them.
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
     path = find_folder(folder, reporter=reporter)
+    if quantize is not None and quantize not in KINDS:
+        raise SettingsError(f"quantize={quantize}: expected {' or '.join(KINDS)}{nearest(str(quantize), KINDS)}")
     faults = (compatibility,) if isinstance(compatibility, str) else compatibility
     weights = path
     if is_adapter(path):
+        if adapters:
+            raise SettingsError(
+                f"{path} is an adapter itself, which others cannot stand beside",
+                remedy="give the base's folder, and this one as one more adapter",
+            )
         weights, checkpoint, _ = load_adapted(
-            path, base=base, device=place, dtype=number_format, compatibility=faults, reporter=reporter
+            path, base=base, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter
         )  # fmt: skip
     elif base is not None:
         raise SettingsError(f"base={base}: {path} holds no adapter, which alone has a base")
     else:
-        checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, reporter=reporter)
+        checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter)
     usual, beside = load_family(checkpoint.family).chat_template, path if holds_tokenizer(path) else weights
     tokenizer = load_tokenizer(beside, template=template, default_template=usual) if holds_tokenizer(beside) else None
+    others = open_adapters(
+        adapters or {}, checkpoint, weights, tokenizer, template=template, default_template=usual, reporter=reporter
+    )  # fmt: skip
     return LanguageModel(
         checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=weights,
-        defaults=read_generation_defaults(beside),
+        defaults=read_generation_defaults(beside), adapters=others,
     )  # fmt: skip
 
 
@@ -257,22 +288,3 @@ def numbered(settings: Mapping[str, Any], number: int) -> dict[str, Any]:
     """The settings of prompt ``number`` of a list: a seed of its own, if there is one; the first keeps the given seed."""
     seed = settings.get("seed")
     return dict(settings) if seed is None or not number else {**settings, "seed": keyed_seed(seed, "prompt", number)}
-
-
-def _real_columns(mask: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """First real column and the column after the last, of every row; holes and empty rows are refused."""
-    if mask.shape != input_ids.shape:
-        raise SettingsError(f"attention_mask has the shape {list(mask.shape)}, ids have {list(input_ids.shape)}")
-    real = mask.bool()
-    count = real.sum(1)
-    start = real.int().argmax(1)
-    stop = start + count
-    columns = torch.arange(mask.shape[1], device=mask.device)
-    whole = (real == ((columns >= start[:, None]) & (columns < stop[:, None]))).all(1) & (count > 0)
-    if not bool(whole.all()):
-        row = int((~whole).nonzero()[0])
-        raise SettingsError(
-            f"attention_mask, row {row}: {'is empty' if not count[row] else 'has a hole'}",
-            remedy="padding stands on the left or the right only",
-        )
-    return start, stop

@@ -7,6 +7,7 @@ and the head apart, so that logits of a whole batch need never exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from beichen.nn.places import BackendName, Places
 from beichen.nn.recomputation import Recompute, recomputed
 from beichen.nn.rope import RopeTables
 from beichen.nn.routing import Routing
+from beichen.nn.spans import Span, Updates
 
 
 class Layer(nn.Module):
@@ -113,19 +115,22 @@ class Decoder(nn.Module):
     def forward(
         self, input_ids: Tensor, *, positions: Tensor | None = None, first_visible: Tensor | None = None,
         cache: Cache | None = None, rope_length: int | Sequence[int] | None = None, routings: list[Routing] | None = None,
+        updates: Updates | None = None,
     ) -> Tensor:  # fmt: skip
         """Final hidden states, normed.
 
         input_ids [rows, tokens]; positions [rows, tokens] (default: the columns, past included); first_visible [rows, tokens]
         int32, in columns (default: all 0); cache: keys and values of earlier columns; rope_length: the largest length that a
         sequence (or each) may reach, above positions, for rules that depend on it (default: the columns so far); routings: receives
-        what each mixture layer decided, in their order.  -> [rows, tokens, hidden]
+        what each mixture layer decided, in their order; updates: an adapter that moves all of them.  -> [rows, tokens, hidden]
         """
         rows, tokens = input_ids.shape
         past = 0 if cache is None else cache.length
         if positions is None:
             positions = torch.arange(past, past + tokens, device=input_ids.device).expand(rows, tokens)
         places = self.places(positions, rope_length or past + tokens, reach=past + tokens, first_visible=first_visible)
+        if updates is not None:
+            places = replace(places, spans=(Span(0, rows * tokens, updates),))
         return self.run(self.embed(input_ids), places, cache=cache, routings=routings)
 
     def run(self, embedded: Tensor, places: Places, *, cache: Cache | None = None, routings: list[Routing] | None = None) -> Tensor:

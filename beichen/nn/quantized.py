@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ from beichen.errors import CheckpointError
 from beichen.nn.experts import StackedLinear
 from beichen.nn.grouped import grouped_linear
 from beichen.nn.linear import Linear
+from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.spans import Span, moved
 
 Kind = Literal["int8", "nf4"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 BLOCK = 64  # NF4: weights that share a scale
 AT_ONCE = 1 << 22  # weights that are quantized in one go, and dequantized from NF4
@@ -129,10 +131,17 @@ def quantize(module: nn.Module, kind: Kind) -> None:
     """Every linear layer below ``module`` by its quantized form, one after another; the memory of the weights is free then."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, Linear):
-                setattr(parent, name, QuantizedLinear(child, kind))
-            elif isinstance(child, StackedLinear):
-                setattr(parent, name, QuantizedStackedLinear(child, kind))
+            if isinstance(child, (Linear, StackedLinear)):
+                setattr(parent, name, quantized(child, kind))
+
+
+@torch.no_grad()
+def quantized(layer: LinearLayer, kind: Kind) -> nn.Module:
+    """The quantized form of one layer."""
+    if isinstance(layer, Linear):
+        return QuantizedLinear(layer, kind)
+    assert isinstance(layer, StackedLinear), "it is quantized already"
+    return QuantizedStackedLinear(layer, kind)
 
 
 def kind_of(module: nn.Module) -> Kind | None:
@@ -188,7 +197,8 @@ def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _refuse_infinite(scales: Tensor) -> None:
     if not scales.is_meta and not bool(scales.isfinite().all()):
         raise CheckpointError(
-            "a weight is not finite, or too large to be quantized", remedy="train with the base as it is (lora.base_format: full)"
+            "a weight is not finite, or too large to be quantized",
+            remedy="hold the model as it is (without --quantize, lora.base_format: full)",
         )
 
 

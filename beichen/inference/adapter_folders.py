@@ -1,0 +1,49 @@
+"""Adapters beside a loaded base: what each folder holds, for models that answer under several names (``LanguageModel.with_adapter``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from beichen.checkpoints.adapted import load_beside
+from beichen.checkpoints.hubs import find_folder
+from beichen.checkpoints.loading import Checkpoint
+from beichen.checkpoints.published_files import GENERATION_CONFIG
+from beichen.errors import TokenizerError
+from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
+from beichen.nn.spans import Updates
+from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.vocabulary_folder import holds_tokenizer
+from beichen.util.progress import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """What one does to the base, and its own ways of asking and answering, where its folder has them."""
+
+    updates: Updates
+    tokenizer: Tokenizer | None = None  # the base's tokens, its own chat format
+    defaults: GenerationDefaults | None = None
+
+
+def open_adapters(
+    folders: Mapping[str, str | Path], checkpoint: Checkpoint, base: Path, tokenizer: Tokenizer | None, *,
+    template: str | None, default_template: str | None, reporter: Reporter,
+) -> dict[str, Adapter]:  # fmt: skip
+    """base: where ``checkpoint`` came from; tokenizer: the base's. Raises for what does not belong to it, or is not understood."""
+    found = {}
+    for name, one in folders.items():
+        folder = find_folder(one, reporter=reporter)
+        updates = load_beside(folder, checkpoint, base, reporter=reporter)
+        own = load_tokenizer(folder, template=template, default_template=default_template) if holds_tokenizer(folder) else None
+        if own is not None and tokenizer is not None:
+            _check_same_tokens(tokenizer, own, folder)
+        defaults = read_generation_defaults(folder) if (folder / GENERATION_CONFIG).exists() else None
+        found[name] = Adapter(updates=updates, tokenizer=own, defaults=defaults)
+    return found
+
+
+def _check_same_tokens(base: Tokenizer, own: Tokenizer, folder: Path) -> None:
+    if own.vocab_size != base.vocab_size or any(own.piece(token) != base.piece(token) for token in range(base.vocab_size)):
+        raise TokenizerError(f"{folder}: its tokens are not those of the base", remedy="serve it alone: its folder instead of the base's")
