@@ -14,18 +14,21 @@ from torch import Tensor
 
 from beichen.nn.cache import DenseCache
 from beichen.nn.decoder import Decoder
+from beichen.nn.spans import Updates
 
 
-def embed(decoder: Decoder, texts: Sequence[Sequence[int]], *, part_tokens: int) -> Generator[bool, None, Tensor]:
+def embed(
+    decoder: Decoder, texts: Sequence[Sequence[int]], *, part_tokens: int, updates: Updates | None = None
+) -> Generator[bool, None, Tensor]:
     """A generator that returns the vectors. It yields behind each part, of at most ``part_tokens`` tokens, padding included: whether
-    nothing is held for the next one, so that others may go first."""
+    nothing is held for the next one, so that others may go first. updates: an adapter that moves the decoder."""
     vectors = torch.empty(len(texts), decoder.config.hidden_size)
     for group in _groups(texts, part_tokens):
         lengths = [len(texts[place]) for place in group]
         if max(lengths) > part_tokens:
-            total = yield from _long_sum(decoder, texts[group[0]], part_tokens)
+            total = yield from _long_sum(decoder, texts[group[0]], part_tokens, updates)
         else:
-            total = _sums(decoder, [texts[place] for place in group])
+            total = _sums(decoder, [texts[place] for place in group], updates)
         vectors[group] = F.normalize(total, dim=1).cpu()
         yield True
     return vectors
@@ -44,18 +47,18 @@ def _groups(texts: Sequence[Sequence[int]], part_tokens: int) -> Iterator[list[i
 
 
 @torch.inference_mode()
-def _sums(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Tensor:
+def _sums(decoder: Decoder, texts: Sequence[Sequence[int]], updates: Updates | None) -> Tensor:
     """Sums of the hidden states of whole texts, padded on the right, where no earlier token sees it.  -> [texts, hidden]"""
     device, lengths = decoder.head_weight.device, [len(text) for text in texts]
     ids = torch.zeros(len(texts), max(lengths), dtype=torch.int64)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = torch.tensor(text)
-    hidden = decoder(ids.to(device), rope_length=lengths).float()
+    hidden = decoder(ids.to(device), rope_length=lengths, updates=updates).float()
     real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     return hidden.mul(real.to(device)[:, :, None]).sum(1)
 
 
-def _long_sum(decoder: Decoder, text: Sequence[int], part_tokens: int) -> Generator[bool, None, Tensor]:
+def _long_sum(decoder: Decoder, text: Sequence[int], part_tokens: int, updates: Updates | None) -> Generator[bool, None, Tensor]:
     """The same for one text that is read in several parts.  -> [1, hidden]"""
     weight = decoder.head_weight
     cache = DenseCache(decoder.config, rows=1, capacity=len(text), dtype=weight.dtype, device=weight.device)
@@ -65,5 +68,5 @@ def _long_sum(decoder: Decoder, text: Sequence[int], part_tokens: int) -> Genera
             yield False
         with torch.inference_mode():
             ids = torch.tensor([text[begin : begin + part_tokens]], device=weight.device)
-            total = total + decoder(ids, cache=cache, rope_length=len(text)).float().sum(1)
+            total = total + decoder(ids, cache=cache, rope_length=len(text), updates=updates).float().sum(1)
     return total

@@ -117,7 +117,9 @@ async def whole_answer(service: Service, turn: ChatTurn, *, count: int, parallel
             messages[place].add(said)
         messages[place].logprobs += readers[place].logprobs
     choices = [message.choice(turn, reader, index=place) for place, (reader, message) in enumerate(zip(readers, messages, strict=True))]
-    return ChatAnswer(id=new_id("chatcmpl"), created=int(time.time()), model=service.name, choices=choices, usage=usage(turn, readers))
+    return ChatAnswer(
+        id=new_id("chatcmpl"), created=int(time.time()), model=service.name_of(turn.request), choices=choices, usage=usage(turn, readers)
+    )
 
 
 async def answer_events(service: Service, turn: ChatTurn, *, count: int, parallel: bool, with_usage: bool) -> AsyncGenerator[str]:
@@ -126,7 +128,7 @@ async def answer_events(service: Service, turn: ChatTurn, *, count: int, paralle
     readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]
 
     def chunk(choices: list[ChunkChoice], total: Usage | None = None) -> str:
-        return ChatChunk(id=name, created=created, model=service.name, choices=choices, usage=total).as_json()
+        return ChatChunk(id=name, created=created, model=service.name_of(turn.request), choices=choices, usage=total).as_json()
 
     for place in range(count):
         yield chunk([ChunkChoice(index=place, delta=AnswerDelta(role="assistant", content=""))])

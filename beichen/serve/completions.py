@@ -27,7 +27,7 @@ async def whole_completions(
         for answer in answers if best == count else best_of(answers, count):
             choices.append(_choice(service.model.tokenizer, request, answer, index=len(choices), echo=echo, tell=tell))
     return CompletionAnswer(
-        id=new_id("cmpl"), created=int(time.time()), model=service.name, choices=choices, usage=_usage(requests, tokens)
+        id=new_id("cmpl"), created=int(time.time()), model=service.name_of(requests[0]), choices=choices, usage=_usage(requests, tokens)
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ async def completion_events(
     name, created, tokens = new_id("cmpl"), int(time.time()), 0
 
     def event(choices: list[CompletionChoice], total: Usage | None = None) -> str:
-        answer = CompletionAnswer(id=name, created=created, model=service.name, choices=choices, usage=total)
+        answer = CompletionAnswer(id=name, created=created, model=service.name_of(requests[0]), choices=choices, usage=total)
         return answer.model_dump_json(exclude={"usage"} if total is None else None)
 
     tokenizer = service.model.tokenizer

@@ -27,10 +27,11 @@ class Limits:
 
 
 class Service:
-    """One model under one name. ``start`` within the loop that serves; ``stop`` once."""
+    """One model under its name, and its adapters under theirs. ``start`` within the loop that serves; ``stop`` once."""
 
     def __init__(self, model: LanguageModel, name: str, *, limits: Limits | None = None) -> None:
         self.model, self.name, self.limits = model, name, limits or Limits()
+        self._models = {name: model, **{adapter: model.with_adapter(adapter) for adapter in model.adapters}}
         self.created = int(time.time())
         self.max_model_len = self.limits.max_model_len or model.max_length
         self._listeners: dict[Ticket, tuple[asyncio.Queue[tuple[int, Delta | BeichenError]], int]] = {}
@@ -48,12 +49,19 @@ class Service:
     @property
     def names(self) -> tuple[str, ...]:
         """What clients may call a model."""
-        return (self.name,)
+        return tuple(self._models)
 
-    def check_model(self, name: str | None) -> None:
-        """Raises RequestError unless this is the model that the server has, or none is named."""
-        if name not in (None, self.name):
-            raise RequestError(f"there is no model '{name}'; this server has '{self.name}'", param="model", code="model_not_found")
+    def model_named(self, name: str | None) -> LanguageModel:
+        """The base or an adapter on it; without a name the base. Raises RequestError for a name that is not here."""
+        found = self.model if name is None else self._models.get(name)
+        if found is None:
+            here = " and ".join(f"'{one}'" for one in self.names)
+            raise RequestError(f"there is no model '{name}'; this server has {here}", param="model", code="model_not_found")
+        return found
+
+    def name_of(self, request: Request) -> str:
+        """What clients call the model that a request goes to."""
+        return request.adapter or self.name
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Delta]]:
         """The pieces of all answers as they come, each with its request's place. Closing the iterator frees what they hold."""
@@ -76,9 +84,10 @@ class Service:
                 del self._listeners[ticket]
                 self.worker.cancel(ticket)
 
-    async def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    async def embed(self, texts: Sequence[Sequence[int]], *, adapter: str | None = None) -> Tensor:
         """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work."""
-        work = embed(self.model.decoder, texts, part_tokens=self.worker.engine.scheduler.step_tokens)
+        updates = None if adapter is None else self.model.adapters[adapter].updates
+        work = embed(self.model.decoder, texts, part_tokens=self.worker.engine.scheduler.step_tokens, updates=updates)
         return await asyncio.wrap_future(self.worker.run(work))
 
     def _deliver(self, pieces: Sequence[Piece]) -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from beichen.checkpoints.assembling import Assembly
 from beichen.checkpoints.loading import load_checkpoint, load_config
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import CheckpointError, ConfigError
+from beichen.nn.quantized import QuantizedMatrix, kind_of, quantize
 from tests.checkpoints.folders import edit_config, random_decoder, write_checkpoint
 
 
@@ -285,3 +287,40 @@ def test_a_name_misspelt_a_run_not_ended_and_a_file_of_another_kind_are_told_apa
         with pytest.raises(CheckpointError) as fault:
             load_config(tmp_path / name)
         assert said in str(fault.value)
+
+
+@pytest.mark.parametrize("family", ["telechat2", "llama"])
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantized_as_it_is_read_it_is_what_quantizing_all_of_it_gives(tmp_path, family, kind):
+    decoder = write_checkpoint(tmp_path, family, hidden_size=48)
+    as_bins(tmp_path, "-")
+    quantize(decoder, kind)
+    loaded = load_checkpoint(tmp_path, quantize=kind).decoder
+    assert kind_of(loaded) == kind and same(loaded, decoder)
+    ids = torch.arange(12)[None]
+    assert torch.equal(loaded(ids), decoder(ids))
+
+
+def test_never_more_than_one_layer_is_held_unquantized(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, num_hidden_layers=4)
+    held: list[int] = []
+    fill = Assembly.fill
+
+    def watched(self: Assembly, name: str, published: torch.Tensor) -> None:
+        fill(self, name, published)
+        held.append(sum(tensor.numel() for tensor, _ in self._open.values()))
+
+    monkeypatch.setattr(Assembly, "fill", watched)
+    loaded = load_checkpoint(tmp_path, quantize="int8").decoder
+    layer = sum(matrix.codes.numel() for matrix in loaded.layers[0].modules() if isinstance(matrix, QuantizedMatrix))
+    assert 0 < max(held) < layer and held[-1] == 0
+
+
+def test_a_weight_that_cannot_be_quantized_is_named(tmp_path):
+    write_checkpoint(tmp_path)
+    weights = weights_of(tmp_path)
+    name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))
+    weights[name][0, 0] = float("inf")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"layers\.0\.feed_forward\.down\.weight: a weight is not finite"):
+        load_checkpoint(tmp_path, quantize="nf4")

@@ -29,21 +29,21 @@ def routes(service: Service) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Texts or ids as vectors of length 1: means of the model's last hidden states."""
         body = await read_form(request, EmbeddingRequest, service)
-        service.check_model(body.model)
+        model = service.model_named(body.model)
         if body.dimensions not in (None, size):
             raise RequestError(f"{body.dimensions}: this model's vectors have {size} numbers and cannot be cut", param="dimensions")
-        texts = await asyncio.to_thread(prompts_of, service.model, body.input, param="input")
+        texts = await asyncio.to_thread(prompts_of, model, body.input, param="input")
         for place, ids in enumerate(texts):
             if len(ids) > service.max_model_len:
                 words = f"the text has {len(ids)} tokens, and this server reads {service.max_model_len}"
                 raise RequestError(words, param=f"input[{place}]", code="context_length_exceeded")
-        return await answer_whole(request, _answer(service, body, texts))
+        return await answer_whole(request, _answer(service, body, texts, adapter=model.adapter))
 
     return router
 
 
-async def _answer(service: Service, body: EmbeddingRequest, texts: list[list[int]]) -> EmbeddingAnswer:
-    vectors = await service.embed(texts)
+async def _answer(service: Service, body: EmbeddingRequest, texts: list[list[int]], *, adapter: str | None) -> EmbeddingAnswer:
+    vectors = await service.embed(texts, adapter=adapter)
     data = await asyncio.to_thread(_written, vectors, as_text=body.encoding_format == "base64")
     tokens = sum(map(len, texts))
     return EmbeddingAnswer(model=body.model, data=data, usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens))

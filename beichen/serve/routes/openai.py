@@ -27,8 +27,8 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     async def chat(request: Request) -> Response:
         """The next turn of a dialogue, whole or streamed."""
         body = await read_form(request, ChatRequest, service)
-        service.check_model(body.model)
-        turn = await asyncio.to_thread(chat_turn, service.model, body, max_model_len=service.max_model_len, owner=request.state.owner)
+        model = service.model_named(body.model)
+        turn = await asyncio.to_thread(chat_turn, model, body, max_model_len=service.max_model_len, owner=request.state.owner)
         count, parallel = body.n or 1, body.parallel_tool_calls is not False
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
@@ -42,12 +42,12 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     async def completions(request: Request) -> Response:
         """Texts or ids continued, whole or streamed."""
         body = await read_form(request, CompletionRequest, service)
-        service.check_model(body.model)
+        model = service.model_named(body.model)
         count = body.n or 1
         best = body.best_of or count
         ranked = body if best == count or body.logprobs is not None else body.model_copy(update={"logprobs": 0})
         limits = {"max_model_len": service.max_model_len, "owner": request.state.owner, "special": allow_special}
-        asked = await asyncio.to_thread(completion_requests, service.model, ranked, **limits)
+        asked = await asyncio.to_thread(completion_requests, model, ranked, **limits)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
             return await answer_stream(completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
@@ -56,17 +56,19 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
 
     @router.get("/models")
     async def models() -> ModelList:
-        """The models that there are."""
-        return ModelList(data=[_card(service)])
+        """The model, and its adapters."""
+        return ModelList(data=[_card(service, name) for name in service.names])
 
     @router.get("/models/{name:path}", responses=faults(404), openapi_extra=named("name"))
     async def model(request: Request) -> ModelCard:
         """One model."""
-        service.check_model(request.path_params["name"])
-        return _card(service)
+        name = request.path_params["name"]
+        service.model_named(name)
+        return _card(service, name)
 
     return router
 
 
-def _card(service: Service) -> ModelCard:
-    return ModelCard(id=service.name, created=service.created, max_model_len=service.max_model_len)
+def _card(service: Service, name: str) -> ModelCard:
+    base = None if name == service.name else service.name
+    return ModelCard(id=name, created=service.created, root=base, parent=base, max_model_len=service.max_model_len)

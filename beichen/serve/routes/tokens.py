@@ -23,8 +23,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     async def tokenize(request: Request) -> Response:
         """The ids of a text, or of a dialogue as the model gets it."""
         body = await read_form(request, TokenizeRequest, service)
-        service.check_model(body.model)
-        tokenizer = service.model.tokenizer
+        tokenizer = service.model_named(body.model).tokenizer
         if body.allow_special and not allow_special:
             raise RequestError("this server takes names of control tokens as text", param="allow_special")
         if body.prompt is not None:
@@ -39,7 +38,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     async def detokenize(request: Request) -> Response:
         """The text of ids, control tokens by their names."""
         body = await read_form(request, DetokenizeRequest, service)
-        service.check_model(body.model)
-        return answer_json(DetokenizeAnswer(prompt=service.model.tokenizer.decode(body.tokens, skip_special=False)))
+        tokenizer = service.model_named(body.model).tokenizer
+        return answer_json(DetokenizeAnswer(prompt=tokenizer.decode(body.tokens, skip_special=False)))
 
     return router

@@ -118,6 +118,7 @@ class ModelCard(Sent):
     created: int
     owned_by: str = "beichen"
     root: str | None = None  # the base of an adapter
+    parent: str | None = None  # the same
     max_model_len: int | None = None
 
 
