@@ -2,7 +2,8 @@
 
 In: a decoder whose layers hold ``Linear`` and ``StackedLinear``. Out: the same decoder, their matrices replaced by codes and scales (8.0
 and 4.25 bits a weight, beside one float32 scale a row for int8) and dequantized where they are used, one layer at a time, in the number
-format of the input. Nothing of a matrix's size is kept for the backward pass; gradients go to the input, never to the codes.
+format of the input; few rows of bf16 on a CPU are multiplied by the codes as they are (``nn.kernels``). Nothing of a matrix's size is kept
+for the backward pass; gradients go to the input, never to the codes.
 
 Bounds, for a weight w of a row (int8) or block (NF4) whose largest magnitude is m, before the result is rounded to the format asked for:
 int8 |w - w'| <= m / 254; NF4 |w - w'| <= 0.152 m + 2^-25 (half of the widest gap between its 16 values, and the rounding of m to float16).
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from beichen.errors import CheckpointError
+from beichen.nn import kernels
 from beichen.nn.experts import StackedLinear
 from beichen.nn.grouped import grouped_linear
 from beichen.nn.linear import Linear
@@ -68,6 +70,10 @@ class QuantizedMatrix(nn.Module):
             out[part] = values.flatten(1)[:, : self.in_features]
         return out.view(*self.codes.shape[:-1], self.in_features)
 
+    def as_codes(self) -> kernels.Codes:
+        """The same for a kernel."""
+        return kernels.Codes(self.kind, self.codes, self.scales, self.shape)
+
     def _apply(self, fn: Any, recurse: bool = True) -> QuantizedMatrix:
         """Moves between devices; the formats of codes and scales are what they are."""
         super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), recurse)
@@ -86,8 +92,11 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., in] -> [..., out]"""
-        out = _Product.apply(x, self.matrix, None)
-        out = out if self.bias is None else out + self.bias
+        if self.matrix.codes.ndim == 2 and kernels.can_run_few_rows(x, x, self.bias):
+            out = kernels.few_row_quantized(x, self.matrix.as_codes(), self.bias)
+        else:
+            out = _Product.apply(x, self.matrix, None)
+            out = out if self.bias is None else out + self.bias
         out = out if self.adapter is None else self.adapter(x, out, self)
         return moved(self, x, out, spans) if spans else out
 

@@ -1,7 +1,7 @@
 """A few new tokens of every sequence through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, RMSNorm, no experts, no quantized weights, no adapter on the decoder or on any of
-the tokens) it is one call into them; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run
+Where the compiled kernels can do it (bf16 on the CPU, quantized or not, RMSNorm, no experts, no adapter on the decoder or on any of the
+tokens) it is one call into them; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run
 of decoding: weights must not move meanwhile.
 """
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from beichen.nn import kernels
 from beichen.nn.decoder import Decoder, Layer
 from beichen.nn.feed_forward import FeedForward
-from beichen.nn.low_rank import LowRank
+from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.paged_cache import PagedPass
 from beichen.nn.places import Places
-from beichen.nn.quantized import QuantizedMatrix
+from beichen.nn.quantized import QuantizedLinear
 
 FEW_TOKENS = 64  # in all; with more, the decoder's own forward is as fast
 
@@ -48,7 +48,8 @@ def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
     config = decoder.config
     if config.norm != "rms" or config.experts is not None or not kernels.can_run(*decoder.parameters()):
         return None
-    if any(isinstance(module, (LowRank, QuantizedMatrix)) for module in decoder.modules()):
+    layers = [module for module in decoder.modules() if isinstance(module, LinearLayer)]
+    if any(layer.adapter is not None for layer in layers) or len({layer.held_as for layer in layers}) > 1:
         return None
     return kernels.DecoderStep(
         [_layer_weights(layer) for layer in decoder.layers if isinstance(layer, Layer)], decoder.final_norm.weight,
@@ -62,15 +63,19 @@ def _layer_weights(layer: Layer) -> kernels.LayerWeights:
     assert isinstance(feed_forward, FeedForward)
     return kernels.LayerWeights(
         attention_norm=layer.attention_norm.weight,
-        qkv=attention.qkv.weight,
+        qkv=_matrix(attention.qkv),
         qkv_bias=attention.qkv.bias,
         query_norm=None if attention.query_norm is None else attention.query_norm.weight,
         key_norm=None if attention.key_norm is None else attention.key_norm.weight,
-        output=attention.output.weight,
+        output=_matrix(attention.output),
         output_bias=attention.output.bias,
         feed_forward_norm=layer.feed_forward_norm.weight,
-        gate_up=feed_forward.gate_up.weight,
+        gate_up=_matrix(feed_forward.gate_up),
         gate_up_bias=feed_forward.gate_up.bias,
-        down=feed_forward.down.weight,
+        down=_matrix(feed_forward.down),
         down_bias=feed_forward.down.bias,
     )
+
+
+def _matrix(layer: LinearLayer) -> Tensor | kernels.Codes:
+    return layer.matrix.as_codes() if isinstance(layer, QuantizedLinear) else layer.full_weight()

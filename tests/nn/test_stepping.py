@@ -12,7 +12,8 @@ from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.paged_cache import PagedPass, PagePool
-from beichen.nn.stepping import Stepper
+from beichen.nn.quantized import KINDS, quantize
+from beichen.nn.stepping import Stepper, compiled_step
 
 BASE: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16,
@@ -92,3 +93,20 @@ def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows, most):
     exact = hidden_states(decoder.float(), rows=rows, steps=6, most=most)
     tolerance = (plain - exact).square().mean().sqrt() * 1.5 + 1e-3  # as near to the truth as the plain way
     assert (found - exact).square().mean().sqrt() < tolerance
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "most"), [(1, 1), (2, 1), (3, 1), (16, 1), (9, 4)])
+@pytest.mark.parametrize("shape", ["telechat2", "all biases, odd widths", "all about queries"])
+def test_quantized_layers_take_the_same_step(shape, rows, most, kind):
+    """As near to the truth as multiplying by the dequantized matrices."""
+    if not kernels.status().available:
+        pytest.skip("no compiled kernels here")
+    decoder = decoder_of(shape, torch.bfloat16)
+    quantize(decoder, kind)
+    assert compiled_step(decoder) is not None
+    found = hidden_states(decoder, rows=rows, steps=6, most=most)
+    with kernels.switched_off():
+        plain = hidden_states(decoder, rows=rows, steps=6, most=most)
+    exact = hidden_states(decoder.float(), rows=rows, steps=6, most=most)
+    assert (found - exact).square().mean().sqrt() < (plain - exact).square().mean().sqrt() * 1.5 + 1e-3

@@ -9,9 +9,11 @@ from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
+from beichen.nn.kernels.quantized import Codes, few_row_quantized
 from beichen.nn.kernels.routing import can_run_router, choose_experts
 
 __all__ = [
+    "Codes",
     "DecoderStep",
     "LayerWeights",
     "Status",
@@ -27,6 +29,7 @@ __all__ = [
     "embedding",
     "experts",
     "few_row_linear",
+    "few_row_quantized",
     "library",
     "linear_cross_entropy",
     "muon_apply",

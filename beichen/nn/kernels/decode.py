@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from beichen.nn.kernels import build
+from beichen.nn.kernels.quantized import HELD, Codes
 
 FEW_ROWS = 64  # above, torch's own matrix product is as fast
 
@@ -68,23 +69,35 @@ def paged_attention(
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
-    """The tensors of one layer; the order is that of ``LayerPointers`` in source/decode.cpp."""
+    """The tensors of one layer; the order is that of ``LayerPointers`` in source/decode.cpp. All matrices are held alike."""
 
     attention_norm: Tensor  # [hidden]
-    qkv: Tensor  # [(n + 2m) * d, hidden]
+    qkv: Tensor | Codes  # [(n + 2m) * d, hidden]
     qkv_bias: Tensor | None
     query_norm: Tensor | None  # [d]
     key_norm: Tensor | None
-    output: Tensor  # [hidden, n * d]
+    output: Tensor | Codes  # [hidden, n * d]
     output_bias: Tensor | None
     feed_forward_norm: Tensor  # [hidden]
-    gate_up: Tensor  # [2 F, hidden]
+    gate_up: Tensor | Codes  # [2 F, hidden]
     gate_up_bias: Tensor | None
-    down: Tensor  # [hidden, F]
+    down: Tensor | Codes  # [hidden, F]
     down_bias: Tensor | None
 
     def tensors(self) -> list[Tensor | None]:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+        """Of a matrix two: weights and nothing, or codes and scales."""
+        found: list[Tensor | None] = []
+        for name in self.__dataclass_fields__:
+            one = getattr(self, name)
+            found += [one] if name not in _MATRICES else [one.codes, one.scales] if isinstance(one, Codes) else [one, None]
+        return found
+
+    @property
+    def held_as(self) -> str | None:
+        return self.down.kind if isinstance(self.down, Codes) else None
+
+
+_MATRICES = ("qkv", "output", "gate_up", "down")
 
 
 class DecoderStep:
@@ -98,14 +111,14 @@ class DecoderStep:
         num_heads: int, num_key_value_heads: int, head_dim: int, eps: float, scale: float, residual_after_norm: bool = False,
     ) -> None:  # fmt: skip
         tensors = [tensor for layer in layers for tensor in layer.tensors()]
-        build.require(final_norm, *tensors)
+        build.require(final_norm, *(one for layer in layers for one in vars(layer).values() if not isinstance(one, Codes)))
         self._kept = (tensors, final_norm)
         self._pointers = (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
         self._final_norm = final_norm.data_ptr()
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
-        self._eps, self._scale, self._residual_after_norm = eps, scale, int(residual_after_norm)
-        self._run = build.function("decode_step", "pppppppppppp llllllllll ff iii")
+        self._eps, self._scale, self._residual_after_norm, self._held = eps, scale, int(residual_after_norm), HELD[layers[0].held_as]
+        self._run = build.function("decode_step", "pppppppppppp llllllllll ff iiii")
 
     def __call__(
         self, x: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
@@ -129,6 +142,6 @@ class DecoderStep:
             None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
             keys.data_ptr(), values.data_ptr(), out.data_ptr(),
             self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, blocks, size, tables.shape[1],
-            self._eps, self._scale, self._residual_after_norm, int(several), torch.get_num_threads(),
+            self._eps, self._scale, self._residual_after_norm, int(several), self._held, torch.get_num_threads(),
         )  # fmt: skip
         return out

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from beichen.nn import kernels
 from beichen.nn.kernels.decode import DecoderStep, LayerWeights, few_row_linear, paged_attention
+from beichen.nn.kernels.quantized import Codes
 
 pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
 
@@ -103,7 +104,8 @@ def slow_decoder(
     def norm(x: Tensor, weight: Tensor) -> Tensor:
         return weight.double() * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
 
-    def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear(x: Tensor, weight: Tensor | Codes, bias: Tensor | None) -> Tensor:
+        assert isinstance(weight, Tensor)
         return F.linear(x, weight.double(), None if bias is None else bias.double())
 
     rows, columns, _ = x.shape

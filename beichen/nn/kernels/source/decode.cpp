@@ -1,5 +1,6 @@
 // Decoding: the linear layer of a few rows, attention over the cache, and one step of a whole decoder in one call.
 #include "cached_attention.h"
+#include "quantized_rows.h"
 #include <omp.h>
 
 namespace {
@@ -32,17 +33,22 @@ KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, floa
     }
 }
 
+struct Matrix { const void *weights, *scales; };  // bf16, or codes with their scales
 struct LayerPointers {
-    const bf16 *attention_norm, *qkv, *qkv_bias, *query_norm, *key_norm, *output, *output_bias, *feed_forward_norm, *gate_up, *gate_up_bias, *down, *down_bias;
+    const bf16 *attention_norm; Matrix qkv;
+    const bf16 *qkv_bias, *query_norm, *key_norm; Matrix output;
+    const bf16 *output_bias, *feed_forward_norm; Matrix gate_up;
+    const bf16 *gate_up_bias; Matrix down;
+    const bf16 *down_bias;
 };
 
 // One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
 // query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [sequences, stride]; sequences, columns [rows]: whose
 // each is, and which of its columns; several: whether a sequence has more than one. Five meetings of the threads a layer, six with several; what
-// is small, every thread computes for itself.
+// is small, every thread computes for itself. held: how the matrices are (Held).
 KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
                         const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads,
-                        long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int threads) {
+                        long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int held, int threads) {
     const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
     const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F), area = blocks * kv_heads * size * dim;
     long longest = 0;
@@ -55,7 +61,8 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
 #pragma omp parallel num_threads(threads)
     {
         const int id = omp_get_thread_num(), count = omp_get_num_threads();
-        private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024);
+        const long widest = hidden > F ? (hidden > heads * dim ? hidden : heads * dim) : F > heads * dim ? F : heads * dim;
+        private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024 + (held ? short_bytes(rows, widest) : 0));
         float *scores = private_scratch.take<float>(longest + 48);
         bf16 *q = private_scratch.take<bf16>(padded_columns(dim)), *residual = private_scratch.take<bf16>(rows * hidden), *normed = private_scratch.take<bf16>(padded * hs);
         memset(q, 0, padded_columns(dim) * sizeof(bf16));
@@ -80,14 +87,22 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 });
             }
         };
-        auto linear = [&](const bf16 *from, long stride, long K, const bf16 *w, const bf16 *bias, Share part, float *to, long N) {
-            few_row_linear(from, stride, rows, w, K, part.from, part.to, bias, to, N);
+        ShortRows whole{};  // what enters quantized matrices
+        if (held) whole = {private_scratch.take<int16_t>(short_padded(rows) * short_columns(widest)), private_scratch.take<float>(short_padded(rows)), 0};
+        auto enter = [&](const bf16 *from, long stride, long K) {
+            whole.stride = short_columns(K);
+            if (held) into_shorts(from, stride, rows, K, Held(held), whole);
+        };
+        auto linear = [&](const bf16 *from, long stride, long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
+            if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, to, N);
+            else few_row_linear(from, stride, rows, static_cast<const bf16 *>(w.weights), K, part.from, part.to, bias, to, N);
         };
 
         for (long l = 0; l < num_layers; l++) {
             const LayerPointers &layer = layers[l];
             const Pages pages{keys + l * area, values + l * area, kv_heads, size, dim};
             add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
+            enter(normed, hs, hidden);
             linear(normed, hs, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
 #pragma omp barrier
             auto turn = [&](const float *head, long row, const bf16 *norm, const float *sharper, bf16 *to) {
@@ -119,10 +134,12 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 }
             }
 #pragma omp barrier
+            enter(mixed, as, heads * dim);
             linear(mixed, as, heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
             add_norm(update, layer.feed_forward_norm, residual_after_norm);
             const Share part = share(F, id, count);
+            enter(normed, hs, hidden);
             linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
             linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
             for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
@@ -131,6 +148,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 store_bf16(active + r * fs + part.from + c, gate * sigmoid(gate) * rounded(load_float(g + F, p)), p);
             });
 #pragma omp barrier
+            enter(active, fs, F);
             linear(active, fs, F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
         }
