@@ -7,12 +7,14 @@ beichen serve telechat2-7b --host 0.0.0.0 --port 8000 --api-key-file keys.txt --
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beichen.cli.limit_options import add_limit_options, open_log, read_limits
 from beichen.cli.options import add_base_option, add_compute_options, add_quantize_option
 from beichen.cli.terminal import make_reporter
 from beichen.errors import MissingExtraError, SettingsError
@@ -34,12 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients must show, one a line")
     parser.add_argument("--template", metavar="NAME", help="another chat format than the folder's, by name")
-    parser.add_argument("--max-model-len", type=int, metavar="N", help="tokens of prompt and answer together (default: the trained length)")
     parser.add_argument("--kv-memory", default="2GiB", metavar="SIZE", help="memory of the key-value cache (default %(default)s)")
     parser.add_argument("--max-rows", type=int, default=64, metavar="N", help="requests that run at a time (default %(default)s)")
-    parser.add_argument(
-        "--max-waiting", type=int, default=256, metavar="N", help="requests that may wait; more are refused (default %(default)s)"
-    )
     parser.add_argument(
         "--step-tokens", type=int, default=512, metavar="N", help="prompt tokens read between two tokens of an answer (default %(default)s)"
     )
@@ -49,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--draft-tokens", type=int, default=4, metavar="N", help="tokens guessed at a time (default %(default)s)")
     parser.add_argument("--allow-special", action="store_true", help="let raw completions hold control tokens where they ask for it")
+    add_limit_options(parser)
     add_compute_options(parser)
     add_base_option(parser)
     add_quantize_option(parser)
@@ -57,24 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.port > 65535:
         raise SettingsError(f"--port {arguments.port}: expected 0 to 65535")
-    for name, least in (("port", 0), ("max_rows", 1), ("max_waiting", 1), ("step_tokens", 1), ("draft_tokens", 1)):
+    for name, least in (("port", 0), ("max_rows", 1), ("step_tokens", 1), ("draft_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
-    if arguments.max_model_len is not None and arguments.max_model_len < 2:
-        raise SettingsError(f"--max-model-len {arguments.max_model_len}: expected 2 or more")
     try:
-        import uvicorn
+        from uvicorn.config import LOGGING_CONFIG
 
         from beichen.serve.app import create_app
+        from beichen.serve.running import Server
     except ImportError as fault:
         raise MissingExtraError(str(fault.name), extra="serve", purpose="beichen serve") from fault
     from beichen.inference.draft_choice import drafting_for
     from beichen.inference.language_model import load
     from beichen.serve.access import Keys, read_keys
-    from beichen.serve.service import Limits, Service
+    from beichen.serve.service import Service
     from beichen.util.device import set_threads
     from beichen.util.quantities import parse_bytes
 
+    limits = read_limits(arguments)
     try:
         kv_bytes = parse_bytes(arguments.kv_memory)
     except ValueError as fault:
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
     name = arguments.name or arguments.folder.resolve().name
     adapters = _adapters(arguments.adapter, name)
-    listener = _listener(arguments.host, arguments.port)
+    listener = _listener(arguments.host, arguments.port, limits.stall_seconds)
     set_threads(arguments.threads)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
@@ -95,16 +94,17 @@ def run(arguments: argparse.Namespace) -> int:
         else drafting_for(model, arguments.draft, tokens=arguments.draft_tokens, reporter=make_reporter())
     )  # fmt: skip
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
-    limits = Limits(max_model_len=arguments.max_model_len, max_waiting=arguments.max_waiting)
     service = Service(model, name, limits=limits)
-    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui)
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=int(limits.shutdown_seconds)
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    log = open_log(arguments)
+    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui, log=log)
+    server = Server(app, service, at_once=lambda number: os._exit(128 + number), log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()
     server.run(sockets=[listener])
+    if log is not None:
+        log.close()
+    if server.cut_off:
+        make_reporter().warn(f"{server.cut_off} answers did not end within {limits.shutdown_seconds:g} seconds and were cut off")
     return 0 if server.started else 1
 
 
@@ -121,16 +121,14 @@ def _adapters(given: list[str], base: str) -> dict[str, str]:
     return found
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """The address, taken before any weights are read; nobody is let in yet."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listener(host: str, port: int, stall_seconds: float) -> socket.socket:
+    """The address, taken before any weights are read."""
+    from beichen.serve.running import listen
+
     try:
-        listener.bind((host, port))
+        return listen(host, port, stall_seconds=stall_seconds)
     except OSError as fault:
-        listener.close()
         raise SettingsError(f"--host {host} --port {port}: {fault.strerror}", remedy="take another port; 0 finds a free one") from fault
-    return listener
 
 
 def _announce(server: uvicorn.Server, listener: socket.socket, name: str, ui: bool) -> None:

@@ -130,9 +130,12 @@ async def answer_events(service: Service, turn: ChatTurn, *, count: int, paralle
     def chunk(choices: list[ChunkChoice], total: Usage | None = None) -> str:
         return ChatChunk(id=name, created=created, model=service.name_of(turn.request), choices=choices, usage=total).as_json()
 
-    for place in range(count):
-        yield chunk([ChunkChoice(index=place, delta=AnswerDelta(role="assistant", content=""))])
+    greeted = False
     async for place, delta in service.answer([turn.request] * count):
+        if not greeted:  # not before: what keeps all answers from beginning is said by a status
+            greeted = True
+            for number in range(count):
+                yield chunk([ChunkChoice(index=number, delta=AnswerDelta(role="assistant", content=""))])
         reader = readers[place]
         for number, said in enumerate(_or_nothing(reader.read(delta), needed=bool(reader.logprobs))):
             told = ChoiceLogprobs(content=reader.logprobs) if reader.logprobs and not number else None

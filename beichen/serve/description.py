@@ -15,8 +15,12 @@ FAULTS = {
     400: "the request is at fault; `param` names the field",
     401: "a key is needed",
     404: "there is no such model",
+    408: "the body did not arrive in time",
+    413: "the body is larger than this server takes",
     429: "more requests than may wait; `Retry-After` says when to come back",
     500: "the server is at fault",
+    503: "the server is ending; `Retry-After` says when to come back",
+    504: "the answer took longer than it may",
 }
 Answers = dict[int | str, dict[str, Any]]
 
@@ -37,8 +41,8 @@ def named(name: str) -> dict[str, Any]:
 
 
 def faults(*statuses: int) -> Answers:
-    """The faults of a route, as ``responses``."""
-    return {status: {"model": ErrorBody, "description": FAULTS[status]} for status in statuses}
+    """The faults of a route that reads a body, as ``responses``: these, and those of the gate."""
+    return {status: {"model": ErrorBody, "description": FAULTS[status]} for status in sorted({*statuses, 408, 413, 503})}
 
 
 def or_events(chunk: type[Sent]) -> Answers:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from beichen.errors import BeichenError, RequestError
+from beichen.errors import OverloadError, RequestError, ShutdownError
 from beichen.inference.api import Delta, Request
 from beichen.inference.embedding import embed
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.worker import EngineWorker, Piece, Ticket
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a server lets in."""
-
-    max_model_len: int | None = None  # tokens of prompt and answer; None: the trained length
-    max_waiting: int = 256  # requests
-    max_body_bytes: int = 8 << 20
-    shutdown_seconds: float = 30.0  # for what runs to end
+from beichen.serve.inbox import Expected, Inbox
+from beichen.serve.limits import Limits
+from beichen.serve.metrics import Metrics
+from beichen.serve.records import RequestRecord, current
 
 
 class Service:
@@ -34,16 +28,39 @@ class Service:
         self._models = {name: model, **{adapter: model.with_adapter(adapter) for adapter in model.adapters}}
         self.created = int(time.time())
         self.max_model_len = self.limits.max_model_len or model.max_length
-        self._listeners: dict[Ticket, tuple[asyncio.Queue[tuple[int, Delta | BeichenError]], int]] = {}
+        self._inboxes: dict[Ticket, Inbox] = {}
+        self._held: Counter[str] = Counter()  # answers of each owner that run or wait
+        self.closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.worker = EngineWorker(model.generator, self._deliver, max_waiting=self.limits.max_waiting)
+        self.metrics = Metrics(self.worker, self.names)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.worker.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be taken now."""
+        return self.worker.alive and not self.closing and self.worker.waiting < self.limits.max_waiting
+
+    @property
+    def answering(self) -> int:
+        """Answers that somebody still waits for."""
+        return sum(self._held.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything, and the engine does nothing."""
+        return not self.answering and self.worker.idle
+
+    def close(self) -> None:
+        """Take nothing new; what is there goes on."""
+        self.closing = True
+
     async def stop(self) -> bool:
         """Let what runs end.  -> whether it did in time"""
+        self.close()
         return await asyncio.to_thread(self.worker.stop, timeout=self.limits.shutdown_seconds)
 
     @property
@@ -65,27 +82,70 @@ class Service:
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Delta]]:
         """The pieces of all answers as they come, each with its request's place. Closing the iterator frees what they hold."""
-        queue: asyncio.Queue[tuple[int, Delta | BeichenError]] = asyncio.Queue()
-        open_tickets: dict[int, Ticket] = {}
+        record = current.get()
+        self._admit(requests)
+        inbox = Inbox(self.limits, self.worker.cancel)
         try:
-            for place, request in enumerate(requests):
-                ticket = self.worker.submit(request, number=place)
-                self._listeners[ticket] = (queue, place)
-                open_tickets[place] = ticket
-            while open_tickets:
-                place, told = await queue.get()
-                if isinstance(told, BeichenError):
-                    raise told
+            await self._submit(requests, inbox, record)
+            inbox.watch_time()
+            while inbox.expected:
+                answer, told = await inbox.next()
+                if record is not None:
+                    record.first = record.first or answer.first
+                    record.answer_tokens += len(told.ids)
                 if told.finish_reason is not None:
-                    del self._listeners[open_tickets.pop(place)]
-                yield place, told
+                    self._leave(inbox, answer, record, told)
+                yield answer.place, told
         finally:
-            for ticket in open_tickets.values():
-                del self._listeners[ticket]
-                self.worker.cancel(ticket)
+            inbox.close()
+            for answer in list(inbox.expected.values()):
+                self._leave(inbox, answer, record)
+                self.worker.cancel(answer.ticket)
+            self._held.subtract(request.owner for request in requests)
+            self._held += Counter()  # forget owners that hold nothing
+
+    def _admit(self, requests: Sequence[Request]) -> None:
+        """Raises ShutdownError or OverloadError where nothing may be taken of this owner; else counts the answers as its own."""
+        if self.closing:
+            raise ShutdownError("the server is shutting down")
+        bound = self.limits.max_streams_per_key
+        for owner, count in Counter(request.owner for request in requests).items():
+            if bound is not None and self._held[owner] + count > bound:
+                raise OverloadError(
+                    f"{self._held[owner]} answers of this key are on their way, and {bound} may be", remedy="try again when one has ended"
+                )
+        self._held.update(request.owner for request in requests)
+
+    async def _submit(self, requests: Sequence[Request], inbox: Inbox, record: RequestRecord | None) -> None:
+        if record is not None and requests:
+            record.model = self.name_of(requests[0])
+            record.prompt_tokens += sum(len(request.prompt_ids) for request in requests)
+            if record.prompts is not None:
+                record.prompts += [self.model.tokenizer.decode(request.prompt_ids, skip_special=False) for request in requests]
+        costly = any(request.constraint is not None for request in requests)
+        prepare = self.worker.prepare
+        constraints = await asyncio.to_thread(lambda: list(map(prepare, requests))) if costly else [None] * len(requests)
+        for place, (request, constraint) in enumerate(zip(requests, constraints, strict=True)):
+            ticket = self.worker.submit(request, number=place, constraint=constraint)
+            self._inboxes[ticket] = inbox
+            inbox.expected[ticket] = Expected(place, request, ticket)
+
+    def _leave(self, inbox: Inbox, answer: Expected, record: RequestRecord | None, last: Delta | None = None) -> None:
+        """An answer has ended with its ``last`` delta, or nobody waits for it any more."""
+        ticket = answer.ticket
+        del self._inboxes[ticket], inbox.expected[ticket]
+        if record is not None:
+            record.reasons.append("cancelled" if last is None or last.finish_reason is None else last.finish_reason)
+        if answer.first is not None and ticket.answer is not None:
+            self.metrics.note_answer(
+                self.name_of(answer.request), prompt=len(answer.request.prompt_ids), shared=ticket.answer.sequence.shared,
+                tokens=answer.tokens, first=answer.first, last=answer.last,
+            )  # fmt: skip
 
     async def embed(self, texts: Sequence[Sequence[int]], *, adapter: str | None = None) -> Tensor:
         """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work."""
+        if self.closing:
+            raise ShutdownError("the server is shutting down")
         updates = None if adapter is None else self.model.adapters[adapter].updates
         work = embed(self.model.decoder, texts, part_tokens=self.worker.engine.scheduler.step_tokens, updates=updates)
         return await asyncio.wrap_future(self.worker.run(work))
@@ -96,8 +156,8 @@ class Service:
             self._loop.call_soon_threadsafe(self._hand_out, pieces)
 
     def _hand_out(self, pieces: Sequence[Piece]) -> None:
+        now = time.perf_counter()
         for ticket, told in pieces:
-            listener = self._listeners.get(ticket)
-            if listener is not None:  # else nobody listens any more
-                queue, place = listener
-                queue.put_nowait((place, told))
+            inbox = self._inboxes.get(ticket)
+            if inbox is not None:  # else nobody listens any more
+                inbox.put(ticket, told, now)

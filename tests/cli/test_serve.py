@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
+import httpx2
 import openai
 import pytest
 
@@ -18,24 +26,56 @@ from tests.cli.model_folder import model_folder as model_folder
 FLAGS = ["--device", "cpu", "--dtype", "float32", "--threads", "1"]
 
 
-def test_it_says_where_it_is_answers_and_ends(model_folder, tmp_path):
+@contextmanager
+def serving(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI, IO[str]]]:
+    """A process that serves the folder as ``tiny``, a client of it, and its log."""
+    with tempfile.TemporaryFile("w+") as log:
+        words = [sys.executable, "-m", "beichen", "serve", str(folder), "--port", "0", "--name", "tiny", *FLAGS, *flags]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            assert process.stdout is not None
+            place = re.search(r"serving tiny at (http://127\.0\.0\.1:\d+/v1)", process.stdout.readline())
+            assert place is not None
+            yield process, openai.OpenAI(base_url=place[1], api_key="secret", max_retries=0), log
+        finally:
+            process.kill()
+
+
+def test_it_says_where_it_is_answers_and_ends_well_when_told_to(model_folder, tmp_path):
     keys = tmp_path / "keys.txt"
     keys.write_text("# of the team\nsecret\n\n")
-    words = [sys.executable, "-m", "beichen", "serve", str(model_folder), "--port", "0", "--name", "tiny", "--api-key-file", str(keys)]
-    process = subprocess.Popen([*words, *FLAGS], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        place = re.search(r"serving tiny at (http://127\.0\.0\.1:\d+/v1)", process.stdout.readline())
-        assert place is not None
-        client = openai.OpenAI(base_url=place[1], api_key="secret", max_retries=0)
+    with serving(model_folder, "--api-key-file", str(keys), "--log-format", "json") as (process, client, log):
         messages = [{"role": "user", "content": "今天"}]
-        answer = client.chat.completions.create(model="tiny", messages=messages, max_tokens=8, temperature=0)
+        answer = client.chat.completions.create(
+            model="tiny", messages=messages, max_tokens=8, temperature=0, extra_headers={"X-Request-Id": "mine-1"}
+        )
         expected = beichen.load(model_folder, device="cpu", dtype="float32").chat(messages, max_new_tokens=8)
-        assert answer.choices[0].message.content == expected.text
+        assert answer.choices[0].message.content == expected.text and answer._request_id == "mine-1"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-    finally:
-        process.kill()
+        assert process.wait(60) == 0
+        log.seek(0)
+        text = log.read()
+        (line,) = [json.loads(one) for one in text.splitlines() if one.startswith("{")]
+        assert line["request_id"] == "mine-1" and line["status"] == 200 and line["model"] == "tiny" and line["outcome"] == "ok"
+        assert line["tokens_out"] == len(expected.ids) and line["finish_reason"] == expected.finish_reason
+        assert line["key"] == hashlib.sha256(b"secret").hexdigest()[:12] and "secret" not in text and "今天" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(model_folder, number):
+    """What runs then are some 20,000 tokens, which no machine has done within the moment between two signals."""
+    with serving(model_folder, "--shutdown-seconds", "600") as (process, client, _):
+        body = json.dumps({"model": "tiny", "prompt": "一", "n": 128, "max_tokens": 180, "temperature": 1, "ignore_eos": True}).encode()
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as reader:
+            reader.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            while "beichen_queue_running 0" in client.get("/../metrics", cast_to=httpx2.Response).text:
+                pass
+            process.send_signal(number)
+            with pytest.raises(openai.APIError):  # 503, or no answer, if it has ended already
+                while True:
+                    client.completions.create(model="tiny", prompt="一", max_tokens=1)
+            process.send_signal(number)
+            assert process.wait(60) == 128 + number
 
 
 @pytest.mark.parametrize(
@@ -48,6 +88,9 @@ def test_it_says_where_it_is_answers_and_ends(model_folder, tmp_path):
         (["--port", "{taken}"], "Address already in use"),
         (["--max-rows", "0"], "--max-rows 0: expected 1 or more"),
         (["--max-model-len", "1"], "--max-model-len 1: expected 2 or more"),
+        (["--max-streams-per-key", "0"], "--max-streams-per-key 0: expected 1 or more"),
+        (["--request-seconds", "0"], "--request-seconds 0.0: expected a number above 0"),
+        (["--stall-seconds", "nan"], "--stall-seconds nan: expected a number above 0"),
     ],
 )
 def test_faults_of_settings_are_told_before_the_weights_are_read(tmp_path, capsys, words, said):

@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import uvicorn
-
 from beichen.inference.language_model import LanguageModel
 from beichen.serve.access import Keys
 from beichen.serve.app import create_app
-from beichen.serve.service import Limits, Service
+from beichen.serve.limits import Limits
+from beichen.serve.running import Server
+from beichen.serve.service import Service
 
 
 @dataclass
 class Live:
     url: str
     service: Service
+
+
+def refuse_second(number: int) -> None:
+    raise AssertionError(f"signal {number} came a second time")
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def live_server(
     """Up when it is entered; shut down, all answers ended, when it is left."""
     service = Service(model, name, limits=limits)
     app = create_app(service, keys=Keys(keys), allow_special=True, ui=ui)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=100))
+    server = Server(app, service, at_once=refuse_second, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -39,6 +43,6 @@ def live_server(
     try:
         yield Live(f"http://127.0.0.1:{port}", service)
     finally:
-        server.should_exit = True
+        server.end_soon()
         thread.join(120)
         assert not thread.is_alive() and not service.worker.alive

@@ -16,7 +16,7 @@ import pytest
 
 from beichen.inference.answering import Answer
 from beichen.inference.language_model import LanguageModel
-from beichen.serve.service import Limits
+from beichen.serve.limits import Limits
 from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.serve.live_server import Live, live_server
 

@@ -28,7 +28,7 @@ def routes(service: Service) -> APIRouter:
     )
     async def embeddings(request: Request) -> Response:
         """Texts or ids as vectors of length 1: means of the model's last hidden states."""
-        body = await read_form(request, EmbeddingRequest, service)
+        body = await read_form(request, EmbeddingRequest)
         model = service.model_named(body.model)
         if body.dimensions not in (None, size):
             raise RequestError(f"{body.dimensions}: this model's vectors have {size} numbers and cannot be cut", param="dimensions")

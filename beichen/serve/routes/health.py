@@ -20,6 +20,6 @@ def routes(service: Service) -> APIRouter:
     @router.get("/ready", response_class=Response, responses={503: {"description": "the queue is full, or the engine has died"}})
     async def ready() -> Response:
         """Whether requests are taken."""
-        return Response(status_code=200 if service.worker.alive and service.worker.waiting < service.limits.max_waiting else 503)
+        return Response(status_code=200 if service.ready else 503)
 
     return router

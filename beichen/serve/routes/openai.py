@@ -26,13 +26,13 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     )
     async def chat(request: Request) -> Response:
         """The next turn of a dialogue, whole or streamed."""
-        body = await read_form(request, ChatRequest, service)
+        body = await read_form(request, ChatRequest)
         model = service.model_named(body.model)
         turn = await asyncio.to_thread(chat_turn, model, body, max_model_len=service.max_model_len, owner=request.state.owner)
         count, parallel = body.n or 1, body.parallel_tool_calls is not False
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return await answer_stream(answer_events(service, turn, count=count, parallel=parallel, with_usage=usage))
+            return await answer_stream(request, answer_events(service, turn, count=count, parallel=parallel, with_usage=usage))
         return await answer_whole(request, whole_answer(service, turn, count=count, parallel=parallel))
 
     @router.post(
@@ -41,7 +41,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     )  # fmt: skip
     async def completions(request: Request) -> Response:
         """Texts or ids continued, whole or streamed."""
-        body = await read_form(request, CompletionRequest, service)
+        body = await read_form(request, CompletionRequest)
         model = service.model_named(body.model)
         count = body.n or 1
         best = body.best_of or count
@@ -50,7 +50,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         asked = await asyncio.to_thread(completion_requests, model, ranked, **limits)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return await answer_stream(completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
+            return await answer_stream(request, completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
         tell = body.logprobs is not None
         return await answer_whole(request, whole_completions(service, asked, count=count, best=best, echo=body.echo, tell=tell))
 

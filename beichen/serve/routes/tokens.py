@@ -22,7 +22,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     @router.post("/tokenize", response_model=TokenizeAnswer, responses=usual, openapi_extra=asks(TokenizeRequest, service))
     async def tokenize(request: Request) -> Response:
         """The ids of a text, or of a dialogue as the model gets it."""
-        body = await read_form(request, TokenizeRequest, service)
+        body = await read_form(request, TokenizeRequest)
         tokenizer = service.model_named(body.model).tokenizer
         if body.allow_special and not allow_special:
             raise RequestError("this server takes names of control tokens as text", param="allow_special")
@@ -37,7 +37,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
     @router.post("/detokenize", response_model=DetokenizeAnswer, responses=usual, openapi_extra=asks(DetokenizeRequest, service))
     async def detokenize(request: Request) -> Response:
         """The text of ids, control tokens by their names."""
-        body = await read_form(request, DetokenizeRequest, service)
+        body = await read_form(request, DetokenizeRequest)
         tokenizer = service.model_named(body.model).tokenizer
         return answer_json(DetokenizeAnswer(prompt=tokenizer.decode(body.tokens, skip_special=False)))
 

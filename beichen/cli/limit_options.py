@@ -1,0 +1,68 @@
+"""Flags of ``beichen serve`` that say what the server lets in, how long it waits, and what it writes of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from beichen.errors import SettingsError
+
+if TYPE_CHECKING:
+    from beichen.serve.limits import Limits
+    from beichen.serve.logs import RequestLog
+
+# flag, kind, what its value is called, least, default, meaning
+_FLAGS: tuple[tuple[str, type, str, float, Any, str], ...] = (
+    ("max-model-len", int, "N", 2, None, "tokens of prompt and answer together (default: the trained length)"),
+    ("max-waiting", int, "N", 1, 256, "answers that may wait; more are refused"),
+    ("max-streams-per-key", int, "N", 1, None, "answers of one key (without keys: of one address) that run or wait (default: any number)"),
+    ("max-body-bytes", int, "N", 1, 8 << 20, "size of a request's body"),
+    ("body-seconds", float, "S", 0, 30.0, "for a body to arrive"),
+    ("queue-seconds", float, "S", 0, 300.0, "for the engine to begin an answer"),
+    ("request-seconds", float, "S", 0, 1800.0, "for a whole answer"),
+    ("stall-seconds", float, "S", 0, 30.0, "a client that takes nothing of its answer for so long is dropped"),
+    ("shutdown-seconds", float, "S", 0, 30.0, "for what runs to end when the server ends"),
+)
+
+
+def add_limit_options(parser: argparse.ArgumentParser) -> None:
+    for flag, kind, value, _, default, meaning in _FLAGS:
+        told = meaning if default is None else f"{meaning} (default %(default)s)"
+        parser.add_argument(f"--{flag}", type=kind, metavar=value, default=default, help=told)
+    parser.add_argument(
+        "--log-format", choices=("text", "json", "none"), default="text", help="one line a request on stderr (default %(default)s)"
+    )
+    parser.add_argument("--log-prompts", action="store_true", help="let these lines hold the texts of prompts")
+
+
+def read_limits(arguments: argparse.Namespace) -> Limits:
+    """Raises SettingsError that names the flag."""
+    from beichen.serve.limits import Limits
+
+    for flag, kind, _, least, _, _ in _FLAGS:
+        value = getattr(arguments, flag.replace("-", "_"))
+        if value is not None and not (value >= least and (kind is int or 0 < value < float("inf"))):
+            raise SettingsError(f"--{flag} {value}: expected {'a number above 0' if kind is float else f'{least} or more'}")
+    return Limits(**{one.name: getattr(arguments, one.name) for one in fields(Limits) if hasattr(arguments, one.name)})
+
+
+def open_log(arguments: argparse.Namespace) -> RequestLog | None:
+    """The log that the flags ask for, which also gets what the HTTP library has to say."""
+    import logging
+
+    from beichen.serve.logs import RequestLog, ServerLines
+
+    if arguments.log_format == "none":
+        return None
+
+    def write(line: str) -> None:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+    log = RequestLog(write, form=arguments.log_format, prompts=arguments.log_prompts)
+    for name in ("uvicorn", "beichen"):
+        logging.getLogger(name).addHandler(ServerLines(log))
+        logging.getLogger(name).propagate = False
+    return log

@@ -1,0 +1,53 @@
+"""What a fault is to a client: its status, its words in OpenAI's form, and when to come back."""
+
+from __future__ import annotations
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+
+from beichen.errors import BeichenError, OverloadError, RequestError, ShutdownError, TimeLimitError
+from beichen.serve.records import note_fault
+from beichen.serve.schemas.base import ErrorBody, ErrorDetail, error_body
+
+RETRY_SECONDS = {429: 1, 503: 10}  # a moment for a place in the queue; longer for a server to come back
+_STATUS = {"model_not_found": 404, "body_timeout": 408, "body_too_large": 413}
+
+
+def refusal(fault: BeichenError) -> Response:
+    """The whole response. What it says is noted in the request's record."""
+    kind, code, status = _kind(fault)
+    detail = error_body(fault).error.model_copy(update={"type": kind, "code": code})
+    return _response(detail, status)
+
+
+def fault_code(fault: BeichenError) -> str:
+    """One word for a fault, where no status can say it any more."""
+    return _kind(fault)[1] or "refused"
+
+
+def refuse_key() -> Response:
+    words = "a key is needed: Authorization: Bearer ..."
+    return _response(ErrorDetail(message=words, type="authentication_error", code="invalid_api_key"), 401)
+
+
+def refuse_unforeseen() -> Response:
+    """For a fault of the server's own, of which a client is told no more."""
+    return _response(ErrorDetail(message="the server failed; its log says more", type="server_error", code="internal_error"), 500)
+
+
+def _kind(fault: BeichenError) -> tuple[str, str | None, int]:
+    """The type and code of OpenAI's form, and the status."""
+    if isinstance(fault, ShutdownError):
+        return "server_error", "shutting_down", 503
+    if isinstance(fault, OverloadError):
+        return "rate_limit_error", "overloaded", 429
+    if isinstance(fault, TimeLimitError):
+        return "server_error", "timeout", 504
+    code = fault.code if isinstance(fault, RequestError) else None
+    return "invalid_request_error", code, _STATUS.get(code or "", 400)
+
+
+def _response(detail: ErrorDetail, status: int) -> Response:
+    note_fault(detail.code or detail.type)
+    headers = {"Retry-After": str(RETRY_SECONDS[status])} if status in RETRY_SECONDS else None
+    return JSONResponse(ErrorBody(error=detail).model_dump(exclude_none=detail.type == "invalid_request_error"), status, headers)
