@@ -60,8 +60,10 @@ class Gate:
         try:
             app = self._enter(scope, headers, record, body)
             await app(scope, body.receive, sending)
-        except Exception as fault:  # of the server itself: the client is told that much, the log all of it
-            record.fault = type(fault).__name__
+        except Exception as fault:
+            if body.broken_off:  # the client is gone, which ends whatever read its body
+                return
+            record.fault = type(fault).__name__  # the client is told that there was one, the log all of it
             logging.getLogger(__name__).exception("request %s failed", record.id)
             if record.status is not None:
                 raise  # the response has begun: it can only be broken off
@@ -115,6 +117,7 @@ class _Body:
         self._until = time.monotonic() + limits.body_seconds
         self._size = self._counted = 0
         self._whole = False
+        self.broken_off = False  # whether the client went away before its body was whole
 
     def announce(self, length: str | None) -> None:
         """Refuse what says itself that it is too large."""
@@ -135,6 +138,8 @@ class _Body:
             self._whole = not message.get("more_body", False)
             self._size += len(message.get("body", b""))
             self._check(self._size)
+        else:
+            self.broken_off = True
         return message
 
     def _check(self, size: int) -> None:
