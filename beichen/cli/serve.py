@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default %(default)s: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
     parser.add_argument("--ui", action="store_true", help="a chat page for browsers at the same address")
+    parser.add_argument("--root-path", default="", metavar="PATH", help="the path under which a proxy in front shows this server")
     parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="NAME=DIR", help="an adapter over the model, which clients call NAME; repeatable"
@@ -67,6 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
     for name, least in (("port", 0), ("max_rows", 1), ("step_tokens", 1), ("draft_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
+    root_path = arguments.root_path.rstrip("/")
+    if root_path and not root_path.startswith("/"):
+        raise SettingsError(f"--root-path {arguments.root_path}: expected /like/this")
     if arguments.engine == "vllm":
         from beichen.cli.serve_vllm import run_vllm
 
@@ -110,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     service = Service(model, name, limits=limits)
     log = open_log(arguments)
-    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui, log=log)
+    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui, log=log, root_path=root_path)
     server = Server(app, service, at_once=lambda number: os._exit(128 + number), log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()

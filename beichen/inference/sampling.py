@@ -21,6 +21,8 @@ from beichen.inference.drawing import draw, uniform_numbers
 from beichen.inference.filters import keep_min_p, keep_top_k, keep_top_p, penalize
 from beichen.util.random import keyed_seed
 
+LEAST_TEMPERATURE = 1e-6  # smaller ones draw the same, and would divide by what float32 holds as 0
+
 
 class ConstraintState(Protocol):
     """Where one answer stands in what it must become (``inference/constraints.py``)."""
@@ -175,7 +177,7 @@ class Sampler:
         def column(values: list[float] | list[int], dtype: torch.dtype) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=self.device)
 
-        self._temperature = column([one.temperature for one in chosen], torch.float32)[:, None]
+        self._temperature = column([max(one.temperature, LEAST_TEMPERATURE) for one in chosen], torch.float32)[:, None]
         self._top_k = column([min(one.top_k or vocab, vocab) for one in chosen], torch.int64) if any(one.top_k for one in chosen) else None
         self._top_p = (
             column([1.0 if one.top_p is None else one.top_p for one in chosen], torch.float64)

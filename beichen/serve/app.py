@@ -9,26 +9,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.security import HTTPBearer
 
 from beichen import __version__
 from beichen.errors import BeichenError
 from beichen.serve.access import Keys
+from beichen.serve.description import told
 from beichen.serve.gate import Gate
 from beichen.serve.logs import RequestLog
+from beichen.serve.proxy import UnderPath
 from beichen.serve.records import RequestRecord
-from beichen.serve.refusals import refusal
+from beichen.serve.refusals import refusal, refuse_way
 from beichen.serve.routes import embeddings, health, metrics, openai, page, tokens
 from beichen.serve.service import Service
 
 
 def create_app(
-    service: Service, *, keys: Keys | None = None, allow_special: bool = False, ui: bool = False, log: RequestLog | None = None
-) -> FastAPI:
+    service: Service, *, keys: Keys | None = None, allow_special: bool = False, ui: bool = False, log: RequestLog | None = None,
+    root_path: str = "",
+) -> FastAPI:  # fmt: skip
     """keys: who may ask. allow_special: whether raw completions may hold control tokens. ui: whether there is a chat page at ``/``.
-    log: what is told of every request."""
+    log: what is told of every request. root_path: under which a proxy in front shows all this, whether or not it takes it off."""
     page_files = page.read_page() if ui else {}
+    open_paths = (*health.OPEN_PATHS, *page_files)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -36,7 +42,8 @@ def create_app(
         yield
         await service.stop()
 
-    app = FastAPI(title="Beichen", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="Beichen", version=__version__, lifespan=lifespan, responses=told(500))
+    guarded: dict[str, Any] = {"responses": told(401), "dependencies": [Depends(HTTPBearer(auto_error=False))]} if keys else {}
 
     def tell(record: RequestRecord) -> None:
         service.metrics.note_request(record, time.perf_counter() - record.begun)
@@ -44,19 +51,27 @@ def create_app(
             log.tell(record)
 
     app.add_middleware(
-        Gate, limits=service.limits, keys=keys or Keys(), open_paths=(*health.OPEN_PATHS, *page_files), tell=tell,
+        Gate, limits=service.limits, keys=keys or Keys(), open_paths=[root_path + path for path in open_paths], tell=tell,
         prompts=log is not None and log.prompts,
     )  # fmt: skip
+
+    if root_path:
+        app.add_middleware(UnderPath, root_path=root_path)
 
     @app.exception_handler(BeichenError)
     async def refuse(request: Request, fault: BeichenError) -> Response:
         return refusal(fault)
 
-    app.include_router(openai.routes(service, allow_special=allow_special))
-    app.include_router(embeddings.routes(service))
-    app.include_router(tokens.routes(service, allow_special=allow_special))
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def no_such_way(request: Request, fault: HTTPException) -> Response:
+        return refuse_way(request, fault)
+
+    app.include_router(openai.routes(service, allow_special=allow_special), **guarded)
+    app.include_router(embeddings.routes(service), **guarded)
+    app.include_router(tokens.routes(service, allow_special=allow_special), **guarded)
     app.include_router(health.routes(service))
-    app.include_router(metrics.routes(service))
+    app.include_router(metrics.routes(service), **guarded)
     if ui:
         app.include_router(page.routes(page_files))
     return app

@@ -14,6 +14,7 @@ from beichen.serve.schemas.completions import CompletionRequest
 from beichen.serve.schemas.sampling import JsonObjectFormat, JsonSchemaFormat, SamplingForm
 from beichen.text.answers.format import AnswerFormat, answer_format
 from beichen.text.chat_requests import ToolChoice, read_messages, read_tool_choice, read_tools
+from beichen.text.tokenizer import Tokenizer
 
 _SAME_NAMES = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias")
 
@@ -42,12 +43,7 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     whole = forced or constraint is not None  # it begins with the answer's first character, so no thought can stand before
     thinking = False if whole and form.thought is not None else body.thinking
     offered = () if choice.mode == "none" else tools
-    try:
-        ids = tokenizer.render(read_messages(body.messages), tools=offered, add_generation_prompt=True, thinking=thinking).ids
-    except RequestError:
-        raise
-    except BeichenError as fault:
-        raise RequestError(str(fault.args[0]), param="messages", remedy=fault.remedy) from fault
+    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking)
     in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
     opened = ""
     if forced:
@@ -72,6 +68,18 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     return ChatTurn(request=request, form=form, in_thought=in_thought, calls=bool(offered), opened=opened)
 
 
+def rendered(
+    tokenizer: Tokenizer, messages: Any, *, tools: Sequence[Mapping[str, Any]], thinking: bool | None = None, prompt: bool = True
+) -> list[int]:
+    """A dialogue as the model gets it. prompt: whether an answer is to follow."""
+    try:
+        return tokenizer.render(read_messages(messages), tools=tools, add_generation_prompt=prompt, thinking=thinking).ids
+    except RequestError:
+        raise
+    except BeichenError as fault:
+        raise RequestError(str(fault.args[0]), param="messages", remedy=fault.remedy) from fault
+
+
 def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_model_len: int, owner: str, special: bool) -> list[Request]:
     """One for each prompt. special: whether the server's owner lets texts hold control tokens."""
     if body.allow_special and not special:
@@ -94,10 +102,14 @@ def prompts_of(model: LanguageModel, prompt: Any, *, special: bool = False, para
     for place, ids in enumerate(found):
         if not ids:
             raise RequestError("the text is empty: there is nothing to read", param=f"{param}[{place}]")
-        outside = next((token for token in ids if token >= model.config.vocab_size), None)
-        if outside is not None:
-            raise RequestError(f"id {outside}: the model knows 0 to {model.config.vocab_size - 1}", param=f"{param}[{place}]")
+        _check_known(model, ids, param=f"{param}[{place}]")
     return found
+
+
+def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> None:
+    outside = next((token for token in ids if token >= model.config.vocab_size), None)
+    if outside is not None:
+        raise RequestError(f"id {outside}: the model knows 0 to {model.config.vocab_size - 1}", param=param)
 
 
 def _request(
@@ -108,9 +120,10 @@ def _request(
     if left < 1:
         raise RequestError(
             f"the prompt has {len(ids)} tokens, and this server reads {room} with the answer",
-            param="messages",
+            param=param,
             code="context_length_exceeded",
         )
+    _check_known(model, body.stop_token_ids or (), param="stop_token_ids")
     given: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAMES if getattr(body, name) is not None}
     if body.top_k is not None and body.top_k > 0:
         given["top_k"] = body.top_k

@@ -35,20 +35,27 @@ def asks_json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def named(name: str) -> dict[str, Any]:
-    """A part of the path that a route reads by hand, as ``openapi_extra``."""
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]}
+def names_model(service: Service) -> dict[str, Any]:
+    """The ``{name}`` in a route's path, which it reads by hand, as ``openapi_extra``."""
+    return {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": list(service.names)}}]}
+
+
+def told(*statuses: int) -> Answers:
+    """Faults of a route, as ``responses``."""
+    return {status: {"model": ErrorBody, "description": FAULTS[status]} for status in statuses}
 
 
 def faults(*statuses: int) -> Answers:
-    """The faults of a route that reads a body, as ``responses``: these, and those of the gate."""
-    return {status: {"model": ErrorBody, "description": FAULTS[status]} for status in sorted({*statuses, 408, 413, 503})}
+    """The faults of a route that reads a body: these, and those of the gate."""
+    return told(*sorted({*statuses, 408, 413, 429, 503}))
 
 
 def or_events(chunk: type[Sent]) -> Answers:
-    """That a route also streams, as ``responses``: each event is a chunk, the last one ``[DONE]``."""
-    described = {"type": "string", "contentMediaType": "application/json", "contentSchema": _whole(chunk.model_json_schema())}
-    return {200: {"content": {"text/event-stream": {"schema": described}}, "description": "the answer; events where `stream` is true"}}
+    """That a route also streams, as ``responses``: each event is a chunk, or a fault that ends it; the last one is ``[DONE]``."""
+    read = {"anyOf": [_whole(chunk.model_json_schema()), _whole(ErrorBody.model_json_schema())]}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": read}
+    event = {"type": "object", "required": ["data"], "properties": {"data": {"anyOf": [{"const": "[DONE]"}, data]}}}
+    return {200: {"content": {"text/event-stream": {"itemSchema": event}}, "description": "the answer; events where `stream` is true"}}
 
 
 def _whole(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import Response
+from http import HTTPStatus
+
+from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from beichen.errors import BeichenError, OverloadError, RequestError, ShutdownError, TimeLimitError
@@ -35,6 +37,15 @@ def refuse_unforeseen() -> Response:
     return _response(ErrorDetail(message="the server failed; its log says more", type="server_error", code="internal_error"), 500)
 
 
+def refuse_way(request: Request, fault: HTTPException) -> Response:
+    """For a path that is not here, or not by this method."""
+    words = HTTPStatus(fault.status_code).phrase.lower()
+    told = f"{request.method} {request.url.path}: {words}"
+    response = _response(ErrorDetail(message=told, type="invalid_request_error", code=words.replace(" ", "_")), fault.status_code)
+    response.headers.update(fault.headers or {})
+    return response
+
+
 def _kind(fault: BeichenError) -> tuple[str, str | None, int]:
     """The type and code of OpenAI's form, and the status."""
     if isinstance(fault, ShutdownError):
@@ -43,6 +54,8 @@ def _kind(fault: BeichenError) -> tuple[str, str | None, int]:
         return "rate_limit_error", "overloaded", 429
     if isinstance(fault, TimeLimitError):
         return "server_error", "timeout", 504
+    if type(fault) is BeichenError:  # nobody's request: the engine itself
+        return "server_error", "engine_failed", 500
     code = fault.code if isinstance(fault, RequestError) else None
     return "invalid_request_error", code, _STATUS.get(code or "", 400)
 

@@ -93,16 +93,20 @@ def _message(value: object, path: str, ids: list[str]) -> Message:
     if not isinstance(role, str) or role not in ROLES:
         raise RequestError(f"{role!r}: expected one of {', '.join(ROLES)}{nearest(str(role), ROLES)}", param=f"{path}.role")
     calls, thinking = turn.get("tool_calls"), turn.get("reasoning_content")
-    if role != "assistant" and calls:
+    if role != "assistant" and calls not in (None, []):
         raise RequestError("only the assistant calls tools", param=f"{path}.tool_calls")
     if role != "assistant" and thinking is not None:
         raise RequestError("only the assistant thinks", param=f"{path}.reasoning_content")
     if turn.get("function_call") is not None:
         raise RequestError("function_call is of an earlier interface", param=f"{path}.function_call", remedy="write tool_calls")
-    made = [_call(call, f"{path}.tool_calls[{place}]", ids) for place, call in enumerate(_list(calls or [], f"{path}.tool_calls"))]
+    made = [
+        _call(call, f"{path}.tool_calls[{place}]", ids)
+        for place, call in enumerate([] if calls is None else _list(calls, f"{path}.tool_calls"))
+    ]
     content = turn.get("content")
-    if content is None and role == "assistant":
-        content = "" if turn.get("refusal") is None else turn["refusal"]
+    if role == "assistant":
+        refusal = "" if turn.get("refusal") is None else _text(turn["refusal"], f"{path}.refusal")
+        content = refusal if content is None else content
     return Message(
         role=ROLES[role],
         content=_content(content, f"{path}.content", refusals=role == "assistant"),

@@ -149,6 +149,14 @@ def test_a_bias_of_100_forces_and_of_minus_100_bans():
         assert ids[0] == 7 and ids[1] != likeliest
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-12])
+def test_the_smallest_temperatures_draw_the_likeliest(temperature):
+    """Float32 holds some of them as 0, by which nothing can be divided."""
+    logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(1))
+    rows = [row_of(50, temperature=temperature, repetition_penalty=penalty, seed=1) for penalty in (0.01, 0.5, 1.0, 2.0, 100.0)]
+    assert Sampler(vocab_size=50, device=logits.device).pick(logits.clone(), rows).tolist() == logits.argmax(1).tolist()
+
+
 def test_each_of_several_answers_has_a_seed_of_its_own_and_the_first_keeps_the_given():
     request = Request(prompt_ids=[1], max_new_tokens=5, sampling=SamplingSettings(temperature=1.0, seed=11))
     rows = [SampledRow(request, vocab_size=9, number=number) for number in range(5)]
@@ -161,7 +169,8 @@ def test_each_of_several_answers_has_a_seed_of_its_own_and_the_first_keeps_the_g
 @pytest.mark.parametrize(
     "bad",
     [{"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1},
-     {"min_p": 2.0}, {"repetition_penalty": 0.0}, {"presence_penalty": 2.5}, {"frequency_penalty": float("nan")},
+     {"min_p": 2.0}, {"repetition_penalty": 0.0}, {"repetition_penalty": 1e-30}, {"repetition_penalty": 101.0},
+     {"presence_penalty": 2.5}, {"frequency_penalty": float("nan")},
      {"logit_bias": {3: 101}}, {"logit_bias": {-1: 1}}, {"logit_bias": {"3": 1}}, {"logit_bias": {3: float("nan")}}],
 )  # fmt: skip
 def test_values_out_of_range_are_named(bad):

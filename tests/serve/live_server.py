@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from beichen.inference.language_model import LanguageModel
 from beichen.serve.access import Keys
@@ -28,11 +29,11 @@ def refuse_second(number: int) -> None:
 
 @contextmanager
 def live_server(
-    model: LanguageModel, *, name: str = "small", keys: tuple[str, ...] = (), limits: Limits | None = None, ui: bool = False
+    model: LanguageModel, *, name: str = "small", keys: tuple[str, ...] = (), limits: Limits | None = None, **made: Any
 ) -> Iterator[Live]:
-    """Up when it is entered; shut down, all answers ended, when it is left."""
+    """Up when it is entered; shut down, all answers ended, when it is left. made: further arguments of ``create_app``."""
     service = Service(model, name, limits=limits)
-    app = create_app(service, keys=Keys(keys), allow_special=True, ui=ui)
+    app = create_app(service, keys=Keys(keys), allow_special=True, **made)
     server = Server(app, service, at_once=refuse_second, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

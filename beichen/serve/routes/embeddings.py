@@ -23,9 +23,7 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     size = service.model.config.hidden_size
 
-    @router.post(
-        "/embeddings", response_model=EmbeddingAnswer, responses=faults(400, 404, 429), openapi_extra=asks(EmbeddingRequest, service)
-    )
+    @router.post("/embeddings", response_model=EmbeddingAnswer, responses=faults(400, 404), openapi_extra=asks(EmbeddingRequest, service))
     async def embeddings(request: Request) -> Response:
         """Texts or ids as vectors of length 1: means of the model's last hidden states."""
         body = await read_form(request, EmbeddingRequest)

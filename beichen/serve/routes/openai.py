@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from beichen.serve.asking import chat_turn, completion_requests
 from beichen.serve.chat import answer_events, whole_answer
 from beichen.serve.completions import completion_events, whole_completions
-from beichen.serve.description import asks, faults, named, or_events
+from beichen.serve.description import asks, faults, names_model, or_events, told
 from beichen.serve.exchange import answer_stream, answer_whole, read_form
 from beichen.serve.schemas.chat import ChatAnswer, ChatChunk, ChatRequest
 from beichen.serve.schemas.completions import CompletionAnswer, CompletionRequest, ModelCard, ModelList
@@ -19,7 +19,7 @@ from beichen.serve.service import Service
 def routes(service: Service, *, allow_special: bool) -> APIRouter:
     """allow_special: whether raw completions may hold control tokens."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
-    usual = faults(400, 404, 429)
+    usual = faults(400, 404, 504)
 
     @router.post(
         "/chat/completions", response_model=ChatAnswer, responses=or_events(ChatChunk) | usual, openapi_extra=asks(ChatRequest, service)
@@ -59,7 +59,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         """The model, and its adapters."""
         return ModelList(data=[_card(service, name) for name in service.names])
 
-    @router.get("/models/{name:path}", responses=faults(404), openapi_extra=named("name"))
+    @router.get("/models/{name:path}", responses=told(404), openapi_extra=names_model(service))
     async def model(request: Request) -> ModelCard:
         """One model."""
         name = request.path_params["name"]

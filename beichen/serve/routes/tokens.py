@@ -7,11 +7,12 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from beichen.errors import RequestError
+from beichen.serve.asking import rendered
 from beichen.serve.description import asks, faults
 from beichen.serve.exchange import answer_json, read_form
 from beichen.serve.schemas.completions import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
 from beichen.serve.service import Service
-from beichen.text.chat_requests import read_messages, read_tools
+from beichen.text.chat_requests import read_tools
 
 
 def routes(service: Service, *, allow_special: bool) -> APIRouter:
@@ -29,8 +30,8 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         if body.prompt is not None:
             ids = await asyncio.to_thread(tokenizer.encode, body.prompt, allow_special=body.allow_special)
         else:
-            messages, tools = read_messages(body.messages), read_tools(body.tools)
-            ids = (await asyncio.to_thread(tokenizer.render, messages, tools, body.add_generation_prompt)).ids
+            tools = read_tools(body.tools)
+            ids = await asyncio.to_thread(rendered, tokenizer, body.messages, tools=tools, prompt=body.add_generation_prompt)
         names = [tokenizer.piece(token) for token in ids] if body.return_token_strs else None
         return answer_json(TokenizeAnswer(tokens=ids, count=len(ids), max_model_len=service.max_model_len, token_strs=names))
 

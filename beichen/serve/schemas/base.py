@@ -9,14 +9,22 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from beichen.errors import BeichenError, RequestError, nearest
 
 Read = TypeVar("Read", bound="Form")
+
+
+def _as_whole(value: Any) -> Any:
+    """JSON knows numbers alone: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 MODEL_NAME, TOKEN_ID, VECTOR_SIZE = "model-name", "token-id", "vector-size"  # formats whose bounds the served model sets
 ModelName = Annotated[str, Field(json_schema_extra={"format": MODEL_NAME})]
-TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID})]
+WHOLE = BeforeValidator(_as_whole)  # of every int; last among its annotations, so that its bounds are in the schema
+TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID}), WHOLE]
 
 
 class Form(BaseModel):

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from beichen.serve.schemas.base import Form, Sent
-from beichen.serve.schemas.sampling import Positive, SamplingForm
+from beichen.serve.schemas.base import WHOLE, Form, Sent
+from beichen.serve.schemas.dialogues import CHOICE_NEEDS_TOOLS, MaybeChoice, MaybeTools, Messages
+from beichen.serve.schemas.sampling import RULES, Positive, SamplingForm, rule
 
 MAX_TOP_LOGPROBS = 20
 FinishReason = Literal["stop", "length", "tool_calls"]
-
-
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
-
-
-def _turn(role: str, *required: str, **more: Any) -> dict[str, Any]:
-    return _object(["role", *required], role={"const": role}, content=_CONTENT, **more)
-
-
-_STRING, _FUNCTION = {"type": "string"}, {"const": "function"}
-_PARTS = {"type": "array", "items": _object(["type", "text"], type={"const": "text"}, text=_STRING)}
-_CONTENT = {"anyOf": [_STRING, _PARTS]}
-_CALLED = _object(["name", "arguments"], name=_STRING, arguments=_STRING)
-_CALLS = {"type": "array", "items": _object(["id", "type", "function"], id=_STRING, type=_FUNCTION, function=_CALLED)}
-_TURNS = [
-    *(_turn(role, "content") for role in ("system", "developer", "user")),
-    _turn("assistant", tool_calls=_CALLS, reasoning_content=_STRING),
-    _turn("tool", "content", "tool_call_id", tool_call_id=_STRING),
-]
-_MESSAGES = {"type": "array", "minItems": 1, "items": {"anyOf": _TURNS}}
-_OFFERED = _object(["name"], name=_STRING, description=_STRING, parameters={"type": "object"}, strict={"type": "boolean"})
-_TOOLS = {"type": "array", "items": _object(["type", "function"], type=_FUNCTION, function=_OFFERED)}
-_NAMED = _object(["type", "function"], type=_FUNCTION, function=_object(["name"], name=_STRING))
-_CHOICE = {"anyOf": [{"enum": ["auto", "none", "required"]}, _NAMED]}
 
 
 class TemplateOptions(Form):
@@ -46,19 +22,21 @@ class TemplateOptions(Form):
 
 
 class ChatRequest(SamplingForm):
-    """``messages``, ``tools`` and ``tool_choice`` are read by :mod:`beichen.text.chat_requests`, which names the path of a fault."""
+    """A dialogue, and how its next turn is to be made."""
 
-    messages: Annotated[Any, WithJsonSchema(_MESSAGES)]
-    tools: Annotated[Any, WithJsonSchema(_TOOLS)] = None
-    tool_choice: Annotated[Any, WithJsonSchema(_CHOICE)] = None
+    model_config = ConfigDict(json_schema_extra={"allOf": [*RULES, CHOICE_NEEDS_TOOLS, rule("top_logprobs", "logprobs")]})
+
+    messages: Messages
+    tools: MaybeTools = None
+    tool_choice: MaybeChoice = None
     parallel_tool_calls: bool | None = None
     max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None
     chat_template_kwargs: TemplateOptions | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str] | None, WithJsonSchema({"enum": [["text"], None]})] = None
 
     @field_validator("modalities")
     @classmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from beichen.serve.schemas.base import Form, ModelName, Sent, TokenId
+from beichen.serve.schemas.base import WHOLE, Form, ModelName, Sent, TokenId
 from beichen.serve.schemas.chat import Usage
-from beichen.serve.schemas.sampling import Positive, SamplingForm
+from beichen.serve.schemas.dialogues import MaybeMessages, MaybeTools
+from beichen.serve.schemas.sampling import RULES, Positive, SamplingForm
 
 MAX_LOGPROBS = 20
 MAX_TEXTS = 2048
@@ -20,7 +21,15 @@ Many = Field(min_length=1, max_length=MAX_TEXTS)
 def _kind_of_texts(value: Any) -> str:
     """By the first one, so that a fault of another is told as what it is."""
     first = value[0] if isinstance(value, list) and value else None
-    return "text" if not isinstance(value, list) else "lists" if isinstance(first, list) else "ids" if isinstance(first, int) else "texts"
+    return (
+        "text"
+        if not isinstance(value, list)
+        else "lists"
+        if isinstance(first, list)
+        else "ids"
+        if isinstance(first, int | float)
+        else "texts"
+    )
 
 
 Texts = Annotated[
@@ -33,12 +42,14 @@ Texts = Annotated[
 class CompletionRequest(SamplingForm):
     """Texts or ids to be continued. Names of control tokens in a text are text, unless the server's owner allows them."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": RULES})
+
     prompt: Texts
     max_tokens: Positive | None = None
-    best_of: int | None = Field(default=None, ge=1, le=20)
+    best_of: Annotated[int, Field(ge=1, le=20), WHOLE] | None = None
     echo: bool = False
-    logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
-    suffix: str | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = None
+    suffix: Annotated[str, Field(json_schema_extra={"maxLength": 0})] | None = None
     allow_special: bool = False
 
     @model_validator(mode="after")
@@ -81,10 +92,14 @@ class CompletionAnswer(Sent):
 class TokenizeRequest(Form):
     """A text, or a dialogue as a model gets it."""
 
+    model_config = ConfigDict(json_schema_extra={
+        "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("prompt", "messages")]
+    })  # fmt: skip
+
     model: ModelName | None = None
     prompt: str | None = None
-    messages: Annotated[Any, WithJsonSchema({"type": "array"})] = None
-    tools: Annotated[Any, WithJsonSchema({"type": "array"})] = None
+    messages: MaybeMessages = None
+    tools: MaybeTools = None
     add_generation_prompt: bool = True
     allow_special: bool = False
     return_token_strs: bool = False

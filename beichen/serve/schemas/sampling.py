@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from beichen.serve.schemas.base import Form, ModelName, TokenId
+from beichen.serve.schemas.base import WHOLE, Form, ModelName, TokenId
 
 MAX_CHOICES, MAX_STOPS = 128, 16
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1), WHOLE]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 StopText = Annotated[str, Field(min_length=1)]
+Stops = Annotated[list[StopText], Field(json_schema_extra={"maxItems": MAX_STOPS})]
+
+
+def _by_id(biases: dict[str, float]) -> dict[int, float]:
+    return {int(token): bias for token, bias in biases.items()}
+
+
+Bias = Annotated[dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]], AfterValidator(_by_id)]
+
+
+def rule(field: str, switch: str) -> dict[str, Any]:
+    """In the words of JSON Schema: a field only where a switch is on."""
+    return {"anyOf": [{"properties": {field: {"type": "null"}}}, {"required": [switch], "properties": {switch: {"const": True}}}]}
+
+
+_NO_FORMAT = {"properties": {"response_format": {"anyOf": [{"type": "null"}, {"properties": {"type": {"const": "text"}}}]}}}
+RULES: list[Any] = [rule("stream_options", "stream"), {"anyOf": [{"properties": {"structured_outputs": {"type": "null"}}}, _NO_FORMAT]}]
 
 
 class StreamOptions(Form):
@@ -49,6 +66,10 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 class StructuredOutputs(Form):
     """A constraint that OpenAI's interface has no word for; exactly one of them."""
 
+    model_config = ConfigDict(json_schema_extra={
+        "oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("regex", "choice", "grammar")]
+    })  # fmt: skip
+
     regex: str | None = None
     choice: list[StopText] | None = Field(default=None, min_length=1)
     grammar: str | None = None
@@ -66,25 +87,25 @@ class SamplingForm(Form):
     model: ModelName
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[Annotated[int, Field(ge=0, strict=False)], Annotated[float, Field(ge=-100, le=100)]] | None = None
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: StopText | list[StopText] | None = None
+    logit_bias: Bias | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
+    stop: StopText | Stops | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
 
     # Beyond OpenAI's, by the names that other servers use.
-    top_k: int | None = Field(default=None, ge=-1)  # 0 and -1: all
+    top_k: Annotated[int, Field(ge=-1), WHOLE] | None = None  # 0 and -1: all
     min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
-    min_tokens: int | None = Field(default=None, ge=0)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
+    min_tokens: Annotated[int, Field(ge=0), WHOLE] | None = None
     stop_token_ids: list[TokenId] | None = None
     ignore_eos: bool = False
-    priority: int = 0
+    priority: Annotated[int, WHOLE] = 0
 
     # What clients send and no answer here depends on.
     user: str | None = None
