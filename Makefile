@@ -7,6 +7,7 @@
 #   make format        rewrites the files as the format check wants them
 #   make bench         the benchmarks, beside transformers
 #   make bench-peers   the peers' own environments under bench/peers
+#   make bench-serving-peers   the same for vLLM and llama.cpp (compiles for some ten minutes)
 #   make clean         removes what the verbs above have made
 #
 # PYTHON=python3.12    which interpreter makes .venv (3.11 or newer)
@@ -47,7 +48,7 @@ endif
 CORE := $(VENV)/.core$(if $(TORCH),-$(TORCH))
 TEST := $(VENV)/.test$(if $(TORCH),-$(TORCH))
 
-.PHONY: help install quickstart test check format bench bench-peers clean
+.PHONY: help install quickstart test check format bench bench-peers bench-serving-peers clean
 
 help:
 	@sed -n '3,/^$$/p' Makefile | cut -c3-
@@ -77,6 +78,9 @@ bench: $(TEST)
 bench-peers: bench/peers/.venv/.ready
 	@echo "ready: bench/peers/.venv/bin/python"
 
+bench-serving-peers: bench/peers/serving/.ready
+	@echo "ready: bench/peers/serving/bin/python"
+
 $(CORE): pyproject.toml $(LOCK)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; Beichen needs Python 3.11 or newer (name another with PYTHON=...)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; ok = sys.version_info >= (3, 11); ok or print(f"error: $(PYTHON) is Python {sys.version.split()[0]}; Beichen needs 3.11 or newer (name another with PYTHON=...)", file=sys.stderr); sys.exit(not ok)'
@@ -99,6 +103,14 @@ bench/peers/.venv/.ready: bench/peers.txt $(LOCK) $(TEST)
 	@$(PYTHON) -m venv --clear bench/peers/.venv
 	@bench/peers/.venv/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH_PIN) -c $(LOCK)
 	@bench/peers/.venv/bin/python -m pip --disable-pip-version-check install --quiet -r bench/peers.txt -c $(LOCK)
+	@touch $@
+
+bench/peers/serving/.ready: bench/serving_peers.txt $(TEST)
+	@echo "installing vLLM and llama.cpp into bench/peers/serving"
+	@mkdir -p bench/peers
+	@$(PYTHON) -m venv --clear bench/peers/serving
+	@bench/peers/serving/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH_PIN) -c $(LOCK)
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF $$CMAKE_ARGS" bench/peers/serving/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r bench/serving_peers.txt
 	@touch $@
 
 clean:

