@@ -58,6 +58,8 @@ class QuantizedMatrix(nn.Module):
 
     def dequantized(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[..., out, in]"""
+        if dtype == torch.bfloat16 and kernels.can_run(self.codes, self.scales, dtype=None):
+            return kernels.dequantized(self.as_codes()).view(self.shape)
         if self.kind == "int8":
             return (self.codes * self.scales).to(dtype)
         rows, blocks = self.codes.flatten(0, -2), self.scales.flatten(0, -2)
@@ -71,8 +73,9 @@ class QuantizedMatrix(nn.Module):
         return out.view(*self.codes.shape[:-1], self.in_features)
 
     def as_codes(self) -> kernels.Codes:
-        """The same for a kernel."""
-        return kernels.Codes(self.kind, self.codes, self.scales, self.shape)
+        """The same for a kernel, as one matrix: a stack's rows count on."""
+        rows = self.shape[:-1].numel()
+        return kernels.Codes(self.kind, self.codes.flatten(0, -2), self.scales.flatten(0, -2), torch.Size((rows, self.in_features)))
 
     def _apply(self, fn: Any, recurse: bool = True) -> QuantizedMatrix:
         """Moves between devices; the formats of codes and scales are what they are."""

@@ -40,6 +40,16 @@ class Codes:
 
 
 @torch.no_grad()
+def dequantized(weight: Codes) -> Tensor:
+    """[N, K] bf16, rounded once; bit for bit what torch's operations give."""
+    out = torch.empty(weight.shape, dtype=torch.bfloat16)
+    build.function("dequantize", "ppp ll ii")(
+        weight.codes.data_ptr(), weight.scales.data_ptr(), out.data_ptr(), *weight.shape, HELD[weight.kind], torch.get_num_threads()
+    )
+    return out
+
+
+@torch.no_grad()
 def few_row_quantized(x: Tensor, weight: Codes, bias: Tensor | None = None, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """x [..., K] bf16, weight [N, K], bias [N] bf16 -> [..., N] of ``dtype``: bf16 or float32 (not rounded on the way)."""
     build.require(x, bias)

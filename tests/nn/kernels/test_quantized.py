@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from beichen.nn import kernels
 from beichen.nn.linear import Linear
-from beichen.nn.quantized import KINDS, Kind, QuantizedLinear
+from beichen.nn.quantized import KINDS, Kind, QuantizedLinear, QuantizedMatrix
 
 NEAR = 2.0**-13  # of the lengths of both vectors; a row rounded to bf16 alone is off by up to 2**-9
 
@@ -46,6 +46,18 @@ def test_any_shape(kind, inner, outer, rows, bias, seed):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, inner, generator=generator) * torch.randn(rows, inner, generator=generator).exp()
     check(layer_of(inner, outer, kind, bias=bias, seed=seed), x.bfloat16())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30, deadline=None)
+@given(inner=st.integers(1, 300), lead=st.lists(st.integers(1, 9), min_size=1, max_size=2), seed=st.integers(0, 1000))
+def test_dequantizing_gives_the_bits_that_torch_gives(kind, inner, lead, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(*lead, inner, generator=generator) * (8 * torch.randn(*lead, 1, generator=generator)).exp().clamp(max=1e4)
+    matrix = QuantizedMatrix(weight, kind)
+    found = matrix.dequantized(torch.bfloat16)
+    with kernels.switched_off():
+        assert torch.equal(found, matrix.dequantized(torch.bfloat16))
 
 
 @pytest.mark.parametrize("kind", KINDS)

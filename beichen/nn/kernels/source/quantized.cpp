@@ -1,4 +1,4 @@
-// The linear layer of a few rows with quantized weights.
+// The linear layer of a few rows with quantized weights, and quantized weights as bf16 for products of many rows.
 #include "quantized_rows.h"
 #include <omp.h>
 
@@ -19,5 +19,31 @@ KERNEL void linear_few_rows_quantized(const bf16 *x, const void *codes, const vo
         if (!wide) for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
             store_bf16(narrow_out + r * N + part.from + c, load_float(y + r * N + part.from + c, p), p);
         });
+    }
+}
+
+// out [rows, K] bf16: what the codes stand for, rounded once.
+KERNEL void dequantize(const void *codes, const void *scales, bf16 *out, long rows, long K, int held, int threads) {
+    const long blocks = (K + 63) / 64;
+#pragma omp parallel for schedule(static) num_threads(threads) if (rows * K > WORTH_A_THREAD)
+    for (long r = 0; r < rows; r++) {
+        bf16 *to = out + r * K;
+        if (held == AS_INT8) {
+            const int8_t *from = static_cast<const int8_t *>(codes) + r * K;
+            const float scale = static_cast<const float *>(scales)[r];
+            sixteens(K, [&](long k, auto part) { store_bf16(to + k, to_floats(sixteen_codes(from + k, part)) * scale, part); });
+            continue;
+        }
+        for (long b = 0; b < blocks; b++) {
+            const uint8_t *from = static_cast<const uint8_t *>(codes) + (r * blocks + b) * 32;
+            const float scale = half_to_float(static_cast<const uint16_t *>(scales)[r * blocks + b]);
+            bf16 block[64];
+            for (int half = 0; half < 2; half++) {  // of each byte the upper half comes first
+                const lanes pairs = __builtin_convertvector(load<bytes16>(from + 16 * half), lanes);
+                const vec table = load<vec>(NF4_VALUES);
+                store(block + 32 * half, narrow_pairs(__builtin_shuffle(table, pairs >> 4) * scale, __builtin_shuffle(table, pairs & 15) * scale));
+            }
+            memcpy(to + 64 * b, block, (K - 64 * b < 64 ? K - 64 * b : 64) * sizeof(bf16));
+        }
     }
 }

@@ -14,9 +14,13 @@ constexpr int NF4_ONE = 8191;  // what 1 stands for below: the products of a gro
 static const int16_t NF4_TABLE[32] = {  // the values of nn/quantized.py; twice, so that what stands above a code's four bits does not matter
     -8191, -5703, -4301, -3235, -2330, -1513, -746, 0, 652, 1318, 2016, 2768, 3610, 4608, 5922, 8191,
     -8191, -5703, -4301, -3235, -2330, -1513, -746, 0, 652, 1318, 2016, 2768, 3610, 4608, 5922, 8191};
+static const float NF4_VALUES[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+                                     0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 static const uint16_t FOURTHS[64] = {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60};
 static const uint16_t ENDS[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};  // the first half of one vector, the second of another
 typedef int16_t words16 __attribute__((vector_size(64), aligned(64), may_alias));
+typedef int8_t codes16 __attribute__((vector_size(16), aligned(16), may_alias));
+typedef uint8_t bytes16 __attribute__((vector_size(16), aligned(16), may_alias));
 typedef int8_t bytes8 __attribute__((vector_size(32), aligned(32), may_alias));
 
 // Rows of x as whole numbers: [padded, stride], zero beyond their end, and what one unit of each row is worth.
@@ -69,11 +73,28 @@ INLINE ints dot_shorts(ints sum, lanes a, lanes b) {  // + a[2i] b[2i] + a[2i+1]
     return sum + ((ints)(a << 16) >> 16) * ((ints)(b << 16) >> 16) + ((ints)a >> 16) * ((ints)b >> 16);
 #endif
 }
+INLINE float half_to_float(uint16_t half) {  // of a float16 that is 0 or more
+    const uint32_t bits = uint32_t(half) << 13;
+    float shifted; memcpy(&shifted, &bits, 4);
+    return shifted * 0x1p112f;
+}
+INLINE ints sixteen_codes(const int8_t *p, Whole) { return __builtin_convertvector(load<codes16>(p), ints); }
+INLINE ints sixteen_codes(const int8_t *p, Part part) { codes16 v = {}; memcpy(&v, p, part.count); return __builtin_convertvector(v, ints); }
 INLINE vec to_floats(ints x) { return __builtin_convertvector(x, vec); }
-INLINE lanes widen_codes(const int8_t *p, long left) {  // 32 of them, or what is left
-    bytes8 codes = {};
-    if (left >= 32) codes = load<bytes8>(p); else memcpy(&codes, p, left);
+// The first 32 bytes, or 16 halves, of which `left` are there; without a call, which would empty all registers.
+#if defined(BEICHEN_AVX512) && defined(__AVX512VL__)
+INLINE bytes8 first_bytes(const int8_t *p, long left) { return (bytes8)_mm256_maskz_loadu_epi8(left >= 32 ? ~0u : (1u << left) - 1, p); }
+INLINE halves first_halves(const uint16_t *p, long left) { return (halves)_mm256_maskz_loadu_epi16(left >= 16 ? 0xffff : (1u << left) - 1, p); }
+#else
+INLINE bytes8 first_bytes(const int8_t *p, long left) { bytes8 v = {}; memcpy(&v, p, left < 32 ? left : 32); return v; }
+INLINE halves first_halves(const uint16_t *p, long left) { halves v = {}; memcpy(&v, p, (left < 16 ? left : 16) * sizeof(uint16_t)); return v; }
+#endif
+INLINE lanes widen_codes(bytes8 codes) {
+#ifdef BEICHEN_AVX512
+    return (lanes)_mm512_cvtepi8_epi16((__m256i)codes);
+#else
     return (lanes)__builtin_convertvector(codes, words16);
+#endif
 }
 
 // Sixteen sums, as `rows_in_order` gives them.
@@ -87,11 +108,11 @@ INLINE vec int8_in_order(const int16_t *x, long stride, const int8_t *w, const f
         long k = begin;
         for (; k + 32 * CHAINS <= end; k += 32 * CHAINS) for (int c = 0; c < CHAINS; c++) {
             if (c % 2 == 0) __builtin_prefetch(w + k + 32 * c + 2 * AHEAD);
-            const lanes ws = widen_codes(w + k + 32 * c, 32);
+            const lanes ws = widen_codes(load<bytes8>(w + k + 32 * c));
             for (int m = 0; m < M; m++) acc[c][m] = dot_shorts(acc[c][m], load<lanes>(x + m * stride + k + 32 * c), ws);
         }
         for (; k < end; k += 32) {
-            const lanes ws = widen_codes(w + k, end - k);
+            const lanes ws = widen_codes(first_bytes(w + k, end - k));
             for (int m = 0; m < M; m++) acc[0][m] = dot_shorts(acc[0][m], load<lanes>(x + m * stride + k), ws);
         }
         for (int m = 0; m < M; m++) {
@@ -114,7 +135,7 @@ INLINE vec int8_tile(const int16_t *x, long stride, const int8_t *w, const float
             for (int m = 0; m < M; m++) xs[m] = load<lanes>(x + m * stride + k);
             for (int r = 0; r < R; r++) {
                 if (first && k % 64 == 0) __builtin_prefetch(w + (r + R) * K + k);
-                const lanes ws = widen_codes(w + r * K + k, end - k);
+                const lanes ws = widen_codes(first_bytes(w + r * K + k, end - k));
                 for (int m = 0; m < M; m++) acc[r * M + m] = dot_shorts(acc[r * M + m], xs[m], ws);
             }
         }
@@ -130,9 +151,8 @@ INLINE vec nf4_in_order(const int16_t *x, long stride, const uint8_t *w, const u
     vec dots[16] = {};
     for (int r = 0; r < rows; r++, w += 32 * blocks, scales += blocks) for (long sixteen = 0; sixteen < blocks; sixteen += 16) {
         const long here = blocks - sixteen < 16 ? blocks - sixteen : 16;
-        halves some = {};
-        if (here == 16) some = load<halves>(scales + sixteen); else memcpy(&some, scales + sixteen, here * sizeof(uint16_t));
-        const vec factors = (vec)(__builtin_convertvector(some, lanes) << 13) * 0x1p112f;  // float16 without a sign to float32
+        const halves some = first_halves(scales + sixteen, here);
+        const vec factors = (vec)(__builtin_convertvector(some, lanes) << 13) * 0x1p112f;  // as half_to_float
         for (long b = 0; b < here; b += 2) {
             const uint8_t *at = w + 32 * (sixteen + b);
             __builtin_prefetch(at + 2 * AHEAD);
@@ -187,11 +207,12 @@ static void few_row_quantized(const ShortRows &x, long rows, const QuantizedWeig
             return dots;
         });
     };
-    auto all = [&](auto product) {
+    auto all = [&](auto product, auto most) {
         if (rows == 1) return product(Constant<1>{}, from, to, 0);
         if (rows == 2) return product(Constant<2>{}, from, to, 0);
         if (rows <= 4) return product(Constant<4>{}, from, to, 0);
-        for (long n = from; n < to; n += 2) for (long m = 0; m < rows; m += 8) product(Constant<8>{}, n, n + 2 < to ? n + 2 : to, m);
+        constexpr int MOST = decltype(most)::value, R = 16 / MOST;
+        for (long n = from; n < to; n += R) for (long m = 0; m < rows; m += MOST) product(most, n, n + R < to ? n + R : to, m);
     };
-    if (w.held == AS_NF4) all(nf4); else all(int8);
+    if (w.held == AS_NF4) all(nf4, Constant<8>{}); else all(int8, Constant<4>{});
 }
