@@ -201,6 +201,8 @@ def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     wide = scales.float()
     values = torch.tensor(NF4, device=weight.device)
     borders = (values[1:] + values[:-1]) / 2
+    if kernels.can_run(blocks, wide, dtype=torch.float32):
+        return kernels.nf4_codes(blocks, wide, borders).flatten(-2), scales
     codes = torch.bucketize(blocks / wide.masked_fill(wide == 0, 1.0)[..., None], borders, out_int32=True).to(torch.uint8)
     high, low = codes.flatten(-2).unflatten(-1, (-1, 2)).unbind(-1)
     return high << 4 | low, scales

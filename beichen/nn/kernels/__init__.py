@@ -9,7 +9,7 @@ from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
-from beichen.nn.kernels.quantized import Codes, dequantized, few_row_quantized
+from beichen.nn.kernels.quantized import Codes, dequantized, few_row_quantized, nf4_codes
 from beichen.nn.kernels.routing import can_run_router, choose_experts
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "linear_cross_entropy",
     "muon_apply",
     "muon_direction",
+    "nf4_codes",
     "paged_attention",
     "position_losses",
     "rms_norm",

@@ -50,6 +50,20 @@ def dequantized(weight: Codes) -> Tensor:
 
 
 @torch.no_grad()
+def nf4_codes(blocks: Tensor, scales: Tensor, borders: Tensor) -> Tensor:
+    """The codes of blocks [..., 64] over their scales [...], all float32: how many of the 15 borders lie below; bit for bit as torch has
+    them.  -> uint8 [..., 32], two to a byte"""
+    build.require(blocks, scales, borders, dtype=torch.float32)
+    if blocks.shape != (*scales.shape, NF4_BLOCK) or borders.shape != (15,):
+        raise ValueError(f"blocks {tuple(blocks.shape)} need scales {tuple(blocks.shape[:-1])} and 15 borders, got {tuple(scales.shape)}")
+    codes = torch.empty(*scales.shape, NF4_BLOCK // 2, dtype=torch.uint8)
+    build.function("nf4_codes", "pppp l i")(
+        blocks.data_ptr(), scales.data_ptr(), borders.data_ptr(), codes.data_ptr(), scales.numel(), torch.get_num_threads()
+    )
+    return codes
+
+
+@torch.no_grad()
 def few_row_quantized(x: Tensor, weight: Codes, bias: Tensor | None = None, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """x [..., K] bf16, weight [N, K], bias [N] bf16 -> [..., N] of ``dtype``: bf16 or float32 (not rounded on the way)."""
     build.require(x, bias)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from beichen.nn import kernels
 from beichen.nn.linear import Linear
-from beichen.nn.quantized import KINDS, Kind, QuantizedLinear, QuantizedMatrix
+from beichen.nn.quantized import KINDS, NF4, Kind, QuantizedLinear, QuantizedMatrix
 
 NEAR = 2.0**-13  # of the lengths of both vectors; a row rounded to bf16 alone is off by up to 2**-9
 
@@ -58,6 +58,19 @@ def test_dequantizing_gives_the_bits_that_torch_gives(kind, inner, lead, seed):
     found = matrix.dequantized(torch.bfloat16)
     with kernels.switched_off():
         assert torch.equal(found, matrix.dequantized(torch.bfloat16))
+
+
+@settings(max_examples=30, deadline=None)
+@given(inner=st.integers(1, 300), rows=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_codes_are_those_that_torch_finds(inner, rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, inner, generator=generator) * (8 * torch.randn(rows, 1, generator=generator)).exp().clamp(max=1e4)
+    values = torch.tensor(NF4)
+    weight[0, : min(inner, 15)] = ((values[1:] + values[:-1]) / 2)[:inner]  # on the borders themselves
+    found = QuantizedMatrix(weight, "nf4")
+    with kernels.switched_off():
+        expected = QuantizedMatrix(weight, "nf4")
+    assert torch.equal(found.codes, expected.codes) and torch.equal(found.scales, expected.scales)
 
 
 @pytest.mark.parametrize("kind", KINDS)

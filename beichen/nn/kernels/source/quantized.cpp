@@ -1,4 +1,4 @@
-// The linear layer of a few rows with quantized weights, and quantized weights as bf16 for products of many rows.
+// The linear layer of a few rows with quantized weights, quantized weights as bf16 for products of many rows, and weights as codes.
 #include "quantized_rows.h"
 #include <omp.h>
 
@@ -45,5 +45,21 @@ KERNEL void dequantize(const void *codes, const void *scales, bf16 *out, long ro
             }
             memcpy(to + 64 * b, block, (K - 64 * b < 64 ? K - 64 * b : 64) * sizeof(bf16));
         }
+    }
+}
+
+// codes [blocks, 32] of blocks [blocks, 64]: each number over its block's scale (0: 1), then the count of borders [15] below it.
+KERNEL void nf4_codes(const float *numbers, const float *scales, const float *borders, uint8_t *codes, long blocks, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (blocks * 64 > WORTH_A_THREAD)
+    for (long b = 0; b < blocks; b++) {
+        const vec scale = splat(scales[b] == 0 ? 1.f : scales[b]);
+        uint8_t own[64];
+        for (int k = 0; k < 64; k += 16) {
+            const vec number = load<vec>(numbers + 64 * b + k) / scale;
+            ints below = {};
+            for (int i = 0; i < 15; i++) below -= number > borders[i];
+            store(own + k, __builtin_convertvector(below, bytes16));
+        }
+        for (int i = 0; i < 32; i++) codes[32 * b + i] = own[2 * i] << 4 | own[2 * i + 1];
     }
 }
