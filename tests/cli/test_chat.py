@@ -147,7 +147,7 @@ def test_faults_exit_with_two(model_folder, tmp_path, capsys):
         (["--temperature", "-1"], "--temperature -1.0: expected 0 or more"),
         (["--top-p", "3"], "--top-p 3.0: expected above 0 and at most 1"),
         (["--top-k", "0"], "--top-k 0: expected 1 or more"),
-        (["--repetition-penalty", "0"], "--repetition-penalty 0.0: expected above 0"),
+        (["--repetition-penalty", "0"], "--repetition-penalty 0.0: expected from 0.01 to 100"),
         (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1 or more"),
         (["--stop", ""], "a stop string is empty"),
     ],
