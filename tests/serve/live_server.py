@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from beichen.serve.service import Service
 class Live:
     url: str
     service: Service
+    end: Callable[[], None]  # begin to end, as a signal does
 
 
 def refuse_second(number: int) -> None:
@@ -42,7 +43,7 @@ def live_server(
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Live(f"http://127.0.0.1:{port}", service)
+        yield Live(f"http://127.0.0.1:{port}", service, server.end_soon)
     finally:
         server.end_soon()
         thread.join(120)
