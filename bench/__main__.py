@@ -8,6 +8,7 @@ python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (
 python -m bench sft | lora | dpo [--compiled]: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first);
 python -m bench serving: answering beside transformers, vLLM and llama.cpp (make bench-serving-peers first; some minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
+python -m bench server: what the server costs beside its engine, first tokens behind shared beginnings, start-up, memory (minutes);
 python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
@@ -37,6 +38,7 @@ PARTS = (
     "encoders",
     *TUNED_PARTS,
     "serving",
+    "server",
     "memory",
     "estimate",
 )
@@ -88,6 +90,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         memory,
         memory_estimate,
         packing,
+        server,
         serving,
         time_table,
         tokenizer_costs,
@@ -132,6 +135,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "memory" in parts:
         print("loading and saving", file=sys.stderr, flush=True)
         found += memory.measure(run, rounds=options.rounds)
+    if "server" in parts:
+        print("server beside engine", file=sys.stderr, flush=True)
+        found += server.measure(run, rounds=options.rounds)
     if "estimate" in parts:
         print("memory foreseen and reached", file=sys.stderr, flush=True)
         found += memory_estimate.measure(run)

@@ -13,9 +13,9 @@ import torch
 from beichen.util.device import repeatable
 from bench.experts_step import Shape, step_of
 from bench.records import BenchResult, Run
-from bench.report import DEFAULT, DETERMINISTIC
 from bench.timing import take_turns
 from bench.trainers import our_trainer
+from bench.verdicts import DEFAULT, DETERMINISTIC
 from bench.workload import BATCH_ROWS, SEQUENCE_LENGTH, random_batch, reference_config
 
 EXPERTS = Shape(200, 128, 4, 128)

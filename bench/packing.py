@@ -24,8 +24,8 @@ from beichen.text.bulk_rendering import render_in_bulk
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.tokenizer import load_tokenizer
 from bench.records import FOLDER, BenchResult, Run
-from bench.report import CAUSAL
 from bench.timing import take_turns
+from bench.verdicts import CAUSAL
 
 ROWS, TOKENS, HEADS, HEAD_DIM = 2, 2048, 8, 64
 DOCUMENTS = (4, 16)
