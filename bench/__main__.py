@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beichen.errors import BeichenError
-from bench import records, report
+from bench import records, report, verdicts
 from bench.tokenizer_verdicts import SIZES
 
 SPEED_PARTS = ("train", "table", "decode")
@@ -107,7 +107,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         found += training_step.measure(run, rounds=options.rounds, compiled=options.compiled)
     if "table" in parts:
         print("time by operation", file=sys.stderr, flush=True)
-        found += time_table.measure(run, records.FOLDER / report.PICTURE)
+        found += time_table.measure(run, records.FOLDER / verdicts.PICTURE)
     if "decode" in parts:
         print("decoding", file=sys.stderr, flush=True)
         found += decoding.measure(run, rounds=options.rounds, compiled=options.compiled)

@@ -7,7 +7,7 @@ weights, same data. The dense model has one feed-forward in each mixture's place
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.experts import Experts, Mixture
 from beichen.nn.feed_forward import FeedForward
+from beichen.nn.spans import Span
 from beichen.objectives.next_token import next_token
 from bench.records import BenchResult, Run
 from bench.timing import take_turns
@@ -85,7 +86,8 @@ class LoopedExperts(nn.Module):
         stacked = zip(experts.gate_up.weight, experts.down.weight, strict=True)
         self.experts = nn.ModuleList(OneExpert(gate_up, down) for gate_up, down in stacked)
 
-    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor, spans: Sequence[Span] = ()) -> Tensor:
+        assert not spans, "no adapters here"
         flat, repeated = chosen.flatten(), x.flatten(0, -2).repeat_interleave(chosen.shape[-1], dim=0)
         out = torch.empty_like(repeated)
         for number, expert in enumerate(self.experts):

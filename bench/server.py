@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
         return found + _beginning(run, large)
 
 
-def overhead(rows: list[BenchResult]) -> float | None:
+def overhead(rows: Sequence[BenchResult]) -> float | None:
     """The share of the engine's throughput that the server costs."""
     speeds = {row.what: row.value for row in rows}
     direct, served = (speeds.get(f"{STREAMS} at once, {how}") for how in ("the engine alone", "streamed by the server"))
@@ -202,7 +202,7 @@ def _prompts(count: int, tokens: int, *, seed: int = 0) -> list[list[int]]:
     return torch.randint(300, reference_config().vocab_size, (count, tokens), generator=generator).tolist()
 
 
-def as_lines(rows: list[BenchResult]) -> list[str]:
+def as_lines(rows: Sequence[BenchResult]) -> list[str]:
     """What the figures say, beside the aims."""
     lines = []
     if (share := overhead(rows)) is not None:
