@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
     parser.add_argument("--ui", action="store_true", help="a chat page for browsers at the same address")
     parser.add_argument("--root-path", default="", metavar="PATH", help="the path under which a proxy in front shows this server")
+    parser.add_argument("--original-paths", action="store_true", help="the paths of TeleChat's and NDL's own services, too")
     parser.add_argument("--name", help="what clients call the model (default: the folder's name)")
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="NAME=DIR", help="an adapter over the model, which clients call NAME; repeatable"
@@ -114,7 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     service = Service(model, name, limits=limits)
     log = open_log(arguments)
-    app = create_app(service, keys=keys, allow_special=arguments.allow_special, ui=arguments.ui, log=log, root_path=root_path)
+    app = create_app(
+        service,
+        keys=keys,
+        allow_special=arguments.allow_special,
+        ui=arguments.ui,
+        log=log,
+        root_path=root_path,
+        original_paths=arguments.original_paths,
+    )
     server = Server(app, service, at_once=lambda number: os._exit(128 + number), log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()

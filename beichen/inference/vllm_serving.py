@@ -39,6 +39,8 @@ HERE_ALONE = {
     "base": "merge the adapter first: beichen merge",
     "adapter": "fold it into its base (beichen merge); for Llama and Qwen also --vllm-option enable-lora and lora-modules=NAME=DIR",
     "quantize": "vLLM has its own: --vllm-option quantization=NAME",
+    "original_paths": "they are part of Beichen's own server",
+    "root_path": "vLLM has its own: --vllm-option root-path=PATH",
     "ui": "the page is part of Beichen's own server",
 }
 

@@ -23,16 +23,17 @@ from beichen.serve.logs import RequestLog
 from beichen.serve.proxy import UnderPath
 from beichen.serve.records import RequestRecord
 from beichen.serve.refusals import refusal, refuse_way
-from beichen.serve.routes import embeddings, health, metrics, openai, page, tokens
+from beichen.serve.routes import embeddings, health, metrics, openai, originals, page, tokens
 from beichen.serve.service import Service
 
 
 def create_app(
     service: Service, *, keys: Keys | None = None, allow_special: bool = False, ui: bool = False, log: RequestLog | None = None,
-    root_path: str = "",
+    root_path: str = "", original_paths: bool = False,
 ) -> FastAPI:  # fmt: skip
     """keys: who may ask. allow_special: whether raw completions may hold control tokens. ui: whether there is a chat page at ``/``.
-    log: what is told of every request. root_path: under which a proxy in front shows all this, whether or not it takes it off."""
+    log: what is told of every request. root_path: under which a proxy in front shows all this, whether or not it takes it off.
+    original_paths: whether the originals' own services are here, too."""
     page_files = page.read_page() if ui else {}
     open_paths = (*health.OPEN_PATHS, *page_files)
 
@@ -72,6 +73,8 @@ def create_app(
     app.include_router(tokens.routes(service, allow_special=allow_special), **guarded)
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service), **guarded)
+    if original_paths:
+        app.include_router(originals.routes(service), **guarded)
     if ui:
         app.include_router(page.routes(page_files))
     return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -30,25 +30,38 @@ async def read_bytes(request: Request) -> bytes:
 
 
 async def answer_stream(request: Request, texts: AsyncGenerator[str]) -> Response:
-    """Server-sent events. What is refused before the first piece is an answer of its own, with its status."""
+    """Server-sent events, one for each text."""
+    return await answer_pieces(
+        request, texts, media_type="text/event-stream", write=as_event, failed=lambda fault: fault_event(str(fault.args[0])),
+        last=as_event("[DONE]"),
+    )  # fmt: skip
+
+
+async def answer_pieces(
+    request: Request, texts: AsyncGenerator[str], *, media_type: str, write: Callable[[str], str], failed: Callable[[BeichenError], str],
+    last: str = "", headers: Mapping[str, str] | None = None,
+) -> Response:  # fmt: skip
+    """Texts as they come, each as ``write`` puts it. What is refused before the first one is an answer of its own, with its status; later
+    the stream itself says what ``failed``."""
     first = await _unless_gone(request, anext(texts))
     if first is None:
         await texts.aclose()
         return Response(status_code=CLIENT_GONE)
 
-    async def events() -> AsyncIterator[str]:
+    async def pieces() -> AsyncIterator[str]:
         try:
-            yield as_event(first)
+            yield write(first)
             async for text in texts:
-                yield as_event(text)
+                yield write(text)
         except BeichenError as fault:
             note_fault(fault_code(fault))
-            yield fault_event(str(fault.args[0]))
+            yield failed(fault)
         finally:
             await texts.aclose()
-        yield as_event("[DONE]")
+        yield last
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    usual = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(pieces(), media_type=media_type, headers={**usual, **(headers or {})})
 
 
 async def answer_whole(request: Request, work: Coroutine[Any, Any, Sent]) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import schemathesis
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
 BEYOND_THE_SCHEMA = (
     r"a tool's result must follow the assistant's call", r"no tool message answers the call", r"is no call of messages",
@@ -23,3 +24,13 @@ def refused_for_a_reason(ctx: schemathesis.CheckContext, response: schemathesis.
     allowed = case.meta is not None and case.meta.generation.mode.is_positive
     if allowed and response.status_code == 400 and not any(re.search(rule, response.text) for rule in BEYOND_THE_SCHEMA):
         raise AssertionError(f"the schema allows it: {response.text}")
+
+
+@schemathesis.check
+def refused_in_its_own_way(ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
+    """In the place of ``negative_data_rejection``: the failures of TeleChat's service have status 200 and a code."""
+    forbidden = case.meta is not None and case.meta.generation.mode.is_negative
+    if not case.operation.path.startswith("/telechat/"):
+        negative_data_rejection(ctx, response, case)
+    elif forbidden and response.status_code == 200 and '"code":"10' not in response.text:
+        raise AssertionError(f"the schema forbids it: {response.text}")

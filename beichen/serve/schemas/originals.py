@@ -38,6 +38,24 @@ FIELDS: Mapping[str, tuple[Any, Callable[[Any], bool]]] = {
 }
 
 
+def _or_null(low: float, high: float, default: float, *, kind: str) -> dict[str, Any]:
+    bounds = {"minimum": low, "maximum": high} if kind == "integer" else {"exclusiveMinimum": low, "exclusiveMaximum": high}
+    return {"anyOf": [{"type": kind, **bounds}, {"type": "null"}], "default": default}
+
+
+_TURN = {"type": "object", "required": ["role", "content"],
+         "properties": {"role": {"enum": ["user", "bot"]}, "content": {"type": "string"}}}  # fmt: skip
+TELECHAT_BODY = {  # for the OpenAPI page; what a schema cannot say: roles take turns, and fractions are written with a point
+    "type": "object", "required": ["dialog"], "properties": {
+        "dialog": {"type": "array", "minItems": 1, "items": _TURN},
+        "do_sample": {"anyOf": [{"type": "boolean"}, {"type": "null"}], "default": True},
+        "max_length": _or_null(1, 4096, 4096, kind="integer"), "top_k": _or_null(1, 99, 20, kind="integer"),
+        "top_p": _or_null(0, 1, 0.2, kind="number"), "temperature": _or_null(0, 1, 0.1, kind="number"),
+        "repetition_penalty": _or_null(1, 100, 1.03, kind="number"),
+    },
+}  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeleChatRequest:
     """A dialogue that ends with a question, and how to answer; ``None`` in a field is the model's own default."""
@@ -99,9 +117,17 @@ def _turn(turn: Any, place: int) -> Message:
     expected = ("user", "bot")[place % 2]
     if not isinstance(turn, dict) or turn.get("role") != expected:
         raise _fault(BAD_DIALOG, f"dialog[{place}].role")
-    if not isinstance(turn.get("content"), str):
+    if not isinstance(turn.get("content"), str) or not _is_unicode(turn["content"]):
         raise _fault(BAD_DIALOG, f"dialog[{place}].content")
     return Message(role="user" if expected == "user" else "assistant", content=turn["content"])
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 def _fault(code: str, param: str) -> RequestError:
