@@ -17,6 +17,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── OverloadError        more requests than may wait
     │   └── ShutdownError    a request to a server that is ending
     ├── TimeLimitError       an answer that took longer than it may
+    ├── ServerError          another server, as a client of it finds it
     └── MissingExtraError    an optional dependency that is not installed
 """
 
