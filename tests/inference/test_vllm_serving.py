@@ -108,17 +108,31 @@ def test_vllm_options_need_vllm(tmp_path, capsys):
 
 ASKED = """
 import json, sys
-from vllm import LLM, SamplingParams
-prompts = json.loads(sys.argv[2])
-model = LLM(sys.argv[1], dtype="float32", max_model_len=128, enforce_eager=True, kv_cache_memory_bytes=1 << 28, seed=0)
-settings = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
-answers = model.generate([{"prompt_token_ids": ids} for ids in prompts], settings)
-print("IDS", json.dumps([list(answer.outputs[0].token_ids) for answer in answers]))
+from pathlib import Path
+from beichen.inference.api import Generator, Request, join
+from beichen.inference.vllm_generator import VllmGenerator
+from beichen.text.tokenizer import load_tokenizer
+folder, prompts = Path(sys.argv[1]), json.loads(sys.argv[2])
+options = {"dtype": "float32", "max_model_len": 128, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 28}
+model: Generator = VllmGenerator(folder, load_tokenizer(folder), **options)
+greedy = [Request(prompt_ids=ids, max_new_tokens=24) for ids in prompts]
+answers = model.generate(greedy)
+stop = next(answer.text[4:6] for answer in answers if len(answer.text) > 8)
+cut = model.generate([Request(prompt_ids=ids, max_new_tokens=24, stop_strings=[stop], stop_ids=[9]) for ids in prompts])
+faults = dict(model.each([Request(prompt_ids=[1], max_new_tokens=200), greedy[0]]))
+said = [join(model.stream(request)) for request in greedy] == answers
+broken = model.stream(greedy[0])
+next(broken)
+broken.close()
+print("TOLD", json.dumps({
+    "ids": [answer.ids for answer in answers], "texts": [answer.text for answer in answers], "stop": stop, "stream": said,
+    "cut": [[answer.text, answer.finish_reason] for answer in cut], "fault": str(faults[0]), "after": faults[1].ids == answers[0].ids,
+}))
 """
 
 
 @pytest.mark.parametrize("family", ["telechat2", "llama"])
-def test_vllm_gives_the_same_greedy_tokens(tmp_path, family):
+def test_vllm_answers_behind_the_same_protocol_as_our_engine(tmp_path, family):
     """In float32, ids for ids. BEICHEN_TEST_VLLM_PYTHON names the interpreter of an environment that has vLLM."""
     python = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
     if python is None:
@@ -126,12 +140,18 @@ def test_vllm_gives_the_same_greedy_tokens(tmp_path, family):
     folder = save_small(tmp_path / "model", family)
     prompts = [[5, 9, 200, 31], list(range(3, 60)), small_tokenizer().encode("今天天气很好"), [7]]
     served = folder_for_vllm(folder, tmp_path / "cache")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }  # fmt: skip
     done = subprocess.run(
         [python, "-c", ASKED, str(served), json.dumps(prompts)], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    theirs = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("IDS "))[4:])
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("TOLD "))[5:])
     model = beichen.load(folder, device="cpu", dtype="float32")
-    ours = [list(answer.ids) for answer in model.generate(prompts, max_new_tokens=24, stop_ids=[])]
-    assert theirs == ours
+    ours = model.generate(prompts, max_new_tokens=24, stop_ids=[])
+    assert told["ids"] == [list(answer.ids) for answer in ours] and told["texts"] == [answer.text for answer in ours]
+    cut = model.generate(prompts, max_new_tokens=24, stop=told["stop"], stop_ids=[9])
+    assert told["cut"] == [[answer.text, answer.finish_reason] for answer in cut]
+    assert told["stream"] and told["after"] and "vLLM was started for 128" in told["fault"]
