@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from beichen.serve.limits import Limits
     from beichen.serve.logs import RequestLog
 
-# flag, kind, what its value is called, least, default, meaning
-_FLAGS: tuple[tuple[str, type, str, float, Any, str], ...] = (
+# flag, kind, what its value is called, least (None: above 0), default, meaning
+_FLAGS: tuple[tuple[str, type, str, int | None, Any, str], ...] = (
     ("max-model-len", int, "N", 2, None, "tokens of prompt and answer together (default: the trained length)"),
     ("max-waiting", int, "N", 1, 256, "answers that may wait; more are refused"),
     ("max-streams-per-key", int, "N", 1, None, "answers of one key (without keys: of one address) that run or wait (default: any number)"),
     ("max-body-bytes", int, "N", 1, 8 << 20, "size of a request's body"),
-    ("body-seconds", float, "S", 0, 30.0, "for a body to arrive"),
-    ("queue-seconds", float, "S", 0, 300.0, "for the engine to begin an answer"),
-    ("request-seconds", float, "S", 0, 1800.0, "for a whole answer"),
-    ("stall-seconds", float, "S", 0, 30.0, "a client that takes nothing of its answer for so long is dropped"),
-    ("shutdown-seconds", float, "S", 0, 30.0, "for what runs to end when the server ends"),
+    ("body-seconds", float, "S", None, 30.0, "for a body to arrive"),
+    ("queue-seconds", float, "S", None, 300.0, "for the engine to begin an answer"),
+    ("request-seconds", float, "S", None, 1800.0, "for a whole answer"),
+    ("stall-seconds", float, "S", None, 30.0, "a client that takes nothing of its answer for so long is dropped"),
+    ("stream-interval", float, "S", 0, 0.04, "between two pieces of a stream, the first and the last excepted; 0 sends every token alone"),
+    ("shutdown-seconds", float, "S", None, 30.0, "for what runs to end when the server ends"),
 )
 
 
@@ -41,10 +42,10 @@ def read_limits(arguments: argparse.Namespace) -> Limits:
     """Raises SettingsError that names the flag."""
     from beichen.serve.limits import Limits
 
-    for flag, kind, _, least, _, _ in _FLAGS:
+    for flag, _, _, least, _, _ in _FLAGS:
         value = getattr(arguments, flag.replace("-", "_"))
-        if value is not None and not (value >= least and (kind is int or 0 < value < float("inf"))):
-            raise SettingsError(f"--{flag} {value}: expected {'a number above 0' if kind is float else f'{least} or more'}")
+        if value is not None and not ((value > 0 if least is None else value >= least) and value < float("inf")):
+            raise SettingsError(f"--{flag} {value}: expected {'a number above 0' if least is None else f'{least} or more'}")
     return Limits(**{one.name: getattr(arguments, one.name) for one in fields(Limits) if hasattr(arguments, one.name)})
 
 

@@ -32,6 +32,11 @@ class Answer:
         """Whether the engine has brought more than was followed."""
         return self.sequence.finish_reason is not None or len(self.sequence.ids) > len(self._request.prompt_ids) + len(self.ids)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether what has come must be followed now: it has ended, or its text may end it."""
+        return self.sequence.finish_reason is not None or self.sequence.fault is not None or bool(self._request.stop_strings)
+
     def follow(self) -> str:
         """Take up what has come.  -> the text that it makes certain. Raises what kept the answer from going on as it was asked for."""
         if self.sequence.fault is not None:

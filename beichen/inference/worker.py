@@ -9,6 +9,7 @@ them to wait forever; other work on the model is done in parts, one between two 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
@@ -33,6 +34,7 @@ class Ticket:
     constraint: ConstrainedAnswer | None = None  # where the answer begins, as ``prepare`` gave it
     answer: Answer | None = None  # once the engine has it
     cancelled: bool = False
+    due: float = 0.0  # monotonic seconds at which it is told what has come
 
     @property
     def begun(self) -> bool:
@@ -47,10 +49,11 @@ Deliver = Callable[[Sequence[Piece]], None]
 class EngineWorker:
     """``submit`` from any thread; ``deliver`` is called in the worker's."""
 
-    def __init__(self, generator: DecoderGenerator, deliver: Deliver, *, max_waiting: int = 256) -> None:
-        """max_waiting: requests that may wait for the engine; more are refused."""
+    def __init__(self, generator: DecoderGenerator, deliver: Deliver, *, max_waiting: int = 256, interval: float = 0.0) -> None:
+        """max_waiting: requests that may wait for the engine; more are refused. interval: seconds between two pieces of an answer, so that
+        many quick ones do not keep the cores from the engine; its first piece and its last never wait."""
         self.generator, self.engine = generator, generator.engine
-        self.max_waiting = max_waiting
+        self.max_waiting, self._interval = max_waiting, interval
         self._deliver = deliver
         self._condition = threading.Condition()
         self._arrived: deque[Ticket] = deque()
@@ -196,8 +199,12 @@ class EngineWorker:
         self.engine.step()
         pieces: list[Piece] = []
         going_on: list[Ticket] = []
+        now = time.monotonic()
         for ticket in self._active:
             assert ticket.answer is not None
+            if now < ticket.due and not ticket.answer.urgent:
+                going_on.append(ticket)
+                continue
             try:
                 delta = ticket.answer.next()
             except BeichenError as fault:
@@ -205,6 +212,7 @@ class EngineWorker:
                 continue
             if delta is not None:
                 pieces.append((ticket, delta))
+                ticket.due = now + self._interval
             if delta is None or delta.finish_reason is None:
                 going_on.append(ticket)
         self._active = going_on

@@ -32,7 +32,9 @@ class Service:
         self._held: Counter[str] = Counter()  # answers of each owner that run or wait
         self.closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.worker = EngineWorker(model.generator, self._deliver, max_waiting=self.limits.max_waiting)
+        self.worker = EngineWorker(
+            model.generator, self._deliver, max_waiting=self.limits.max_waiting, interval=self.limits.stream_interval
+        )
         self.metrics = Metrics(self.worker, self.names)
 
     def start(self) -> None:

@@ -7,6 +7,8 @@ import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -39,7 +41,7 @@ class Heard:
 
 
 @contextmanager
-def at_work(**limits: int) -> Iterator[tuple[EngineWorker, Heard]]:
+def at_work(**limits: Any) -> Iterator[tuple[EngineWorker, Heard]]:
     heard = Heard()
     worker = EngineWorker(DecoderGenerator(small_decoder(seed=2), small_tokenizer(), kv_bytes=1 << 20), heard, **limits)
     worker.start()
@@ -64,6 +66,18 @@ def test_answers_are_those_of_the_generator():
         told = heard.until_ended(tickets)
         assert [joined(told[ticket]) for ticket in tickets] == worker.generator.generate(requests)
         assert worker.engine.blocks.free == worker.engine.blocks.count
+
+
+@pytest.mark.parametrize("interval", [0.001, 1000.0])
+def test_an_interval_changes_no_answer(interval):
+    """With a long one, all that lies between the first piece and the last comes with the last."""
+    with at_work(interval=interval) as (worker, heard):
+        requests = [request(seed) for seed in range(8)] + [replace(request(9), stop_strings=("e",))]
+        tickets = [worker.submit(one) for one in requests]
+        told = heard.until_ended(tickets)
+        assert [joined(told[ticket]) for ticket in tickets] == worker.generator.generate(requests)
+        if interval > 1:
+            assert all(len(told[ticket]) <= 2 for ticket in tickets[:-1])
 
 
 def test_a_cancelled_answer_frees_its_blocks_and_the_others_go_on():
