@@ -3,6 +3,7 @@
 #   make quickstart    installs the core, then trains a small model that answers questions
 #   make test          installs the test extras, then lint, format check, type check and tests
 #   make install       the environment alone: .venv with everything the tests need
+#   make browser       a Chromium for the tests of the chat page, if there is none; CI does this by itself
 #   make check         lint, format check, type check (under a minute)
 #   make format        rewrites the files as the format check wants them
 #   make bench         the benchmarks, beside transformers
@@ -48,7 +49,7 @@ endif
 CORE := $(VENV)/.core$(if $(TORCH),-$(TORCH))
 TEST := $(VENV)/.test$(if $(TORCH),-$(TORCH))
 
-.PHONY: help install quickstart test check format bench bench-peers bench-serving-peers clean
+.PHONY: help install quickstart test browser check format bench bench-peers bench-serving-peers clean
 
 help:
 	@sed -n '3,/^$$/p' Makefile | cut -c3-
@@ -59,9 +60,12 @@ install: $(TEST)
 quickstart: $(if $(wildcard $(TEST)),$(TEST),$(CORE))
 	@$(BIN)/beichen quickstart $(ARGS)
 
-test: $(TEST)
+test: $(TEST) $(if $(CI),browser)
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest $(ARGS)
+
+browser: $(TEST)
+	@$(BIN)/python -m tests.chromium
 
 check: $(TEST)
 	$(BIN)/ruff check .

@@ -121,7 +121,7 @@ def test_no_tracked_file_names_a_machine_path_or_a_registry():
     assert not found.stdout.splitlines()
 
 
-@pytest.mark.parametrize("verb", ["help", "install", "quickstart", "test", "check", "bench", "bench-peers", "clean"])
+@pytest.mark.parametrize("verb", ["help", "install", "quickstart", "test", "browser", "check", "bench", "bench-peers", "clean"])
 def test_the_makefile_has_the_verb(verb):
     assert re.search(rf"^{verb}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 

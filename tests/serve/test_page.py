@@ -78,3 +78,28 @@ def test_both_languages_have_the_same_words_and_all_that_are_asked_for():
     asked = {key for file in SCRIPTS for key in re.findall(r'\bt\("(\w+)"', file.read_text(encoding="utf-8"))}
     asked |= set(re.findall(r'data-(?:text|label|hint)="(\w+)"', (FOLDER / "index.html").read_text(encoding="utf-8")))
     assert asked <= tables["en"].keys()
+
+
+def brightness(colour: str) -> float:
+    """Relative luminance, by WCAG."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+CODE = ["code-comment", "code-string", "code-number", "code-word"]
+PAIRS = {
+    "ground": ["text", "faint", "accent", "fault"], "raised": ["text", "faint", "accent"], "sunken": ["text", "faint", *CODE],
+    "tint": ["text", "faint"], "accent": ["on-accent"], "fault-tint": ["fault"], "fault": ["ground"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(theme):
+    """4.5 to 1, as WCAG asks of small text."""
+    rules = (FOLDER / "colours.css").read_text(encoding="utf-8").split("}")[("light", "dark").index(theme)]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", rules))
+    for ground, texts in PAIRS.items():
+        for text in texts:
+            dark, light = sorted((brightness(colours[ground]), brightness(colours[text])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{text} on {ground}"

@@ -11,7 +11,7 @@ export class Fault extends Error {
 }
 
 async function call(path, { body, signal } = {}) {
-  const key = preference("key");
+  const key = String.fromCharCode(...new TextEncoder().encode(preference("key") ?? "")); // a header holds bytes
   const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) };
   const address = new URL(path, document.baseURI);
   const method = body ? "POST" : "GET";

@@ -2,7 +2,7 @@
 // Not read: HTML, which stays text, and code by indentation, which in answers of models is nearly always a list gone astray.
 
 const DEEPEST = 12; // lists and quotes within each other; further down all is a paragraph
-const LONGEST_FORMULA = 200; // lines
+const LONGEST_FORMULA = 60; // lines
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;

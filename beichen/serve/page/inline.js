@@ -2,7 +2,7 @@
 // Emphasis follows CommonMark's stack of delimiters, but with edges that suit Chinese: `**重点：**下文` is strong, though a letter follows.
 
 const ENTITIES = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'", nbsp: "\u00a0" };
-const LABEL = "((?:[^\\[\\]\\\\]|\\\\.|\\[[^\\[\\]]*\\])*)";
+const LABEL = "((?:[^\\[\\]\\\\]|\\\\.|\\[[^\\[\\]]*\\]){0,299})"; // bounded, so that many open brackets cost no more than one
 const LINK = new RegExp(`!?\\[${LABEL}\\]\\([ \\t]*<?([^\\s<>()]*(?:\\([^\\s()]*\\)[^\\s()]*)*)>?(?:[ \\t]+"[^"]*")?[ \\t]*\\)`, "y");
 const BARE = /https?:\/\/[^\s<>"'`()（）「」『』【】《》，。；：！？、\u3400-\u9fff]+(?:\([^\s()]*\))?/y;
 const ANGLED = /<(https?:\/\/[^\s<>]+)>/y;
@@ -117,8 +117,8 @@ function delimiter(reader) {
   const word = /[\p{L}\p{N}]/u;
   const product = run === "*" && /\d/.test(previous) && /\d/.test(next); // 2*3*4
   const [opens, closes] = [/\S/.test(next) && !product, /\S/.test(previous) && !product];
-  if (run[0] !== "_") return { type: "delimiter", mark: run[0], count: run.length, opens, closes };
-  return { type: "delimiter", mark: "_", count: run.length, opens: opens && !word.test(previous), closes: closes && !word.test(next) };
+  const sides = run[0] === "_" ? { opens: opens && !word.test(previous), closes: closes && !word.test(next) } : { opens, closes };
+  return { type: "delimiter", mark: run[0], run: run.length, count: run.length, ...sides };
 }
 
 function before(reader) {
@@ -128,21 +128,22 @@ function before(reader) {
 /** Pairs of delimiters become nodes; those without a partner stay text. */
 function emphasized(items) {
   const done = [];
-  const bottom = { "*": 0, _: 0, "~": 0 }; // below it no opening mark is left
+  const searched = new Map(); // a kind of closing run -> below it none of its opening runs is left
   for (const item of items) {
-    if (item.type === "delimiter" && item.closes) close(done, item, bottom);
+    if (item.type === "delimiter" && item.closes) close(done, item, searched);
     if (item.type !== "delimiter" || item.count) done.push(item);
   }
   return done.map(settled);
 }
 
-function close(done, closer, bottom) {
-  const { mark } = closer;
+function close(done, closer, searched) {
+  const kind = `${closer.mark}${closer.opens}${closer.run % 3}`;
   while (closer.count) {
     let place = done.length - 1;
-    while (place >= bottom[mark] && !(done[place].type === "delimiter" && done[place].mark === mark && done[place].opens)) place -= 1;
-    if (place < bottom[mark]) {
-      bottom[mark] = done.length;
+    const bottom = searched.get(kind) ?? 0;
+    while (place >= bottom && !isPair(done[place], closer)) place -= 1;
+    if (place < bottom) {
+      searched.set(kind, done.length);
       return;
     }
     const opener = done[place];
@@ -151,9 +152,16 @@ function close(done, closer, bottom) {
     opener.count -= used;
     closer.count -= used;
     if (!opener.count) done.pop();
-    done.push({ type: mark === "~" ? "del" : used === 2 ? "strong" : "em", children: joined(children) });
-    for (const one of Object.keys(bottom)) bottom[one] = Math.min(bottom[one], done.length);
+    done.push({ type: closer.mark === "~" ? "del" : used === 2 ? "strong" : "em", children: joined(children) });
+    for (const [one, end] of searched) searched.set(one, Math.min(end, done.length));
   }
+}
+
+/** CommonMark's rule of three keeps `*a**b*` from being cut in the middle. */
+function isPair(opener, closer) {
+  if (opener.type !== "delimiter" || opener.mark !== closer.mark || !opener.opens) return false;
+  const unclear = opener.closes || closer.opens;
+  return !(unclear && (opener.run + closer.run) % 3 === 0 && closer.run % 3);
 }
 
 function settled(node) {

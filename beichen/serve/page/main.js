@@ -77,6 +77,7 @@ async function draw({ fresh = false } = {}) {
   const running = runs.get(current.id);
   transcript.show(current, running?.run.turn.id ?? null, { fresh });
   composer.setBusy(Boolean(running));
+  history.replaceState(null, "", current.turns.length ? `#c=${current.id}` : "#"); // so that a reload comes back to it
   part("title").textContent = current.title || t("newChat");
   document.title = `${current.title || t("newChat")} · ${t("brand")}`;
   showConversations(part("conversations"), await conversations(), {
@@ -109,7 +110,6 @@ async function find(id) {
 async function open(id) {
   current = (id && (await find(id))) || newConversation(preference("system"));
   composer.show(current.id);
-  history.replaceState(null, "", current.turns.length ? `#c=${current.id}` : "#");
   showSidebar(false);
   await draw();
   transcript.toEnd();
@@ -120,7 +120,7 @@ function settings() {
   openPanel(part("panel"), current, { changed: () => current.turns.length && keep(current), keyed: meetModels });
 }
 
-/** Which models there are; the last one chosen stays chosen. */
+/** Which models there are; the last one chosen stays chosen.  -> the fault, if they cannot be asked for */
 async function meetModels() {
   const select = part("model");
   try {
@@ -130,8 +130,9 @@ async function meetModels() {
   } catch (fault) {
     if (!(fault instanceof Fault || fault instanceof TypeError)) throw fault;
     say(t(fault.status === 401 ? "wrongKey" : "unreachable"));
-    if (fault.status === 401 && !part("panel").open) settings();
+    return fault;
   }
+  return null;
 }
 
 function showSidebar(shown) {
@@ -171,6 +172,6 @@ followTheme(() => null);
 speak();
 part("theme-name").textContent = t(preference("theme") ?? "system");
 await open(new URLSearchParams(location.hash.slice(1)).get("c"));
-await meetModels();
+if ((await meetModels())?.status === 401) settings();
 if (!lasts) say(t("unkept"));
 document.body.dataset.ready = "";

@@ -45,7 +45,9 @@ export function openPanel(dialog, conversation, { changed, keyed }) {
     ...keyFields(keyed),
   );
   dialog.showModal();
-  dialog.onclick = (event) => event.target === dialog && dialog.close(); // beside the panel
+  dialog.onclick = (event) => {
+    if (event.target === dialog) dialog.close(); // beside the panel
+  };
 }
 
 function labelled(id, label, help, field) {
