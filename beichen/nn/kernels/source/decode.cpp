@@ -6,15 +6,6 @@
 namespace {
 thread_local Scratch private_scratch;
 thread_local Scratch call_scratch;
-
-// bf16 rows copied to `stride` apart, zero beyond their end.
-void pad_rows(const bf16 *x, long rows, long size, long padded, long stride, bf16 *out) {
-    for (long r = 0; r < padded; r++) {
-        if (r < rows) memcpy(out + r * stride, x + r * size, size * sizeof(bf16));
-        const long filled = r < rows ? size : 0;
-        memset(out + r * stride + filled, 0, (stride - filled) * sizeof(bf16));
-    }
-}
 }  // namespace
 
 KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, float *wide, bf16 *narrow_out, long rows, long K, long N, int threads) {

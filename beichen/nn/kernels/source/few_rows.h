@@ -93,5 +93,13 @@ INLINE Share share(long n, int id, int threads) {
     const long steps = (n + 15) / 16, from = steps * id / threads * 16, to = steps * (id + 1) / threads * 16;
     return {from < n ? from : n, to < n ? to : n};
 }
+// bf16 rows copied to `stride` apart, zero beyond their end.
+static void pad_rows(const bf16 *x, long rows, long size, long padded, long stride, bf16 *out) {
+    for (long r = 0; r < padded; r++) {
+        if (r < rows) memcpy(out + r * stride, x + r * size, size * sizeof(bf16));
+        const long filled = r < rows ? size : 0;
+        memset(out + r * stride + filled, 0, (stride - filled) * sizeof(bf16));
+    }
+}
 INLINE long padded_rows(long rows) { return rows <= 2 ? rows : (rows + 3) / 4 * 4; }
 INLINE long padded_columns(long n) { return (n + 31) / 32 * 32; }
