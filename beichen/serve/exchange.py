@@ -17,11 +17,15 @@ from beichen.serve.schemas.base import ErrorBody, Form, Sent, read_body
 
 Read = TypeVar("Read", bound=Form)
 Answered = TypeVar("Answered")
+_SMALL = 1 << 16  # bytes of a body that are read in a few milliseconds
 
 
 async def read_form(request: Request, form: type[Read]) -> Read:
     """The body as a form; a fault names its field."""
-    return read_body(form, await read_bytes(request))
+    body = await read_bytes(request)
+    if len(body) < _SMALL:
+        return read_body(form, body)
+    return await asyncio.to_thread(read_body, form, body)  # up to a second, in which others are answered
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -154,6 +154,8 @@ FAULTS: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, "messages[0].content[0]", "an image"),
     ({"messages": []}, 400, "messages", "no messages"),
     ({"temperature": 3}, 400, "temperature", "less than or equal to 2"),
+    ({"stop": "a" * 1001}, 400, "stop", "at most 1000 characters"),
+    ({"stop_token_ids": [1] * 257}, 400, "stop_token_ids", "at most 256 items"),
     ({"max_tokenz": 3}, 400, "max_tokenz", "max_tokens"),
     ({"tool_choice": "required"}, 400, "tool_choice", "no tools are given"),
     ({"messages": [{"role": "user", "content": "天" * 2000}]}, 400, "messages", "this server reads 1024"),

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from beichen.serve.schemas.base import WHOLE, Form, ModelName, TokenId
 
 MAX_CHOICES, MAX_STOPS = 128, 16
+MAX_STOP_LENGTH, MAX_STOP_IDS = 1000, 256  # they are looked for behind every token, in the engine's thread
 Positive = Annotated[int, Field(ge=1), WHOLE]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-StopText = Annotated[str, Field(min_length=1)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 Stops = Annotated[list[StopText], Field(json_schema_extra={"maxItems": MAX_STOPS})]
 
 
@@ -71,7 +72,7 @@ class StructuredOutputs(Form):
     })  # fmt: skip
 
     regex: str | None = None
-    choice: list[StopText] | None = Field(default=None, min_length=1)
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
     grammar: str | None = None
 
     @model_validator(mode="after")
@@ -103,7 +104,7 @@ class SamplingForm(Form):
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     min_tokens: Annotated[int, Field(ge=0), WHOLE] | None = None
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_IDS)] | None = None
     ignore_eos: bool = False
     priority: Annotated[int, WHOLE] = 0
 
