@@ -17,20 +17,22 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from beichen.serve.limits import Limits
 from beichen.serve.service import Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MAX_HEAD = 1 << 16  # bytes of a request's line and headers
 _WRITE_SECONDS = 5  # for the last bytes to leave, once all answers have ended
 
 
-class Connection(H11Protocol):
-    """One client's connection, with a limit on how long it may stand still."""
+class Connection(HttpToolsProtocol):
+    """One client's connection, with a limit on how long it may stand still and on the head of a request."""
 
     stall_seconds = Limits.stall_seconds
     _timer: asyncio.TimerHandle | None = None
+    _head = 0  # bytes that have come since the last request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the class above
         super().connection_made(transport)
@@ -40,7 +42,12 @@ class Connection(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:  # a request has come in, whose body and answer have limits of their own
+            self._head = 0
             self._calm()
+        elif before is None or before.response_complete:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self._cut()
 
     def on_response_complete(self) -> None:
         before = self.cycle
