@@ -21,6 +21,7 @@ from beichen.inference.api import Request
 from beichen.serve.description import Answers, asks, asks_json, faults
 from beichen.serve.exchange import answer_json, answer_pieces, answer_whole, read_bytes, read_form
 from beichen.serve.original_requests import ndl_request, telechat_request
+from beichen.serve.records import note_fault
 from beichen.serve.schemas.base import Sent
 from beichen.serve.schemas.originals import (
     FAILED,
@@ -113,6 +114,7 @@ def _failure_of(fault: BeichenError) -> TeleChatFailure:
     code = fault.code if isinstance(fault, RequestError) else None
     if isinstance(fault, OverloadError) or (code is not None and code not in WORDS):
         raise fault
+    note_fault(code or FAILED)  # the status will not say it
     return telechat_failure(code or FAILED)
 
 
