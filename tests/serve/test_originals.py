@@ -44,7 +44,7 @@ def test_v2_streams_the_raw_text_and_nothing_else(live, expected):
     with httpx2.stream("POST", live.url + PATHS[0], json=GREEDY) as answer:
         pieces = list(answer.iter_raw())
     assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert b"".join(pieces).decode() == expected and len(pieces) > 5
+    assert b"".join(pieces).decode() == expected and len(pieces) > 1
 
 
 def test_v4_answers_in_json_byte_for_byte(live, expected):
