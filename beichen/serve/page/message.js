@@ -101,11 +101,7 @@ export class MessageView {
         : iconButton("redo", t("retry"), () => actions.retry(turn));
     const told =
       turn.tokens && turn.seconds
-        ? make(
-            "span",
-            { class: "figures", title: t("figuresMore", figures(turn)) },
-            t(turn.exact ? "figures" : "figuresNow", figures(turn)),
-          )
+        ? make("span", { class: "figures", title: t("figuresMore", figures(turn)) }, t("figures", figures(turn)))
         : null;
     this.#foot.replaceChildren(...[copy, own, this.#switch(versions), told].filter(Boolean));
   }
@@ -155,9 +151,17 @@ export function sends(event) {
   return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 }
 
-function figures({ tokens, first, seconds }) {
+/** Tokens are known at the end alone, for a piece of a stream may hold several; letters at any time. */
+function figures({ tokens, first, seconds, content, reasoning }) {
   const speed = seconds > first && tokens > 1 ? (tokens - 1) / (seconds - first) : tokens / seconds;
-  return { tokens, speed: speed < 10 ? speed.toFixed(1) : Math.round(speed), first: first.toFixed(2), seconds: seconds.toFixed(1) };
+  const letters = [...reasoning, ...content].length;
+  return {
+    letters,
+    tokens,
+    speed: speed < 10 ? speed.toFixed(1) : Math.round(speed),
+    first: first.toFixed(2),
+    seconds: seconds.toFixed(1),
+  };
 }
 
 /** Arguments with line breaks, once they are whole. */

@@ -23,7 +23,7 @@ export class Run {
 
   constructor(turn, request) {
     Object.assign(this, { turn, request });
-    Object.assign(turn, { open: true, finish: null, fault: null, model: request.model, tokens: 0, exact: false });
+    Object.assign(turn, { open: true, finish: null, fault: null, model: request.model, tokens: null });
   }
 
   /** Read to the end; `changed` is called after each chunk. Faults become part of the turn, where the reader sees them. */
@@ -41,8 +41,8 @@ export class Run {
     }
     turn.open = false;
     if (turn.finish === "stopped" && turn.content) {
-      const count = await countTokens(turn.model, turn.reasoning + turn.content).catch(() => null); // then the count of pieces stands
-      if (count !== null) Object.assign(turn, { tokens: count, exact: true });
+      const count = await countTokens(turn.model, turn.reasoning + turn.content).catch(() => null); // then it is not told
+      turn.tokens = count;
     }
     changed();
   }
@@ -53,13 +53,10 @@ export class Run {
 
   #add({ choices, usage }) {
     const { turn } = this;
-    if (usage) Object.assign(turn, { tokens: usage.completion_tokens, exact: true });
+    if (usage) turn.tokens = usage.completion_tokens;
     for (const { delta, finish_reason: reason } of choices) {
       const said = delta.content || delta.reasoning_content || delta.tool_calls;
-      if (said) {
-        this.#first ??= performance.now();
-        turn.tokens += 1; // about: a piece is mostly a token
-      }
+      if (said) this.#first ??= performance.now();
       turn.content += delta.content ?? "";
       turn.reasoning += delta.reasoning_content ?? "";
       for (const call of delta.tool_calls ?? []) {
@@ -81,6 +78,6 @@ function describe(fault, turn) {
   if (fault instanceof Fault && fault.status === 401) return { key: "wrongKey" };
   if (fault instanceof Fault && fault.status === 429) return { key: "busy" };
   if (fault instanceof Fault) return { key: "refused", words: fault.message };
-  if (fault instanceof TypeError) return { key: turn.tokens ? "broken" : "unreachable" }; // fetch's own fault
+  if (fault instanceof TypeError) return { key: turn.content || turn.reasoning ? "broken" : "unreachable" }; // fetch's own fault
   throw fault;
 }
