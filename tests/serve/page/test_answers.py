@@ -151,6 +151,7 @@ def test_night_and_day_follow_the_system_until_one_is_chosen(live, visit):
     page = visit(live.url, color_scheme="dark")
     assert ground(page) == "dark" and page.locator("#theme-name").inner_text() == "跟随系统"
     page.emulate_media(color_scheme="light")
+    page.wait_for_selector("html[data-theme=light]")
     assert ground(page) == "light"
     for name, expected in (("浅色", "light"), ("深色", "dark")):
         page.click("#theme")
