@@ -122,6 +122,8 @@ class Engine:
             chosen = settle(logits, drafts, [one.row for one in rows], self._sampler)
             self._learn(rows, drafts, chosen)
         self._tell(rows, chosen, logits, drafts)
+        if not self.scheduler.running:
+            self._decoding = None  # it would keep what has ended
         return rows
 
     def check(self, request: Request) -> None:

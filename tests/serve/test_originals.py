@@ -30,7 +30,7 @@ def model() -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def live(model: LanguageModel) -> Iterator[Live]:
-    with live_server(model, original_paths=True) as server:
+    with live_server(model, limits=Limits(stream_interval=0), original_paths=True) as server:
         yield server
 
 
@@ -73,7 +73,7 @@ def test_failures_have_status_200_and_their_code(live, path, body, code, message
 
 
 def test_a_failure_within_a_stream_reaches_its_client(model, expected):
-    with live_server(model, original_paths=True) as live:
+    with live_server(model, limits=Limits(stream_interval=0), original_paths=True) as live:
         answer = live.service.answer
 
         async def broken(requests):

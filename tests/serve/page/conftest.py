@@ -18,7 +18,7 @@ STILL = "http://still.test"  # the page's files without a server behind them
 Visit = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open its event loop runs, and no other test of this process could have one
 def chromium() -> Iterator[Browser]:
     program = find_chromium()
     if program is None:
