@@ -100,6 +100,7 @@ def test_answer_again_keeps_both_versions(live, visit):
     assert first != second
     page.click("button[aria-label=上一版]")
     until(page, "document.querySelector('.versions')?.textContent === '1/2'")
+    until(page, "import('./page/store.js').then((it) => it.conversations()).then(([one]) => one.leaf === one.turns[1].id)")
     page.reload()
     until(page, "document.querySelector('.versions')?.textContent === '1/2'")
     assert len(kept(page)[0]["turns"]) == 3
