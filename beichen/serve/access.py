@@ -33,7 +33,8 @@ def read_keys(path: Path) -> Keys:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{path}: cannot be read as a list of API keys: {fault}") from fault
+        why = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{path}: cannot be read as a list of API keys: {why}", remedy="write one key a line") from fault
     keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not keys:
         raise SettingsError(f"{path}: holds no API key", remedy="write one key a line, or leave --api-key-file out")

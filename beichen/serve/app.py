@@ -43,7 +43,10 @@ def create_app(
         yield
         await service.stop()
 
-    app = FastAPI(title="Beichen", version=__version__, lifespan=lifespan, responses=told(500))
+    app = FastAPI(
+        title="Beichen", version=__version__, lifespan=lifespan, responses=told(500),
+        docs_url=None, redoc_url=None,  # those pages fetch their scripts from elsewhere
+    )  # fmt: skip
     guarded: dict[str, Any] = {"responses": told(401), "dependencies": [Depends(HTTPBearer(auto_error=False))]} if keys else {}
 
     def tell(record: RequestRecord) -> None:

@@ -27,9 +27,12 @@ def fault_code(fault: BeichenError) -> str:
     return _kind(fault)[1] or "refused"
 
 
-def refuse_key() -> Response:
-    words = "a key is needed: Authorization: Bearer ..."
-    return _response(ErrorDetail(message=words, type="authentication_error", code="invalid_api_key"), 401)
+def refuse_key(*, given: bool) -> Response:
+    """given: whether the request shows something as its key."""
+    words = "this key is not known here" if given else "a key is needed: Authorization: Bearer ..."
+    refused = _response(ErrorDetail(message=words, type="authentication_error", code="invalid_api_key"), 401)
+    refused.headers["WWW-Authenticate"] = "Bearer"
+    return refused
 
 
 def refuse_unforeseen() -> Response:

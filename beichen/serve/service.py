@@ -121,7 +121,7 @@ class Service:
     async def _submit(self, requests: Sequence[Request], inbox: Inbox, record: RequestRecord | None) -> None:
         if record is not None and requests:
             record.model = self.name_of(requests[0])
-            record.prompt_tokens += sum(len(request.prompt_ids) for request in requests)
+            record.prompt_tokens += sum(len(one.prompt_ids) for one in {id(one): one for one in requests}.values())  # as usage counts
             if record.prompts is not None:
                 record.prompts += [self.model.tokenizer.decode(request.prompt_ids, skip_special=False) for request in requests]
         costly = any(request.constraint is not None for request in requests)

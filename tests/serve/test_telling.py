@@ -86,7 +86,7 @@ def test_a_line_says_who_what_and_how_much(model, stream, prompts):
     assert first["status"] == 200 and first["outcome"] == "ok" and first["finish_reason"] == "length" and first["method"] == "POST"
     assert first["path"] == "/v1/completions" and first["model"] == "small" and first["request_id"] == answer.headers["X-Request-Id"]
     assert first["key"] == hashlib.sha256(b"secret").hexdigest()[:12]
-    assert first["tokens_in"] == 2 * size and first["tokens_out"] == 24 and 0 < first["first_token_seconds"] <= first["seconds"]
+    assert first["tokens_in"] == size and first["tokens_out"] == 24 and 0 < first["first_token_seconds"] <= first["seconds"]
     assert second["status"] == refused.status_code == 400 and second["outcome"] == "refused" and "tokens_in" not in second
     assert third["status"] == 401 and third["fault"] == "invalid_api_key" and "key" not in third
     text = "".join(lines.texts)
