@@ -5,7 +5,7 @@ from __future__ import annotations
 from beichen.inference.api import Completion, Delta, FinishReason, Request
 from beichen.inference.engine import Engine
 from beichen.inference.sampling import ConstraintState
-from beichen.inference.stopping import AnswerText
+from beichen.inference.stopping import AnswerText, text_of
 from beichen.text.tokenizer import Tokenizer
 
 
@@ -75,11 +75,8 @@ class Answer:
     def completion(self) -> Completion:
         """The whole, once it has ended."""
         assert self.reason is not None, "the answer goes on"
-        text = self._shown
-        if self._text is None:
-            text = "" if self._tokenizer is None else self._tokenizer.decode(self.ids)
         return Completion(
-            text=text, ids=tuple(self.ids), finish_reason=self.reason,
+            text=text_of(self._tokenizer, self.ids) if self._text is None else self._shown, ids=tuple(self.ids), finish_reason=self.reason,
             logprobs=None if self._request.logprobs is None else tuple(self.sequence.logprobs[: len(self.ids)]),
             prompt_logprobs=self._engine.prompt_logprobs(self._request),
         )  # fmt: skip

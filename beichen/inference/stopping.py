@@ -1,12 +1,13 @@
 """Where an answer ends in its text: stop strings may begin in one token and end in a later one.
 
-In: ids one by one. Out: text that is certain to belong to the answer. Rule: the result depends on the text alone, never on how
-tokens cut it; of several stop strings the one that is complete first ends the answer.
+In: ids one by one. Out: text that is certain to belong to the answer. Rules: the result depends on the text alone, never on how
+tokens cut it; of several stop strings the one that is complete first ends the answer; where ids end inside a character, the text ends
+before it, while bytes that no further id could have made a character are U+FFFD, as ``Tokenizer.decode`` has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from beichen.text.stream import IncrementalDecoder
 from beichen.text.tokenizer import Tokenizer
@@ -75,7 +76,11 @@ class AnswerText:
         return self._stops.push(text)
 
     def finish(self) -> str:
-        """The rest, once no more ids come."""
-        if self._decoder is None or self._stops.found:
-            return ""
-        return self._stops.push(self._decoder.finish()) + self._stops.finish()
+        """The rest, once no more ids come; the bytes of a character that did not become whole are left out."""
+        return "" if self._stops.found else self._stops.finish()
+
+
+def text_of(tokenizer: Tokenizer | None, ids: Iterable[int]) -> str:
+    """The text of an answer that has ended, where nobody followed it on the way."""
+    text = AnswerText(tokenizer, ())
+    return "".join([text.push(token) for token in ids]) + text.finish()

@@ -11,6 +11,7 @@ import torch
 from beichen.errors import SettingsError
 from beichen.inference.api import Completion, Request, SamplingSettings, join
 from beichen.inference.generation import DecoderGenerator
+from beichen.inference.stopping import text_of
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from tests.inference.small_models import small_decoder, small_tokenizer
@@ -81,7 +82,7 @@ def test_joined_stream_is_the_full_decode_with_whole_characters():
         request = Request(prompt_ids=[1, 2, 3], max_new_tokens=60, sampling=SamplingSettings(temperature=2.0, seed=seed))
         deltas = list(generator.stream(request))
         answer = join(deltas)
-        assert answer.text == tokenizer.decode(answer.ids)
+        assert answer.text == text_of(tokenizer, answer.ids)
         assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
         assert answer == generator.generate([request])[0]
 
