@@ -126,6 +126,32 @@ def test_answers_fit_random_schemas(kind, seed):
     schema = random_schema(random.Random(seed))
     said = answer(kind, Constraint(json_schema=schema), seed, length=1500)
     assert said.finish_reason == "stop" and fits(json.loads(said.text), schema), (schema, said.text)
+    assert not re.search(r"\s", re.sub(r"(?<=[,:]) ", "", re.sub(r'"([^"\\]|\\.)*"', "", said.text))), said.text
+
+
+@pytest.mark.parametrize("kind", VOCABULARIES)
+@pytest.mark.parametrize("seed", range(12))
+def test_what_programs_write_fits_and_white_space_without_end_does_not(kind, seed):
+    """The forms of JSON that models were shown: compact, and with a space behind commas and colons."""
+    inner = random_schema(random.Random(seed))
+    schema = {"type": "object", "properties": {"a": inner, "b": {}}, "required": ["a", "b"]}
+    value = {"a": json.loads(answer(kind, Constraint(json_schema=inner), seed, length=1500).text), "b": [1, {"c": [2]}]}
+    for constraint in (Constraint(json_schema=schema), Constraint(json_object=True)):
+        for separators in ((", ", ": "), (",", ":")):
+            assert accepted(kind, constraint, json.dumps(value, ensure_ascii=False, separators=separators))
+        for separators in ((",  ", ": "), (",\n", ":"), (" ,", ":"), (",", " :")):
+            assert not accepted(kind, constraint, json.dumps(value, ensure_ascii=False, separators=separators))
+        assert not accepted(kind, constraint, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def accepted(kind: str, constraint: Constraint, text: str) -> bool:
+    """Whether a model could say this text and end."""
+    state = compiler(kind).start(constraint)
+    for token in compiler(kind).tokenizer.encode(text):
+        if not state.allowed()[token]:
+            return False
+        state.note(token)
+    return bool(state.allowed()[compiler(kind).tokenizer.end_id])
 
 
 @pytest.mark.parametrize("kind", VOCABULARIES)
