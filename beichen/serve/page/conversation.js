@@ -19,7 +19,7 @@ export function addTurn(conversation, parent, turn) {
   return added;
 }
 
-export function turnOf(conversation, id) {
+function turnOf(conversation, id) {
   return conversation.turns.find((turn) => turn.id === id) ?? null;
 }
 
@@ -40,6 +40,11 @@ export function choose(conversation, turn) {
   let last = turn;
   for (let next = last; next; next = conversation.turns.findLast((one) => one.parent === last.id)) last = next;
   conversation.leaf = last.id;
+}
+
+/** The tools that its model may call; null: none were given. */
+export function toolsOf(conversation) {
+  return conversation.tools.trim() ? JSON.parse(conversation.tools) : null;
 }
 
 /** The turns as OpenAI's interface takes them. */

@@ -7,10 +7,9 @@ import { t } from "./i18n.js";
 export async function copyText(text, button) {
   if (navigator.clipboard) await navigator.clipboard.writeText(text);
   else copyBySelection(text);
-  const before = button.firstChild;
   button.replaceChildren(icon("check"));
   say(t("copied"));
-  setTimeout(() => button.replaceChildren(before), 1500);
+  setTimeout(() => button.replaceChildren(icon("copy")), 1500);
 }
 
 function copyBySelection(text) {

@@ -1,13 +1,14 @@
 // The page put together: which conversation is open, which answers are on their way, and what each button does.
 import { Fault, models } from "./api.js";
 import { Composer } from "./composer.js";
-import { addTurn, choose, newConversation, path } from "./conversation.js";
+import { addTurn, choose, newConversation } from "./conversation.js";
 import { icon, make } from "./dom.js";
 import { speak, switchLanguage, t } from "./i18n.js";
 import { openPanel } from "./panel.js";
 import { followTheme, onPreference, prefer, preference } from "./preferences.js";
 import { requestOf, Run } from "./run.js";
-import { showConversations } from "./sidebar.js";
+import { saveConversation } from "./saving.js";
+import { Sidebar } from "./sidebar.js";
 import { say } from "./status.js";
 import { conversations, forget, keep, onNews, openStore } from "./store.js";
 import { Transcript } from "./transcript.js";
@@ -50,6 +51,27 @@ const composer = new Composer({
   onStop: () => runs.get(current.id)?.run.stop(),
 });
 
+const sidebar = new Sidebar({
+  list: part("conversations"),
+  field: part("search"),
+  actions: {
+    open,
+    async rename(id, title) {
+      const renamed = await find(id);
+      renamed.title = title;
+      await keep(renamed);
+      draw();
+    },
+    async remove(id) {
+      runs.get(id)?.run.stop();
+      runs.delete(id);
+      await forget(id);
+      if (id === current.id) open(null);
+      else draw();
+    },
+  },
+});
+
 /** Ask for an answer to the turn `parent`. */
 async function answer(parent) {
   const conversation = current;
@@ -58,13 +80,15 @@ async function answer(parent) {
   const turn = addTurn(conversation, parent, { role: "assistant" });
   const run = new Run(turn, request);
   runs.set(conversation.id, { run, conversation });
-  const keeper = setInterval(() => keep(conversation), KEEP_EVERY);
+  const wanted = () => runs.get(conversation.id)?.run === run; // until its conversation is deleted
+  const keeper = setInterval(() => wanted() && keep(conversation), KEEP_EVERY);
   transcript.toEnd();
   say(t("answering"));
   await keep(conversation);
   draw();
   await run.read(() => transcript.grow(turn));
   clearInterval(keeper);
+  if (!wanted()) return;
   runs.delete(conversation.id);
   await keep(conversation);
   draw();
@@ -80,25 +104,9 @@ async function draw({ fresh = false } = {}) {
   history.replaceState(null, "", current.turns.length ? `#c=${current.id}` : "#"); // so that a reload comes back to it
   part("title").textContent = current.title || t("newChat");
   document.title = `${current.title || t("newChat")} · ${t("brand")}`;
-  showConversations(part("conversations"), await conversations(), {
-    current: current.id,
-    running: new Set(runs.keys()),
-    actions: {
-      open,
-      async rename(id, title) {
-        const renamed = await find(id);
-        renamed.title = title;
-        await keep(renamed);
-        draw();
-      },
-      async remove(id) {
-        runs.get(id)?.run.stop();
-        await forget(id);
-        if (id === current.id) open(null);
-        else draw();
-      },
-    },
-  });
+  part("save").hidden = !current.turns.length;
+  const all = await conversations();
+  sidebar.show(all, { current: current.id, running: new Set(runs.keys()) });
 }
 
 async function find(id) {
@@ -144,7 +152,6 @@ function showSidebar(shown) {
 function showWords() {
   speak();
   part("theme-name").textContent = t(preference("theme") ?? "system");
-  draw({ fresh: true });
 }
 
 function nextTheme() {
@@ -158,19 +165,23 @@ part("menu").addEventListener("click", () => showSidebar(!document.body.classLis
 part("backdrop").addEventListener("click", () => showSidebar(false));
 part("language").addEventListener("click", switchLanguage);
 part("theme").addEventListener("click", nextTheme);
+part("save").addEventListener("click", () => saveConversation(current));
 part("settings").addEventListener("click", settings);
 part("model").addEventListener("change", () => prefer({ model: part("model").value }));
 document.addEventListener("keydown", (event) => event.key === "Escape" && showSidebar(false));
-onPreference((changes) => ("language" in changes || "theme" in changes) && showWords());
+onPreference((changes) => {
+  if (!("language" in changes || "theme" in changes)) return;
+  showWords();
+  draw({ fresh: true });
+});
 onNews(async (id) => {
   if (id === current.id && !runs.has(id)) current = (await conversations()).find((one) => one.id === id) ?? current;
   draw();
 });
 
 const lasts = await openStore();
-followTheme(() => null);
-speak();
-part("theme-name").textContent = t(preference("theme") ?? "system");
+followTheme();
+showWords();
 await open(new URLSearchParams(location.hash.slice(1)).get("c"));
 if ((await meetModels())?.status === 401) settings();
 if (!lasts) say(t("unkept"));

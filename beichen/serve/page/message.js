@@ -11,6 +11,7 @@ export class MessageView {
   #calls = make("div", { class: "calls" });
   #note = make("p", { class: "note", role: "alert", hidden: true });
   #foot = make("footer");
+  #busy = false;
 
   /** actions: what a reader can ask for: retry(turn), edit(turn, text), choose(turn), results(turn, texts). */
   constructor(turn, actions) {
@@ -25,9 +26,10 @@ export class MessageView {
     else this.element.append(make("div", { class: "bubble" }, turn.content), this.#foot);
   }
 
-  /** state: {running, last, versions: its siblings} */
+  /** state: {running, busy: whether an answer comes to this turn or another, last, versions: its siblings} */
   show(state) {
     const { turn } = this;
+    this.#busy = state.busy;
     this.element.classList.toggle("running", state.running);
     this.element.setAttribute("aria-busy", state.running);
     if (turn.role === "assistant") {
@@ -99,6 +101,7 @@ export class MessageView {
       turn.role === "user"
         ? iconButton("pencil", t("edit"), () => this.#edit())
         : iconButton("redo", t("retry"), () => actions.retry(turn));
+    own.disabled = this.#busy;
     const told =
       turn.tokens && turn.seconds
         ? make("span", { class: "figures", title: t("figuresMore", figures(turn)) }, t("figures", figures(turn)))
@@ -122,10 +125,11 @@ export class MessageView {
   #edit() {
     const field = make("textarea", { "aria-label": t("edit"), rows: Math.min(12, this.turn.content.split("\n").length + 1) });
     field.value = this.turn.content;
-    const done = () => form.replaceWith(this.element.bubble);
+    const bubble = this.element.querySelector(".bubble");
+    const done = () => form.replaceWith(bubble);
     const submit = (event) => {
       event.preventDefault();
-      if (!field.value.trim()) return;
+      if (!field.value.trim() || this.#busy) return;
       done();
       this.actions.edit(this.turn, field.value);
     };
@@ -140,8 +144,7 @@ export class MessageView {
       if (event.key === "Escape") done();
       if (sends(event)) submit(event);
     });
-    this.element.bubble = this.element.querySelector(".bubble");
-    this.element.bubble.replaceWith(form);
+    bubble.replaceWith(form);
     field.focus();
   }
 }

@@ -1,19 +1,17 @@
 // What a reader has chosen, kept in this browser: language, theme, sampling, and the API key if it shall be remembered.
 
-const PLACE = `beichen ${new URL(".", document.baseURI).pathname}`; // servers behind one address keep apart
+export const place = `beichen ${new URL(".", document.baseURI).pathname}`; // servers behind one address keep apart
 const EMPTY = { language: null, theme: null, model: null, system: "", sampling: {}, thinking: null, key: null };
 const listeners = new Set();
 let chosen = { ...EMPTY, ...read(localStorage), ...read(sessionStorage) };
 
 function read(storage) {
   try {
-    return JSON.parse(storage.getItem(PLACE)) ?? {};
+    return JSON.parse(storage.getItem(place)) ?? {};
   } catch {
     return {}; // written by something else: as if nothing had been chosen
   }
 }
-
-export const place = PLACE;
 
 export function preference(name) {
   return chosen[name];
@@ -23,7 +21,7 @@ export function preference(name) {
 export function prefer(changes) {
   chosen = { ...chosen, ...changes };
   const { key, ...others } = chosen;
-  localStorage.setItem(PLACE, JSON.stringify(read(localStorage).key === key ? chosen : others));
+  localStorage.setItem(place, JSON.stringify(read(localStorage).key === key ? chosen : others));
   for (const listener of listeners) listener(changes);
 }
 
@@ -31,9 +29,9 @@ export function prefer(changes) {
 export function keepKey(key, { remember }) {
   chosen = { ...chosen, key: key || null };
   const { key: _, ...others } = chosen;
-  localStorage.setItem(PLACE, JSON.stringify(remember && key ? chosen : others));
-  if (remember || !key) sessionStorage.removeItem(PLACE);
-  else sessionStorage.setItem(PLACE, JSON.stringify({ key }));
+  localStorage.setItem(place, JSON.stringify(remember && key ? chosen : others));
+  if (remember || !key) sessionStorage.removeItem(place);
+  else sessionStorage.setItem(place, JSON.stringify({ key }));
   for (const listener of listeners) listener({ key });
 }
 
@@ -47,10 +45,9 @@ export function theme() {
 }
 
 /** Colours follow the choice, and the system as long as nothing was chosen. */
-export function followTheme(changed) {
+export function followTheme() {
   const show = () => {
     document.documentElement.dataset.theme = theme();
-    changed();
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
   onPreference((changes) => "theme" in changes && show());

@@ -1,12 +1,12 @@
 // One answer on its way: a request goes out, chunks are laid into the turn as they come, and how it ended is written down.
 import { chat, countTokens, Fault } from "./api.js";
-import { asMessages } from "./conversation.js";
+import { asMessages, toolsOf } from "./conversation.js";
 import { preference } from "./preferences.js";
 
 /** What the server is asked: the turns up to `parent`, and whatever of sampling was chosen. */
 export function requestOf(conversation, parent, model) {
   const thinking = preference("thinking");
-  const tools = conversation.tools.trim() ? JSON.parse(conversation.tools) : null;
+  const tools = toolsOf(conversation);
   return {
     model,
     messages: asMessages(conversation, parent),
@@ -41,8 +41,7 @@ export class Run {
     }
     turn.open = false;
     if (turn.finish === "stopped" && turn.content) {
-      const count = await countTokens(turn.model, turn.reasoning + turn.content).catch(() => null); // then it is not told
-      turn.tokens = count;
+      turn.tokens = await countTokens(turn.model, turn.reasoning + turn.content).catch(() => null); // then it is not told
     }
     changed();
   }

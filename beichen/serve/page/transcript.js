@@ -32,7 +32,8 @@ export class Transcript {
       turns.map((turn) => [turn.id, known.get(turn.id)?.turn === turn ? known.get(turn.id) : new MessageView(turn, this.actions)]),
     );
     for (const turn of turns) {
-      this.#views.get(turn.id).show({ running: turn.id === running, last: turn === turns.at(-1), versions: versions(conversation, turn) });
+      const state = { running: turn.id === running, busy: running !== null, last: turn === turns.at(-1) };
+      this.#views.get(turn.id).show({ ...state, versions: versions(conversation, turn) });
     }
     this.element.replaceChildren(...(turns.length ? [...this.#views.values()].map((view) => view.element) : [welcome()]));
     this.#follow();
@@ -46,7 +47,7 @@ export class Transcript {
       this.#due = false;
       const view = this.#views.get(turn.id);
       if (!view?.turn.open) return; // another conversation is shown by now, or the answer has ended
-      view.show({ running: true, last: true, versions: [] });
+      view.show({ running: true, busy: true, last: true, versions: [] });
       this.#follow();
     });
   }

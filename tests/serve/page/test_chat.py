@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from beichen.inference.language_model import LanguageModel
 from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.serve.live_server import Live, live_server
-from tests.serve.page.scripted import Pace, ask, ended, kept, shown, until
+from tests.serve.page.scripted import PATIENCE, Pace, ask, ended, kept, shown, until
 from tests.serve.test_app import assert_all_is_free
 
 LENGTH = 60  # tokens of an answer
@@ -177,6 +177,41 @@ def test_an_answer_goes_on_while_another_conversation_is_open(live, pace, visit)
     page.click("text=第一个")
     ended(page)
     assert kept(page)[0]["turns"][1]["tokens"] > 5
+
+
+def test_nothing_is_sent_a_second_time_while_an_answer_comes(live, pace, visit):
+    page = visit(live.url)
+    choose(page, max_tokens=20)
+    ask(page, "一")
+    ended(page)
+    page.hover(".turn.user")
+    page.click("button[aria-label=编辑]")
+    page.fill(".edit textarea", "改过的")
+    with pace.holding():
+        ask(page, "二")
+        page.wait_for_selector(".running")
+        page.press(".edit textarea", "Enter")  # it stays open, for later
+        expect(page.locator("button[aria-label=重新回答]")).to_be_disabled(timeout=PATIENCE)
+    ended(page, answers=2)
+    assert [turn["content"] for turn in kept(page)[0]["turns"] if turn["role"] == "user"] == ["一", "二"]
+    page.press(".edit textarea", "Enter")
+    until(page, "document.querySelector('.turn.user .bubble')?.textContent === '改过的'")
+    ended(page)
+
+
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(live, pace, visit):
+    page = visit(live.url)
+    choose(page, max_tokens=900)
+    with pace.holding():
+        ask(page, "走开")
+        begun(page, pace)
+        page.click("button[aria-label='删除: 走开']")
+        page.click("dialog.question button[value=yes]")
+        page.wait_for_selector(".welcome")
+    choose(page, max_tokens=5)
+    ask(page, "还在吗")
+    ended(page)
+    assert [conversation["title"] for conversation in kept(page)] == ["还在吗"]
 
 
 def test_a_key_is_asked_for_and_forgotten_with_the_tab(model, visit):
