@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
+from beichen.cli.options import read_json_option
 from beichen.cli.sampling_options import sampling_settings_of
 from beichen.errors import SettingsError
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from beichen.inference.remote import RemoteConversation
 
 _DIM, _PLAIN = "\033[2m", "\033[0m"
-_LOCAL_ONLY = ("device", "dtype", "threads", "base", "template")
+_LOCAL_ONLY = ("device", "dtype", "threads", "base", "template", "quantize", "compatibility")
 
 
 def connect(arguments: argparse.Namespace) -> RemoteConversation:
     """A dialogue with the server of ``--url``; its model is looked up, so that a wrong address is known at once."""
     from beichen.inference.remote import Endpoint, RemoteConversation
 
-    given = next((name for name in _LOCAL_ONLY if getattr(arguments, name) is not None), None)
+    given = next((name for name in _LOCAL_ONLY if getattr(arguments, name) not in (None, [])), None)
     if given is not None:
         raise SettingsError(f"--{given} is the server's own affair", remedy="leave it out beside --url")
     endpoint = Endpoint(arguments.url, key=_key(arguments))
@@ -43,13 +43,10 @@ def _key(arguments: argparse.Namespace) -> str | None:
 def _tools(arguments: argparse.Namespace) -> list[dict[str, object]]:
     if arguments.tools is None:
         return []
-    try:
-        tools = json.loads(arguments.tools.read_text(encoding="utf-8"))
-    except ValueError as fault:
-        raise SettingsError(f"--tools {arguments.tools}: cannot be read as JSON ({fault})") from fault
+    tools = read_json_option("--tools", arguments.tools)
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise SettingsError(f"--tools {arguments.tools}: expected a list of objects", remedy='[{"type": "function", "function": {...}}]')
-    return tools
+    return list(tools)
 
 
 class AnswerPrinter:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from beichen.errors import SettingsError
 
 
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +40,14 @@ def add_quantize_option(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """``--json``: the result as one JSON document on standard output, nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+
+
+def read_json_option(flag: str, path: Path) -> Any:
+    """The value in the file that a flag names. Raises SettingsError where there is no such file, or no JSON in it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"{flag} {path}: cannot be read as JSON ({fault})") from fault
 
 
 def add_actions(parser: argparse.ArgumentParser, package: str, actions: Mapping[str, str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from beichen.cli.options import read_json_option
 from beichen.errors import BeichenError, SettingsError
 
 _FLAGS: dict[str, tuple[type, str, str]] = {
@@ -105,10 +105,7 @@ def _constraint(arguments: argparse.Namespace) -> Any:
 
     if arguments.regex is not None:
         return Constraint(regex=arguments.regex)
-    try:
-        schema = json.loads(arguments.json_schema.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise SettingsError(f"--json-schema {arguments.json_schema}: cannot be read as JSON ({fault})") from fault
+    schema = read_json_option("--json-schema", arguments.json_schema)
     if not isinstance(schema, dict | bool):
         raise SettingsError(f"--json-schema {arguments.json_schema}: expected an object, got {type(schema).__name__}")
     return Constraint(json_schema=schema)

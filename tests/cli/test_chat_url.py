@@ -37,6 +37,9 @@ def test_the_answers_are_those_of_the_model(model_folder, tmp_path, monkeypatch,
         assert saved == [{"role": "user", "content": "你好"}, {"role": "assistant", "content": answer.text}]
         for flags, told in (
             (["--model", "smal"], "no model 'smal' (did you mean 'small'"),
+            (["--quantize", "int8"], "--quantize is the server's own affair"),
+            (["--compatibility", "any"], "--compatibility is the server's own affair"),
+            (["--tools", str(tmp_path / "none")], "none: cannot be read as JSON"),
             (["--device", "cpu"], "--device is the server's own affair"),
             (["--api-key-file", str(tmp_path / "talk.jsonl")], "its first line is no key"),
             (["--api-key-file", str(tmp_path / "other")], "status 401"),
