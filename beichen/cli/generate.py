@@ -83,7 +83,7 @@ def _all_settings(model: LanguageModel, arguments: argparse.Namespace, settings:
     return given | {
         "model": " ".join(folder_print(folder) for folder in sorted(folders) if folder.is_dir()),
         "dtype": str(model.decoder.head_weight.dtype).removeprefix("torch."),
-        "template": arguments.template, "thinking": arguments.thinking,
+        "template": arguments.template, "thinking": arguments.thinking, "quantize": arguments.quantize,
         "compatibility": sorted(arguments.compatibility), "answer_key": arguments.answer_key,
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 import beichen
+from beichen.cli.generate import _all_settings, add_arguments
 from beichen.cli.main import main
+from beichen.cli.sampling_options import sampling_settings_of
 from tests.cli.model_folder import model_folder as model_folder
 
 FLAGS = ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "6"]
@@ -165,7 +168,6 @@ def test_bad_records_are_put_aside_where_that_is_asked_for(model_folder, tmp_pat
 
 
 def test_openai_batch_lines(model_folder, tmp_path):
-    pytest.importorskip("pydantic")
     body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "今天"}], "max_tokens": 4}
     line = {"custom_id": "x-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
@@ -176,6 +178,25 @@ def test_openai_batch_lines(model_folder, tmp_path):
     model = beichen.load(model_folder, device="cpu", dtype="float32")
     assert answer["custom_id"] == "x-1" and answer["error"] is None and answer["response"]["body"]["usage"]["completion_tokens"] == 4
     assert choice["message"]["content"] == model.chat(body["messages"], max_new_tokens=4).text
+
+
+CHANGES = (
+    "--quantize int8", "--template telechat", "--thinking", "--temperature 0.5", "--seed 1", "--stop a", "--max-new-tokens 9", "--regex a",
+    "--answer-key a", "--compatibility a",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", CHANGES)
+def test_whatever_changes_answers_is_kept_with_them(model_folder, flags):
+    """So that a command with another flag never goes on with the answers of this one."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    model = beichen.load(model_folder, device="cpu", dtype="float32")
+    plain, other = (
+        _all_settings(model, given, sampling_settings_of(given))
+        for given in map(parser.parse_args, ([str(model_folder)], [str(model_folder), *flags.split()]))
+    )
+    assert plain != other
 
 
 def test_a_killed_command_goes_on_where_it_was(model_folder, tmp_path, capsys):
