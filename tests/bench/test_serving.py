@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 
@@ -21,8 +22,6 @@ from bench.serving import Asked, contenders
 from bench.serving_contender import random_prompts
 from bench.serving_gguf import gguf_name, write_gguf
 from bench.workload import ours
-
-gguf = pytest.importorskip("gguf")
 
 
 def small() -> DecoderConfig:

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from beichen.data import records
 from beichen.data.account import Account
@@ -78,9 +80,6 @@ def test_json_array_is_read_alike_in_chunks_of_any_size(
 
 
 def test_parquet_rows_are_documents(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     parquet.write_table(pyarrow.table({"text": ODD, "id": list(range(len(ODD)))}), tmp_path / "a.parquet")
     found = list(read_documents([tmp_path / "a.parquet"]))
     assert [document.text for document in found] == ODD

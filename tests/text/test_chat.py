@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.utils import chat_template_utils as utils
 
 from beichen.errors import TemplateError
 from beichen.text.chat import render_text, thought_and_answer
@@ -114,7 +115,6 @@ def test_control_tokens_typed_in_any_role_stay_text(name, data):
 @settings(max_examples=20)
 @given(data=st.data())
 def test_jinja_for_other_programs_says_the_same(name, data):
-    utils = pytest.importorskip("transformers.utils.chat_template_utils")
     form = chat_template(name)
     messages, tools = data.draw(dialogues(name))
     prompt = data.draw(st.booleans())
@@ -125,7 +125,6 @@ def test_jinja_for_other_programs_says_the_same(name, data):
 
 @given(data=st.data())
 def test_llama3_is_the_published_template(data):
-    utils = pytest.importorskip("transformers.utils.chat_template_utils")
     published = (
         "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ "
         "message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import sentencepiece
 
 from beichen.text.engine import Engine
 from beichen.text.sentencepiece_engine import SentencePieceEngine
@@ -70,7 +71,6 @@ def test_plain_text_gives_the_published_ids_or_no_control_token(name):
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name.startswith("telechat")])
 def test_the_library_itself_gives_the_same_ids(name):
     """Against ``sentencepiece`` on texts that no golden has: ours reads the same pieces with another library."""
-    sentencepiece = pytest.importorskip("sentencepiece")
     engine = golden(name).engine
     assert isinstance(engine, SentencePieceEngine)
     theirs = sentencepiece.SentencePieceProcessor(model_proto=golden(name)._files["tokenizer.model"])

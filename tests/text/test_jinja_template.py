@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.utils import chat_template_utils as utils
 
 from beichen.errors import TemplateError
 from beichen.text.byte_pair_training import train_tokenizer
@@ -85,7 +86,6 @@ def schema(text: str) -> tuple[dict, ...]:
 @settings(max_examples=40)
 @given(text=contents())
 def test_text_is_the_library_s(name, text):
-    utils = pytest.importorskip("transformers.utils.chat_template_utils")
     messages = dialogue(text, calls=name == "plain text and tests")
     told: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in messages]
     for value, turn in zip(told, messages, strict=True):

@@ -29,7 +29,6 @@ def test_compatibility_forms_are_stated_in_the_file(tmp_path):
 
 
 def test_traditional_characters_become_simplified_ones(tmp_path):
-    pytest.importorskip("opencc")
     tokenizer = trained(("nfkc", "t2s"), tmp_path)
     assert tokenizer.decode(tokenizer.encode("繁體中文ＡＢ")) == "繁体中文AB"
     assert tokenizer.encode_batch(["漢語"]) == [tokenizer.encode("汉语")]

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from tests.text.agreement import DEFAULTS, golden_tokenizer
 from tests.text.sentencepiece_models import NORMAL, TAGS, model_file, piece, trained_model
 from tests.text.trained import ODD_TEXTS, sentences
 
-sentencepiece = pytest.importorskip("sentencepiece")
 pytestmark = pytest.mark.skipif(not compiled.status().available, reason=compiled.status().reason)
 
 WORDS = ("▁", "a", "b", "ab", "▁a", "▁ab", "aba", "▁▁", "▁▁▁▁", "aa", "aaaa", "aaa", "好", "你", "你好", "ba", "abab", "b▁a", "好▁你")

@@ -3,6 +3,7 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,6 @@ from tests.text.sentencepiece_models import (
 )
 from tests.text.trained import ODD_TEXTS
 
-sentencepiece = pytest.importorskip("sentencepiece")
 ROLES = ("<_start>", "<_end>", "<_pad>")
 WORDS = ("▁", "a", "b", "ab", "▁a", "▁ab", "aba", "▁▁", "▁▁▁▁", "好", "你", "你好", "ba", "abab")
 NAMES = (*TAGS, *ROLES, "<_system>", "<_unk>", "<0x41>")

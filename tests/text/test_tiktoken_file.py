@@ -1,6 +1,7 @@
 import base64
 
 import pytest
+import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,8 +10,6 @@ from beichen.text.byte_alphabet import byte_alphabet
 from beichen.text.pre_tokenization import split_pattern
 from beichen.text.tokenizer import Tokenizer, load_tokenizer
 from tests.text.trained import ODD_TEXTS, small_tokenizer
-
-tiktoken = pytest.importorskip("tiktoken")
 
 
 def ranks() -> dict[bytes, int]:

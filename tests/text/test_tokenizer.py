@@ -63,7 +63,8 @@ def test_a_saved_folder_is_the_tokenizer(tmp_path):
 
 
 def test_stock_transformers_reads_a_saved_folder(tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers  # late: seconds
+
     ours = small_tokenizer()
     ours.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)

@@ -105,7 +105,7 @@ def _coloured(part: PreviewPart) -> Text:
     for fault in part.faults:
         text.append(f"  ! {fault}", style="bold red")
     text.append("\n")
-    for (_, weight), run in groupby(part.tokens, _run_key()):
+    for (_, weight), run in groupby(part.tokens, _RunKey()):
         for number, (control, tokens) in enumerate(groupby(run, lambda token: token.control)):
             first, *rest = tokens
             if first.begins and not number:
@@ -118,8 +118,8 @@ def _coloured(part: PreviewPart) -> Text:
     return text
 
 
-class _run_key:  # noqa: N801  a key function that remembers
-    """Tokens of one weight in one dialogue are one run."""
+class _RunKey:
+    """A key of ``groupby`` that remembers: tokens of one weight in one dialogue are one run."""
 
     def __init__(self) -> None:
         self.number = 0
