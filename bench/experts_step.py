@@ -99,7 +99,7 @@ def looped(decoder: Decoder) -> Decoder:
     """The decoder with its experts exchanged for the loop."""
     for module in decoder.modules():
         if isinstance(module, Mixture):
-            module.experts = LoopedExperts(module.experts)  # type: ignore[assignment]  # another class, called alike
+            module.experts = LoopedExperts(module.experts)  # type: ignore[assignment]  # the loop has the experts' call and no more; a protocol in nn only for this bench would be worse
     return decoder
 
 

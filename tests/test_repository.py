@@ -12,6 +12,7 @@ import tomllib
 import pytest
 
 import beichen
+from tests import needs
 from tests.shared_data import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -115,7 +116,7 @@ def test_one_version_of_beichen_everywhere():
 
 def test_no_tracked_file_names_a_machine_path_or_a_registry():
     if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
-        pytest.skip("needs git and a clone")
+        pytest.skip("needs git and a clone: elsewhere nothing says which files are tracked")
     machine, registry = r"(^|[^A-Za-z0-9_.])/(w[o]rk|f[a]rm|r[o]ot)/", r"(extra-)?i[n]dex-url *[= ]|registry *= *http"
     hosts = r"p[y]pi\.org|p[y]thonhosted|download\.p[y]torch"  # no pattern finds itself
     forbidden = "|".join((machine, registry, hosts))
@@ -128,7 +129,7 @@ def test_the_makefile_has_the_verb(verb):
     assert re.search(rf"^{verb}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@needs.make
 def test_make_refuses_what_it_does_not_know():
     answer = subprocess.run(["make", "-n", "install", "TORCH=gpu"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert answer.returncode != 0 and "expected cpu, cuda or npu" in answer.stderr
@@ -143,7 +144,7 @@ UNFIT = {
 }
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@needs.make
 @pytest.mark.parametrize("fault", UNFIT)
 def test_make_refuses_a_python_that_is_unfit(tmp_path, fault):
     program, message = UNFIT[fault]
@@ -156,7 +157,7 @@ def test_make_refuses_a_python_that_is_unfit(tmp_path, fault):
     assert not (tmp_path / "venv").exists()
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@needs.make
 def test_make_names_a_python_that_is_missing():
     command = ["make", "install", "PYTHON=python-that-is-missing", "VENV=.venv-that-is-missing"]
     answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

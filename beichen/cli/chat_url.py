@@ -32,11 +32,15 @@ def connect(arguments: argparse.Namespace) -> RemoteConversation:
 
 
 def _key(arguments: argparse.Namespace) -> str | None:
+    from beichen.serve.access import read_keys
+
     if arguments.api_key_file is None:
         return None
-    key: str = arguments.api_key_file.read_text(encoding="utf-8").partition("\n")[0].strip()
-    if not key or not key.isascii():
-        raise SettingsError(f"--api-key-file {arguments.api_key_file}: its first line is no key", remedy="write the key there")
+    key = read_keys(arguments.api_key_file)[0]
+    if not key.isascii():
+        raise SettingsError(
+            f"--api-key-file {arguments.api_key_file}: its first key has letters beyond ASCII", remedy="write the key there"
+        )
     return key
 
 

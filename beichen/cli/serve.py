@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingExtraError(str(fault.name), extra="serve", purpose="beichen serve") from fault
     from beichen.inference.draft_choice import drafting_for
     from beichen.inference.language_model import load
-    from beichen.serve.access import Keys, read_keys
+    from beichen.serve.access import Keys
     from beichen.serve.service import Service
     from beichen.util.device import set_threads
     from beichen.util.quantities import parse_bytes
@@ -97,9 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         kv_bytes = parse_bytes(arguments.kv_memory)
     except ValueError as fault:
         raise SettingsError(f"--kv-memory: {fault}") from fault
-    keys = Keys() if arguments.api_key_file is None else read_keys(arguments.api_key_file)
-    if not keys and arguments.host not in LOCAL:
-        make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+    keys = Keys(read_api_keys(arguments))
     name = arguments.name or arguments.folder.resolve().name
     adapters = _adapters(arguments.adapter, name)
     listener = _listener(arguments.host, arguments.port, limits.stall_seconds)
@@ -133,6 +131,17 @@ def run(arguments: argparse.Namespace) -> int:
     if server.cut_off:
         make_reporter().warn(f"{server.cut_off} answers did not end within {limits.shutdown_seconds:g} seconds and were cut off")
     return 0 if server.started else 1
+
+
+def read_api_keys(arguments: argparse.Namespace) -> list[str]:
+    """The keys of --api-key-file; without any, a warning where others than this machine can come in."""
+    from beichen.serve.access import read_keys
+
+    if arguments.api_key_file is not None:
+        return read_keys(arguments.api_key_file)
+    if arguments.host not in LOCAL:
+        make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+    return []
 
 
 def _adapters(given: list[str], base: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ MAPPED = frozenset({"folder", "host", "port", "name", "api_key_file", "template"
 
 def run_vllm(arguments: argparse.Namespace) -> int:
     """Does not return, unless something is wrong."""
+    from beichen.cli.serve import read_api_keys
     from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.inference.vllm_serving import (
         HERE_ALONE,
@@ -44,7 +45,7 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     options = VllmOptions(
         name=arguments.name or arguments.folder.resolve().name, host=arguments.host, port=arguments.port,
         max_model_len=arguments.max_model_len, kv_bytes=kv_bytes, max_rows=changed.get("max_rows"), step_tokens=changed.get("step_tokens"),
-        dtype=arguments.dtype, threads=arguments.threads, keys=_keys(arguments), more=read_more(arguments.vllm_option),
+        dtype=arguments.dtype, threads=arguments.threads, keys=read_api_keys(arguments), more=read_more(arguments.vllm_option),
     )  # fmt: skip
     environment = environment_of(options, os.environ)
     program = find_vllm()
@@ -54,20 +55,6 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     command = command_of(program, folder, options, chat_template=template)
     reporter.line("vLLM: " + " ".join(command))
     os.execvpe(command[0], command, environment)
-
-
-def _keys(arguments: argparse.Namespace) -> list[str]:
-    from beichen.cli.serve import LOCAL
-
-    if arguments.api_key_file is None:
-        if arguments.host not in LOCAL:
-            make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for a key")
-        return []
-    lines = [line.strip() for line in arguments.api_key_file.read_text(encoding="utf-8").splitlines()]
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys:
-        raise SettingsError(f"--api-key-file {arguments.api_key_file}: holds no key", remedy="write one in its first line")
-    return keys
 
 
 def _usual_options() -> dict[str, Any]:

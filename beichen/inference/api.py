@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -167,6 +168,20 @@ class Generator(Protocol):
 
     def stream(self, request: Request) -> Iterator[Delta]:
         """One answer as it grows; closing the iterator ends the work."""
+
+
+def in_order(generator: Generator, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
+    """What ``generate`` gives, by ``each``: all requests are checked before the first is computed, and the first fault ends the work."""
+    for request in requests:
+        generator.check(request)
+    answers: dict[int, Completion] = {}
+    with reporter.track("answering", total=len(requests), unit="answers") as task, closing(generator.each(requests)) as ended:
+        for place, answer in ended:
+            if isinstance(answer, BeichenError):
+                raise answer
+            answers[place] = answer
+            task.advance()
+    return [answers[place] for place in range(len(requests))]
 
 
 def join(deltas: Iterable[Delta]) -> Completion:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 
 from beichen.errors import BeichenError, SettingsError
 from beichen.inference.adapters import Adapters
 from beichen.inference.answering import Answer
-from beichen.inference.api import Completion, Delta, Request
+from beichen.inference.api import Completion, Delta, Request, in_order
 from beichen.inference.constraints import ConstrainedAnswer, ConstraintCompiler
 from beichen.inference.drafting import Drafting
 from beichen.inference.engine import KV_BYTES, MAX_ROWS, STEP_TOKENS, Engine
@@ -55,16 +54,7 @@ class DecoderGenerator:
 
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
         """The answers, in the order of the requests."""
-        for request in requests:
-            self.check(request)
-        answers: list[Completion | None] = [None] * len(requests)
-        with reporter.track("answering", total=len(requests), unit="answers") as task, closing(self.each(requests)) as ended:
-            for place, answer in ended:
-                if isinstance(answer, BeichenError):
-                    raise answer
-                answers[place] = answer
-                task.advance()
-        return [answer for answer in answers if answer is not None]
+        return in_order(self, requests, reporter=reporter)
 
     def each(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion | BeichenError]]:
         """The answers as they end, each with its request's place, or the fault that it met in place of one."""

@@ -1,18 +1,17 @@
 """vLLM's engine as a ``Generator``, in this process: what evaluation and the command line ask may be answered by it unchanged.
 
 In: requests as ids. Out: ids, whose text our own tokenizer makes, and stop strings as our own answers have them. Rule: what vLLM cannot be
-asked here (constraints, log-probabilities, priorities) is refused by ``check``, never left out.
+asked here (adapters, constraints, log-probabilities, priorities) is refused by ``check``, never left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from beichen.errors import BeichenError, SettingsError
-from beichen.inference.api import Completion, Delta, FinishReason, Request, join
+from beichen.inference.api import Completion, Delta, FinishReason, Request, in_order, join
 from beichen.inference.stopping import AnswerText
 from beichen.text.tokenizer import Tokenizer
 from beichen.util.progress import SILENT, Reporter
@@ -46,24 +45,15 @@ class VllmGenerator:
             raise SettingsError(f"the prompt holds id {outside}, but the model knows 0 to {self.vocab_size - 1}")
         if request.stop_strings and self.tokenizer is None:
             raise SettingsError("stop strings need a tokenizer, and this model has none", remedy="give stop_ids instead")
-        asked = {"constraint": request.constraint, "logprobs": request.logprobs, "prompt_logprobs": request.prompt_logprobs,
-                 "priority": request.priority or None}  # fmt: skip
+        asked = {"adapter": request.adapter, "constraint": request.constraint, "logprobs": request.logprobs,
+                 "prompt_logprobs": request.prompt_logprobs, "priority": request.priority or None}  # fmt: skip
         named = next((name for name, value in asked.items() if value is not None), None)
         if named is not None:
             raise SettingsError(f"{named}: not to be had of vLLM here", remedy="leave it out, or use our own engine")
 
     def generate(self, requests: Sequence[Request], *, reporter: Reporter = SILENT) -> list[Completion]:
         """The answers, in the order of the requests."""
-        for request in requests:
-            self.check(request)
-        answers: dict[int, Completion] = {}
-        with reporter.track("answering", total=len(requests), unit="answers") as task, closing(self.each(requests)) as ended:
-            for place, answer in ended:
-                if isinstance(answer, BeichenError):
-                    raise answer
-                answers[place] = answer
-                task.advance()
-        return [answers[place] for place in range(len(requests))]
+        return in_order(self, requests, reporter=reporter)
 
     def each(self, requests: Iterable[Request]) -> Generator[tuple[int, Completion | BeichenError]]:
         """The answers as they end, each with its request's place, or the fault that it met in place of one."""

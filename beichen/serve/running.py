@@ -34,7 +34,7 @@ class Connection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head = 0  # bytes that have come since the last request
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the class above
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it as well: asyncio calls it with nothing else
         super().connection_made(transport)
         self._wait()
 
@@ -117,8 +117,8 @@ class Server(uvicorn.Server):
         try:
             for one in SIGNALS:
                 loop.add_signal_handler(one, self._on_signal, one)
-        except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, which alone gets signals, or a system without
-            yield
+        except (ValueError, RuntimeError, NotImplementedError):
+            yield  # only the main thread gets signals, and not on every system: whoever runs this elsewhere ends it by ``end_soon``
             return
         try:
             yield

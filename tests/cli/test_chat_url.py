@@ -41,7 +41,7 @@ def test_the_answers_are_those_of_the_model(model_folder, tmp_path, monkeypatch,
             (["--compatibility", "any"], "--compatibility is the server's own affair"),
             (["--tools", str(tmp_path / "none")], "none: cannot be read as JSON"),
             (["--device", "cpu"], "--device is the server's own affair"),
-            (["--api-key-file", str(tmp_path / "talk.jsonl")], "its first line is no key"),
+            (["--api-key-file", str(tmp_path / "talk.jsonl")], "its first key has letters beyond ASCII"),
             (["--api-key-file", str(tmp_path / "other")], "status 401"),
         ):
             assert main([*given, "--message", "x", *flags]) == 2

@@ -18,7 +18,7 @@ from beichen.inference.model_drafter import ModelDrafter
 from beichen.nn.decoder import Decoder
 from tests.inference.small_models import small_decoder
 from tests.inference.test_drawing import chi_square
-from tests.inference.test_engine import answer_of, engine_of, is_the_plain_loop, random_request
+from tests.inference.test_engine import answer_of, check_end, engine_of, random_request
 
 
 class RandomDrafter:
@@ -65,12 +65,7 @@ def test_drafts_change_no_greedy_answer(name, blocks, settings):
     assert engine.drafted > 50 or name == "text"
     assert engine.accepted > 0.5 * engine.drafted or name != "itself"  # its rope rule is that of the text so far, not of its end
     for sequence in done:
-        answer, request = answer_of(sequence), sequence.request
-        assert is_the_plain_loop(decoder, request, answer)
-        if sequence.finish_reason == "length":
-            assert len(answer) == request.max_new_tokens and not set(answer) & set(request.stop_ids)
-        elif sequence.finish_reason == "stop":
-            assert answer[-1] in request.stop_ids and not set(answer[:-1]) & set(request.stop_ids)
+        check_end(decoder, sequence)
 
 
 def test_a_text_that_repeats_itself_takes_fewer_steps():

@@ -62,6 +62,16 @@ def answer_of(sequence: Sequence) -> list[int]:
     return sequence.ids[len(sequence.request.prompt_ids) :]
 
 
+def check_end(decoder: Decoder, sequence: Sequence) -> None:
+    """What has ended is the plain loop's answer, and says rightly why it ended; one that was cancelled ends anywhere."""
+    answer, request = answer_of(sequence), sequence.request
+    assert is_the_plain_loop(decoder, request, answer)
+    if sequence.finish_reason == "length":
+        assert len(answer) == request.max_new_tokens and not set(answer) & set(request.stop_ids)
+    elif sequence.finish_reason == "stop":
+        assert answer[-1] in request.stop_ids and not set(answer[:-1]) & set(request.stop_ids)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("blocks", "settings"),
@@ -92,12 +102,7 @@ def test_random_arrivals_preemption_cancellation_and_sharing_change_nothing(shap
     assert cancelled and bool(engine.scheduler.preemptions) == (blocks < 20)
     assert shared or not engine.share_prefixes
     for sequence in done:
-        answer, request = answer_of(sequence), sequence.request
-        assert is_the_plain_loop(decoder, request, answer)
-        if sequence.finish_reason == "length":
-            assert len(answer) == request.max_new_tokens and not set(answer) & set(request.stop_ids)
-        elif sequence.finish_reason == "stop":
-            assert answer[-1] in request.stop_ids and not set(answer[:-1]) & set(request.stop_ids)
+        check_end(decoder, sequence)
 
 
 def test_ten_thousand_requests_leave_no_block_behind():

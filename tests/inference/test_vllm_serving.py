@@ -136,7 +136,7 @@ def test_vllm_answers_behind_the_same_protocol_as_our_engine(tmp_path, family):
     """In float32, ids for ids. BEICHEN_TEST_VLLM_PYTHON names the interpreter of an environment that has vLLM."""
     python = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
     if python is None:
-        pytest.skip("vLLM wants an environment of its own: BEICHEN_TEST_VLLM_PYTHON names its interpreter")
+        pytest.skip("needs vLLM, which brings a torch of its own: BEICHEN_TEST_VLLM_PYTHON names an interpreter that has it")
     folder = save_small(tmp_path / "model", family)
     prompts = [[5, 9, 200, 31], list(range(3, 60)), small_tokenizer().encode("今天天气很好"), [7]]
     served = folder_for_vllm(folder, tmp_path / "cache")

@@ -14,6 +14,7 @@ from beichen.nn.attention import Attention, attention
 from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig
 from beichen.nn.places import Places
+from tests import needs
 from tests.nn.slow_decoder import packed_row, slow_attention
 
 HEADS = [(4, 4), (4, 2), (6, 1)]  # multi-head, grouped, multi-query
@@ -112,7 +113,7 @@ def test_dropout_acts_in_training_alone():
     assert not torch.equal(module(*inputs), module(*inputs))
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("layout", ["causal", "packed"])
 @pytest.mark.parametrize("changes", [{}, {"query_key_norm": True}, {"num_key_value_heads": 1}, {"attention_dropout": 0.1}])
 def test_kernels_and_torch_agree_in_value_and_gradient(changes, layout):

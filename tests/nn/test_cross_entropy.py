@@ -9,6 +9,7 @@ from torch import Tensor
 
 from beichen.nn import cross_entropy, kernels
 from beichen.nn.cross_entropy import IGNORED, linear_cross_entropy, position_losses
+from tests import needs
 
 
 def sample(rows: int, vocab: int, scored: float, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +91,7 @@ def test_position_losses_sum_to_the_loss(scale):
     torch.testing.assert_close(losses.sum(), linear_cross_entropy(hidden, weight, targets, logit_scale=scale).detach())
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 def test_kernels_and_torch_agree():
     """bf16 logits carry 2**-9 of themselves; the sum over positions averages that, single gradients keep it."""
     hidden, weight, targets = sample(100, 300, 0.8, torch.bfloat16)

@@ -13,6 +13,7 @@ from beichen.nn import kernels
 from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
+from tests import needs
 from tests.nn.slow_decoder import packed_row, slow_hidden, slow_logits
 
 FACTS: list[dict[str, Any]] = [
@@ -105,7 +106,7 @@ def test_a_packed_row_equals_its_documents_alone(facts):
                 begin += length
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("facts", FACTS)
 def test_a_packed_row_equals_its_documents_alone_through_kernels(facts):
     """bf16; other block borders sum in another order, and a last bit (2**-8) that differs early grows with these large weights."""
@@ -136,7 +137,7 @@ def test_cached_in_chunks_equals_uncached(facts, sizes):
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("facts", FACTS)
 def test_cached_in_chunks_equals_uncached_through_kernels(facts):
     """bf16, see above."""
@@ -171,7 +172,7 @@ def test_left_padding_equals_no_padding(facts):
             torch.testing.assert_close(hidden[:, 5:], alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("facts", FACTS)
 def test_kernels_and_torch_agree_in_value_and_gradient(facts):
     """Both bf16 ways stand at the same distance from float32, which the 8 bits of bf16 set: some 2 % for these weights."""

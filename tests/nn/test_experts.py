@@ -14,6 +14,7 @@ from beichen.nn.balancing import balance_loss
 from beichen.nn.config import DecoderConfig, ExpertsConfig
 from beichen.nn.experts import Mixture, mix
 from beichen.nn.routing import Routing
+from tests import needs
 
 CASES: list[dict[str, Any]] = [
     {},
@@ -76,8 +77,8 @@ def slow(module: Mixture, x: Tensor, dropped: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize("hidden", [6, 16])
 @pytest.mark.parametrize("backend", ["torch", "kernels"])
 def test_equals_token_by_token(changes, hidden, backend):
-    if backend == "kernels" and not kernels.status().available:
-        pytest.skip(kernels.status().reason)
+    if backend == "kernels":
+        needs.need_compiled_kernels()
     module, x = mixture(hidden, **changes), inputs(hidden)
     expected = slow(module, x)
     with torch.no_grad():

@@ -11,6 +11,7 @@ import torch
 from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig
 from beichen.nn.feed_forward import FeedForward, swiglu
+from tests import needs
 
 
 def small(**changes: Any) -> FeedForward:
@@ -50,7 +51,7 @@ def test_extreme_gates_stay_finite():
     assert swiglu(gate_up).tolist() == [[0.0, 3e4, 0.0]]
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 def test_kernels_and_torch_agree_in_value_and_gradient():
     """Torch rounds silu(gate) to bf16 before the product, the kernel the product alone: two roundings of 2**-9 apart."""
     x = (torch.randn(40, 64, generator=torch.Generator().manual_seed(5)) * 3).bfloat16()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from beichen.nn import kernels
 from beichen.nn import log_probabilities as room
 from beichen.nn.log_probabilities import log_probabilities
+from tests import needs
 
 
 def given(dtype: torch.dtype = torch.float32, positions: int = 150) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -44,7 +44,7 @@ def test_equals_whole_logits(monkeypatch, scale, trained, chunk):
         assert float((ours - theirs).abs().max()) <= 2e-6 * float(theirs.abs().max())
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("frozen", [False, True])
 def test_kernels_agree_with_torch_in_bfloat16(frozen):
     hidden, weight, targets, counts = given(torch.bfloat16)

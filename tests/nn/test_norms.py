@@ -7,6 +7,7 @@ import torch
 
 from beichen.nn import kernels
 from beichen.nn.norms import Norm, rms_norm
+from tests import needs
 from tests.nn.slow_decoder import slow_norm
 
 
@@ -69,7 +70,7 @@ def test_add_norm_is_addition_then_norm(kind, dtype):
         assert untouched is residual and torch.equal(alone, norm(residual))
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 def test_kernels_and_torch_agree():
     """bf16 has 8 bits: one rounding apart is 2**-8 of the value."""
     norm = random_norm("rms", 96).bfloat16()

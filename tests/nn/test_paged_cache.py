@@ -9,6 +9,7 @@ import torch
 from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig
 from beichen.nn.paged_cache import PagedPass, PagePool, block_bytes
+from tests import needs
 from tests.nn.test_stepping import ROPE_LENGTH, SHAPES, decoder_of
 
 KINDS = [
@@ -51,8 +52,8 @@ def fed_in_chunks(shape: str, dtype: torch.dtype, seed: int) -> tuple[list[torch
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_chunks_of_many_equal_each_alone(shape, compiled, dtype, tolerance):
-    if compiled and not kernels.status().available:
-        pytest.skip(kernels.status().reason)
+    if compiled:
+        needs.need_compiled_kernels()
     for seed in range(8):
         if compiled:
             found, alone = fed_in_chunks(shape, dtype, seed)

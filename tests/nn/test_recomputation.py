@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from beichen.nn import kernels
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.recomputation import WAYS, Recompute, recomputed
 from beichen.objectives.next_token import next_token
+from tests import needs
 from tests.train.small_runs import random_batch, tiny_decoder
 
 EXPERTS = ExpertsConfig(
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_keeping_everything(model, way):
     assert all(torch.equal(found[name], kept[name]) for name in kept)
 
 
-@pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+@needs.compiled_kernels
 @pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("model", ["dense", "experts", "query norm"])
 def test_with_kernels_too(model, way):

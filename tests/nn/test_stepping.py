@@ -14,6 +14,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.paged_cache import PagedPass, PagePool
 from beichen.nn.quantized import KINDS, quantize
 from beichen.nn.stepping import Stepper, compiled_step
+from tests import needs
 
 BASE: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16,
@@ -81,11 +82,10 @@ def hidden_states(decoder: Decoder, *, rows: int, steps: int, most: int) -> torc
     return torch.cat(found).float()
 
 
+@needs.compiled_kernels
 @pytest.mark.parametrize(("rows", "most"), [(1, 1), (3, 1), (16, 1), (70, 1), (1, 5), (9, 4), (30, 4)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows, most):
-    if not kernels.status().available:
-        pytest.skip("no compiled kernels here")
     decoder = decoder_of(shape, torch.bfloat16)
     found = hidden_states(decoder, rows=rows, steps=6, most=most)
     with kernels.switched_off():
@@ -95,13 +95,12 @@ def test_the_kernel_equals_the_forward_in_bfloat16(shape, rows, most):
     assert (found - exact).square().mean().sqrt() < tolerance
 
 
+@needs.compiled_kernels
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("rows", "most"), [(1, 1), (2, 1), (3, 1), (16, 1), (9, 4)])
 @pytest.mark.parametrize("shape", ["telechat2", "all biases, odd widths", "all about queries"])
 def test_quantized_layers_take_the_same_step(shape, rows, most, kind):
     """As near to the truth as multiplying by the dequantized matrices."""
-    if not kernels.status().available:
-        pytest.skip("no compiled kernels here")
     decoder = decoder_of(shape, torch.bfloat16)
     quantize(decoder, kind)
     assert compiled_step(decoder) is not None

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from beichen.nn import kernels
 from beichen.nn.stochastic_rounding import random_words, round_stochastically, with_words
-
-needs_kernels = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+from tests import needs
 
 
 @settings(max_examples=25)
@@ -52,7 +51,7 @@ def test_words_are_spread_evenly(key):
     assert float((signs[1:] * signs[:-1]).mean(0).abs().max()) < 2 * allowed
 
 
-@needs_kernels
+@needs.compiled_kernels
 @pytest.mark.parametrize("count", [1, 16, 37, 40_000])
 @pytest.mark.parametrize(("key", "first"), [(0, 0), (123456789123, 5), ((1 << 63) - 1, (1 << 32) - 3)])
 def test_the_kernel_gives_the_same_bits(count, key, first):

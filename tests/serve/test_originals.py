@@ -82,7 +82,7 @@ def test_a_failure_within_a_stream_reaches_its_client(model, expected):
                 if piece[1].text:
                     raise BeichenError("the engine failed")
 
-        live.service.answer = broken  # type: ignore[method-assign]  # what runs within cannot be made to fail from outside
+        live.service.answer = broken  # type: ignore[method-assign]  # the engine cannot be made to fail from outside, and only here is it to
         text = httpx2.post(live.url + PATHS[0], json=GREEDY).text
         said, _, failure = text.rpartition('{"seqid"')
         assert said and expected.startswith(said) and json.loads('{"seqid"' + failure)["code"] == "10903"

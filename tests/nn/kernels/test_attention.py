@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 
 def reference(qkv: Tensor, cos: Tensor, sin: Tensor, first_visible: Tensor, heads: int, kv_heads: int, scale: float) -> Tensor:

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from beichen.nn import kernels
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 
 def error(found: Tensor, wanted: Tensor) -> float:

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from beichen.nn import kernels
 from beichen.nn.kernels.decode import DecoderStep, LayerWeights, few_row_linear, paged_attention
 from beichen.nn.kernels.quantized import Codes
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 
 def error(found: Tensor, wanted: Tensor) -> float:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from beichen.nn import kernels
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 
 @pytest.mark.parametrize(("positions", "vocab", "size"), [(40, 7, 16), (300, 1000, 50), (1, 3, 5), (0, 3, 16)])

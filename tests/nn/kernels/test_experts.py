@@ -8,8 +8,9 @@ from torch import Tensor
 
 from beichen.nn import kernels
 from beichen.nn.experts import mix
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 SHAPES = [  # tokens, hidden, width, experts, choices
     (1, 9, 7, 3, 2), (7, 16, 24, 4, 2), (33, 70, 50, 5, 3), (64, 33, 64, 2, 1), (50, 128, 200, 40, 4), (200, 96, 65, 3, 3),

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from beichen.nn import kernels
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 
 @pytest.mark.parametrize("size", [1, 16, 100, 352, 1408])

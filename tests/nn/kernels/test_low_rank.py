@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from beichen.nn import kernels
 from beichen.nn.linear import Linear
 from beichen.nn.low_rank import LowRank, Part
+from tests import needs
 
-
-@pytest.fixture(autouse=True)
-def compiled() -> None:
-    if not kernels.status().available:
-        pytest.skip("no compiled kernels here")
+pytestmark = needs.compiled_kernels
 
 
 @settings(max_examples=40, deadline=None)

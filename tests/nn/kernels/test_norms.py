@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from beichen.nn import kernels
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 SHAPES = [(3, 5, 64), (7, 100), (1, 10), (300, 512), (2, 33, 17)]
 

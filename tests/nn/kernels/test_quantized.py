@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 from beichen.nn import kernels
 from beichen.nn.linear import Linear
 from beichen.nn.quantized import KINDS, NF4, Kind, QuantizedLinear, QuantizedMatrix
+from tests import needs
+
+pytestmark = needs.compiled_kernels
 
 NEAR = 2.0**-13  # of the lengths of both vectors; a row rounded to bf16 alone is off by up to 2**-9
-
-
-@pytest.fixture(autouse=True)
-def compiled() -> None:
-    if not kernels.status().available:
-        pytest.skip("no compiled kernels here")
 
 
 def layer_of(inner: int, outer: int, kind: Kind, *, bias: bool = True, seed: int = 0) -> QuantizedLinear:

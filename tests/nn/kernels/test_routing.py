@@ -11,8 +11,9 @@ from torch import Tensor
 from beichen.nn import kernels
 from beichen.nn.config import ExpertsConfig
 from beichen.nn.routing import choose
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+pytestmark = needs.compiled_kernels
 
 SHAPES = [  # tokens, hidden, experts, choices
     (1, 9, 3, 2), (7, 16, 4, 4), (61, 70, 15, 4), (300, 33, 64, 6), (50, 200, 130, 8), (97, 64, 2, 1),

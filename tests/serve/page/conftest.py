@@ -24,7 +24,7 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         if os.environ.get("CI"):
             pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        pytest.skip(MISSING)  # a user's machine need not have a browser; CI installs one, so there it is a failure
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, timeout=PATIENCE)
         yield browser

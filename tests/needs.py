@@ -1,0 +1,18 @@
+"""Marks of tests that need what not every machine has; each skip says what was missing."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from beichen.nn import kernels
+
+compiled_kernels = pytest.mark.skipif(not kernels.status().available, reason=kernels.status().reason)
+make = pytest.mark.skipif(shutil.which("make") is None, reason="needs the program make, which is not on the PATH")
+
+
+def need_compiled_kernels() -> None:
+    """The same for one case of a test."""
+    if not kernels.status().available:
+        pytest.skip(kernels.status().reason)
