@@ -15,8 +15,8 @@ MAPPED = frozenset({"folder", "host", "port", "name", "api_key_file", "template"
 
 def run_vllm(arguments: argparse.Namespace) -> int:
     """Does not return, unless something is wrong."""
-    from beichen.cli.serve import read_api_keys
     from beichen.checkpoints.tokenizers import load_tokenizer
+    from beichen.cli.serve import read_api_keys
     from beichen.inference.vllm_serving import (
         HERE_ALONE,
         VllmOptions,

@@ -24,6 +24,9 @@ from beichen.inference.generation import DecoderGenerator
 
 Result = TypeVar("Result")
 
+PIECES = 160  # a second, of all answers together: what sending more takes from the model is felt, and nobody reads faster
+LONGEST_PAUSE = 0.25  # seconds between two pieces of one answer, however many there are
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -50,8 +53,9 @@ class EngineWorker:
     """``submit`` from any thread; ``deliver`` is called in the worker's."""
 
     def __init__(self, generator: DecoderGenerator, deliver: Deliver, *, max_waiting: int = 256, interval: float = 0.0) -> None:
-        """max_waiting: requests that may wait for the engine; more are refused. interval: seconds between two pieces of an answer, so that
-        many quick ones do not keep the cores from the engine; its first piece and its last never wait."""
+        """max_waiting: requests that may wait for the engine; more are refused. interval: least seconds between two pieces of an answer,
+        so that many quick ones do not keep the cores from the engine; with many answers at once it grows, unless it is 0. The first piece
+        of an answer and its last never wait."""
         self.generator, self.engine = generator, generator.engine
         self.max_waiting, self._interval = max_waiting, interval
         self._deliver = deliver
@@ -200,6 +204,7 @@ class EngineWorker:
         pieces: list[Piece] = []
         going_on: list[Ticket] = []
         now = time.monotonic()
+        pause = pause_between(len(self._active), self._interval)
         for ticket in self._active:
             assert ticket.answer is not None
             if now < ticket.due and not ticket.answer.urgent:
@@ -212,11 +217,16 @@ class EngineWorker:
                 continue
             if delta is not None:
                 pieces.append((ticket, delta))
-                ticket.due = now + self._interval
+                ticket.due = now + pause
             if delta is None or delta.finish_reason is None:
                 going_on.append(ticket)
         self._active = going_on
         return pieces
+
+
+def pause_between(answers: int, least: float) -> float:
+    """Seconds between two pieces of an answer, of so many at once; ``least`` where there are few, 0 where nobody is to wait."""
+    return max(least, min(answers / PIECES, LONGEST_PAUSE)) if least else 0.0
 
 
 def _settle(future: Future[Any], value: Any, fault: Exception | None) -> None:

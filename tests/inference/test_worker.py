@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beichen.errors import BeichenError, OverloadError, SettingsError
 from beichen.inference.api import Completion, Delta, Request, SamplingSettings, join
 from beichen.inference.generation import DecoderGenerator
-from beichen.inference.worker import EngineWorker, Piece, Ticket
+from beichen.inference.worker import LONGEST_PAUSE, PIECES, EngineWorker, Piece, Ticket, pause_between
 from tests.inference.small_models import small_decoder, small_tokenizer
 
 
@@ -164,3 +166,12 @@ def test_a_fault_of_other_work_is_told_to_whoever_asked_for_it():
             endless.cancel()
     with pytest.raises(OverloadError):
         worker.run(faulty())
+
+
+@given(answers=st.integers(1, 10_000), least=st.floats(0.001, 2))
+def test_pieces_are_bounded_a_second_as_long_as_nobody_waits_long(answers, least):
+    pause = pause_between(answers, least)
+    assert pause >= least and pause <= max(least, LONGEST_PAUSE)
+    assert answers / pause <= PIECES * (1 + 1e-9) or pause >= LONGEST_PAUSE
+    assert pause_between(answers + 1, least) >= pause
+    assert pause_between(answers, 0) == 0

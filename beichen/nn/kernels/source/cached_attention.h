@@ -11,6 +11,14 @@ struct Pages {
     long at(const int32_t *table, long kv, long column) const { return ((table[column / size] * kv_heads + kv) * size + column % size) * dim; }
 };
 
+constexpr long COLUMNS_AHEAD = 64;  // keys fetched before they are read: what memory takes to bring them
+INLINE void fetch_columns(const bf16 *from, long dim) {  // sixteen
+    for (long k = 0; k < 16 * dim; k += 32) __builtin_prefetch(from + k, 0, 2);
+}
+INLINE void fetch_first_keys(const Pages &pages, const int32_t *table, long kv, long to) {
+    for (long j = 0; j < to && j < COLUMNS_AHEAD; j += 16) fetch_columns(pages.keys + pages.at(table, kv, j), pages.dim);
+}
+
 // Turns one head by its angles: the float32 or bf16 input as read by `get`, to bf16.
 template <typename Get> INLINE void turn_head(Get get, const float *cos, const float *sin, long dim, bf16 *out) {
     const long half = dim / 2;
@@ -21,13 +29,16 @@ template <typename Get> INLINE void turn_head(Get get, const float *cos, const f
     });
 }
 
-// out [dim] = softmax(q . keys[.. to]) values of one sequence. q: bf16, zero up to padded_columns(dim). scores: room for to + 16 floats.
+// out [dim] = softmax(q . keys[.. to]) values of one sequence, whose first keys may have been fetched. q: bf16, zero up to padded_columns(dim). scores: room for to + 16 floats.
 static void attend_one(const bf16 *q, const Pages &pages, const int32_t *table, long kv, long to, float scale, float *scores, bf16 *out) {
     const float c = scale * 1.44269504f;
     const long dim = pages.dim, whole = dim / 32 * 32;
     vec top = splat(-INFINITY);
     for (long j = 0; j < to; j += 16) {
-        const bf16 *keys = pages.keys + pages.at(table, kv, j);
+        const long place = pages.at(table, kv, j);
+        const bf16 *keys = pages.keys + place;
+        if (j + COLUMNS_AHEAD < to) fetch_columns(pages.keys + pages.at(table, kv, j + COLUMNS_AHEAD), dim);
+        fetch_columns(pages.values + place, dim);  // read after all keys
         vec acc[16] = {};
         for (int r = 0; r < 16; r++) {
             const bf16 *key = keys + (j + r < to ? r : to - 1 - j) * dim;

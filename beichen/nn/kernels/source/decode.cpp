@@ -1,6 +1,7 @@
 // Decoding: the linear layer of a few rows, attention over the cache, and one step of a whole decoder in one call.
 #include "cached_attention.h"
 #include "quantized_rows.h"
+#include "sixteen_rows.h"
 #include <omp.h>
 
 namespace {
@@ -10,14 +11,16 @@ thread_local Scratch call_scratch;
 
 KERNEL void linear_few_rows(const bf16 *x, const bf16 *w, const bf16 *bias, float *wide, bf16 *narrow_out, long rows, long K, long N, int threads) {
     const long stride = padded_columns(K), padded = padded_rows(rows);
-    call_scratch.reserve(padded * stride * sizeof(bf16) + (wide ? 0 : rows * N * sizeof(float)) + 256);
+    call_scratch.reserve(padded * stride * sizeof(bf16) + pairs_of(rows, stride) * sizeof(uint32_t) + (wide ? 0 : rows * N * sizeof(float)) + 256);
     bf16 *xs = call_scratch.take<bf16>(padded * stride);
     float *y = wide ? wide : call_scratch.take<float>(rows * N);
+    const FewRows spread{xs, stride, rows, call_scratch.take<uint32_t>(pairs_of(rows, stride))};
     pad_rows(x, rows, K, padded, stride, xs);
+    spread_rows(spread);
 #pragma omp parallel num_threads(threads) if (K * N > WORTH_A_THREAD)
     {
         const Share part = share(N, omp_get_thread_num(), omp_get_num_threads());
-        few_row_linear(xs, stride, rows, w, K, part.from, part.to, bias, y, N);
+        few_row_products(spread, w, K, part.from, part.to, bias, y, N);
         if (!wide) for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
             store_bf16(narrow_out + r * N + part.from + c, load_float(y + r * N + part.from + c, p), p);
         });
@@ -53,7 +56,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
     {
         const int id = omp_get_thread_num(), count = omp_get_num_threads();
         const long widest = hidden > F ? (hidden > heads * dim ? hidden : heads * dim) : F > heads * dim ? F : heads * dim;
-        private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024 + (held ? short_bytes(rows, widest) : 0));
+        private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024 + (held ? short_bytes(rows, widest) : pairs_of(rows, padded_columns(widest)) * 4));
         float *scores = private_scratch.take<float>(longest + 48);
         bf16 *q = private_scratch.take<bf16>(padded_columns(dim)), *residual = private_scratch.take<bf16>(rows * hidden), *normed = private_scratch.take<bf16>(padded * hs);
         memset(q, 0, padded_columns(dim) * sizeof(bf16));
@@ -78,15 +81,19 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 });
             }
         };
-        ShortRows whole{};  // what enters quantized matrices
+        ShortRows whole{};  // what enters quantized matrices,
+        FewRows spread{nullptr, 0, rows, held ? nullptr : private_scratch.take<uint32_t>(pairs_of(rows, padded_columns(widest)))};  // or others
         if (held) whole = {private_scratch.take<int16_t>(short_padded(rows) * short_columns(widest)), private_scratch.take<float>(short_padded(rows)), 0};
         auto enter = [&](const bf16 *from, long stride, long K) {
             whole.stride = short_columns(K);
+            spread.x = from;
+            spread.stride = stride;
             if (held) into_shorts(from, stride, rows, K, Held(held), whole);
+            else spread_rows(spread);
         };
-        auto linear = [&](const bf16 *from, long stride, long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
+        auto linear = [&](long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
             if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, to, N);
-            else few_row_linear(from, stride, rows, static_cast<const bf16 *>(w.weights), K, part.from, part.to, bias, to, N);
+            else few_row_products(spread, static_cast<const bf16 *>(w.weights), K, part.from, part.to, bias, to, N);
         };
 
         for (long l = 0; l < num_layers; l++) {
@@ -94,7 +101,12 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             const Pages pages{keys + l * area, values + l * area, kv_heads, size, dim};
             add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
             enter(normed, hs, hidden);
-            linear(normed, hs, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
+            linear(hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
+            auto fetch = [&](long task) {
+                const long row = task / kv_heads;
+                if (row < rows) fetch_first_keys(pages, tables + sequences[row] * stride, task % kv_heads, columns[row]);
+            };
+            fetch(id);
 #pragma omp barrier
             auto turn = [&](const float *head, long row, const bf16 *norm, const float *sharper, bf16 *to) {
                 vec squares = {};
@@ -119,6 +131,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             for (long task = id; task < rows * kv_heads; task += count) {
                 const long row = task / kv_heads, kv = task % kv_heads;
                 if (!several) keep(row, kv);
+                fetch(task + count);
                 for (long h = kv * group; h < (kv + 1) * group; h++) {
                     turn(qkv + row * W + h * dim, row, layer.query_norm, query_scale, q);
                     attend_one(q, pages, tables + sequences[row] * stride, kv, columns[row] + 1, scale, scores, mixed + row * as + h * dim);
@@ -126,13 +139,13 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             }
 #pragma omp barrier
             enter(mixed, as, heads * dim);
-            linear(mixed, as, heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
+            linear(heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
             add_norm(update, layer.feed_forward_norm, residual_after_norm);
             const Share part = share(F, id, count);
             enter(normed, hs, hidden);
-            linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
-            linear(normed, hs, hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
+            linear(hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
+            linear(hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
             for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
                 const float *g = gate_up + r * 2 * F + part.from + c;
                 vec gate = rounded(load_float(g, p));
@@ -140,7 +153,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             });
 #pragma omp barrier
             enter(active, fs, F);
-            linear(active, fs, F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
+            linear(F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
         }
         add_norm(num_layers ? update : nullptr, final_norm, false);

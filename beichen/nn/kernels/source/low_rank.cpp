@@ -1,5 +1,5 @@
 // A low-rank update of a few rows, added to what their layer made of them.
-#include "few_rows.h"
+#include "sixteen_rows.h"
 #include <omp.h>
 
 namespace {
@@ -11,15 +11,17 @@ thread_local Scratch call_scratch;
 KERNEL void low_rank_add(const bf16 *x, const bf16 *a, const bf16 *const *ups, const int64_t *places, const float *scales, bf16 *out, long rows, long K, long R, long parts, long N,
                          int threads) {
     const long stride = padded_columns(K), padded = padded_rows(rows);
-    call_scratch.reserve(padded * stride * sizeof(bf16) + rows * R * sizeof(float) + 256);
+    call_scratch.reserve(padded * stride * sizeof(bf16) + pairs_of(rows, stride) * sizeof(uint32_t) + rows * R * sizeof(float) + 256);
     bf16 *xs = call_scratch.take<bf16>(padded * stride);
+    const FewRows spread{xs, stride, rows, call_scratch.take<uint32_t>(pairs_of(rows, stride))};
     float *inner = call_scratch.take<float>(rows * R);
     pad_rows(x, rows, K, padded, stride, xs);
+    spread_rows(spread);
 #pragma omp parallel num_threads(threads) if (rows * R * (K + N) > 16 * WORTH_A_THREAD)
     {
         const int id = omp_get_thread_num(), count = omp_get_num_threads();
         const Share own = share(R, id, count);
-        few_row_linear(xs, stride, rows, a, K, own.from, own.to, nullptr, inner, R);
+        few_row_products(spread, a, K, own.from, own.to, nullptr, inner, R);
 #pragma omp barrier
         long first = 0;
         for (long p = 0; p < parts; p++) {

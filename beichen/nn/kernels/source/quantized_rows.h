@@ -107,7 +107,7 @@ INLINE vec int8_in_order(const int16_t *x, long stride, const int8_t *w, const f
         ints acc[CHAINS][M] = {};
         long k = begin;
         for (; k + 32 * CHAINS <= end; k += 32 * CHAINS) for (int c = 0; c < CHAINS; c++) {
-            if (c % 2 == 0) __builtin_prefetch(w + k + 32 * c + 2 * AHEAD);
+            if (c % 2 == 0) __builtin_prefetch(w + k + 32 * c + 2 * AHEAD, 0, 2);
             const lanes ws = widen_codes(load<bytes8>(w + k + 32 * c));
             for (int m = 0; m < M; m++) acc[c][m] = dot_shorts(acc[c][m], load<lanes>(x + m * stride + k + 32 * c), ws);
         }
@@ -155,7 +155,7 @@ INLINE vec nf4_in_order(const int16_t *x, long stride, const uint8_t *w, const u
         const vec factors = (vec)(__builtin_convertvector(some, lanes) << 13) * 0x1p112f;  // as half_to_float
         for (long b = 0; b < here; b += 2) {
             const uint8_t *at = w + 32 * (sixteen + b);
-            __builtin_prefetch(at + 2 * AHEAD);
+            __builtin_prefetch(at + 2 * AHEAD, 0, 2);
             shorts codes = {};
             if (b + 2 <= here) codes = load<shorts>(at); else memcpy(&codes, at, 32);
             const int16_t *columns = x + (sixteen + b) * 64;

@@ -24,8 +24,8 @@ typedef uint16_t shorts __attribute__((vector_size(64), aligned(64), may_alias))
 
 template <typename V, typename T> INLINE V load(const T *p) { V v; memcpy(&v, p, sizeof(V)); return v; }
 template <typename V, typename T> INLINE void store(T *p, V v) { memcpy(p, &v, sizeof(V)); }
-INLINE vec splat(float x) { return vec{} + x; }
-INLINE lanes splat(uint32_t x) { return lanes{} + x; }
+INLINE vec splat(float x) { return vec{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE lanes splat(uint32_t x) { return lanes{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 INLINE vec maximum(vec a, vec b) { return a > b ? a : b; }
 
 INLINE float to_float(bf16 x) { uint32_t u = uint32_t(x) << 16; float f; memcpy(&f, &u, 4); return f; }
@@ -33,7 +33,13 @@ INLINE bf16 to_bf16(float x) {  // to nearest, ties to even; a NaN stays one
     uint32_t u; memcpy(&u, &x, 4);
     return x != x ? bf16(0x7fc0) : bf16((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
-INLINE vec widen(halves h) { return (vec)(__builtin_convertvector(h, lanes) << 16); }
+INLINE vec widen(halves h) {
+#ifdef BEICHEN_AVX512
+    return (vec)((lanes)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#else
+    return (vec)(__builtin_convertvector(h, lanes) << 16);
+#endif
+}
 INLINE vec load_bf16(const bf16 *p) { return widen(load<halves>(p)); }
 INLINE halves narrow(vec x) {
 #ifdef BEICHEN_AVX512_BF16
