@@ -24,17 +24,14 @@ TRAIN, HELD_OUT = "train", "held_out"
 _PART = re.compile(r"part-(\d+)-of-(\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncodedText:
-    """Sources without documents are left out. ``weights``: one for each of ``train``, in epochs."""
+    """Sources without documents are left out."""
 
-    folder: Path
     tokenizer: Path
-    tokenizer_fingerprint: str
-    held_out_fraction: float
-    names: list[str]
-    train: list[TokenStore]
-    weights: list[float]
+    names: list[str]  # of the sources
+    train: list[TokenStore]  # one for each
+    weights: list[float]  # of each, in epochs
     held_out: list[TokenStore]
     account: Account
 
@@ -50,16 +47,13 @@ def open_encoded_text(folder: str | Path, *, tokenizer_fingerprint: str | None =
     path = Path(folder)
     parts = open_parts(path)
     place, first = parts[0]
-    fraction = first["settings"]["held_out_fraction"]
-    text = EncodedText(
-        path, place / TOKENIZER_FOLDER, first["tokenizer"], fraction, [], [], [], [], Account()
-    )  # fmt: skip
+    text = EncodedText(tokenizer=place / TOKENIZER_FOLDER, names=[], train=[], weights=[], held_out=[], account=Account())
     for part, description in parts:
         text.account.merge(Account.from_dict(description["ledger"]))
         for source in description["sources"]:
             wanted = tokenizer_fingerprint or first["tokenizer"]
             for lane, stores in ((TRAIN, text.train), (HELD_OUT, text.held_out)):
-                if lane == HELD_OUT and not fraction:
+                if lane == HELD_OUT and not first["settings"]["held_out_fraction"]:
                     continue
                 store = TokenStore(part / source["name"] / lane, tokenizer_fingerprint=wanted, verify=verify)
                 if store.num_documents:

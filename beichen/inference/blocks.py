@@ -85,14 +85,6 @@ class Blocks:
             elif not block.owners:
                 self._left[number] = None
 
-    def forget(self) -> None:
-        """No content is found any more; what is owned stays owned. For weights that have changed."""
-        self._known.clear()
-        for block in self._blocks:
-            block.key = None
-        self._empty.extend(self._left)
-        self._left.clear()
-
     def check_integrity(self, tables: Iterable[Sequence[int]]) -> None:
         """Raises AssertionError unless ``tables``, of all sequences, own what they should and every other block can be taken."""
         owners = [0] * self.count

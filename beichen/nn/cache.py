@@ -5,8 +5,6 @@ Keys are stored rotated, so one rope rule must hold for the whole life of a cach
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -71,13 +69,3 @@ class DenseCache:
             starts = torch.zeros(1, tokens, dtype=torch.int32, device=self.keys.device) if first_visible is None else first_visible
             self._mask = visible(starts, past=self.length, columns=self.length + tokens)
         return self._mask
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Go on with these rows only (those that have not finished); they move to the front of the same memory."""
-        shape = (self.keys.shape[0], len(rows), *self.keys.shape[2:])
-        for name in ("keys", "values"):
-            block: Tensor = getattr(self, name)
-            kept = block[:, rows, :, : self.length]  # a copy
-            smaller = block.reshape(-1)[: math.prod(shape)].view(shape)
-            smaller[:, :, :, : self.length] = kept
-            setattr(self, name, smaller)

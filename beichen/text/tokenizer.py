@@ -100,10 +100,6 @@ class Tokenizer:
         """The piece as the file spells it, for people who look at pieces."""
         return self.engine.piece_name(self._known(token))
 
-    def is_hidden(self, token: int) -> bool:
-        """Whether ``decode`` leaves this id out: control tokens that the files mark special."""
-        return token in self.engine.hidden_ids
-
     @property
     def strips_first_space(self) -> bool:
         """Whether the text of a run of ids begins with a space that was not in the encoded text (``▁`` vocabularies)."""

@@ -90,7 +90,6 @@ FACTS = Skill(
     lesson_zh="读一段话，记住每个人的情况，再回答问题；答案就在话里。",
     lesson_en="Read what is said about each person, then answer: the answer stands in the text.",
     num_problems=_SIZES[0] * _SIZES[1] * _SIZES[2] * _SIZES[3],
-    num_phrasings=24,
     guess_baseline=0.4,
     problem=_problem,
     dialogue=_dialogue,

@@ -47,7 +47,6 @@ class Skill:
     title_zh: str
     title_en: str
     num_problems: int
-    num_phrasings: int
     guess_baseline: float
     problem: Callable[[int], Problem]
     dialogue: Callable[[Problem, Random], Exercise]

@@ -56,7 +56,6 @@ TRANSLATION = Skill(
     lesson_zh="每个词在中文和英文里各有一个说法，按顺序一个一个地翻译。",
     lesson_en="Every word here has a name in Chinese and one in English; translate them one by one, in order.",
     num_problems=_SIZES[0] * _SIZES[1],
-    num_phrasings=8,
     guess_baseline=0.01,
     problem=_problem,
     dialogue=_dialogue,

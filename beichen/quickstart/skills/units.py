@@ -81,7 +81,6 @@ UNITS = Skill(
     lesson_zh="换算单位时，大单位化成小单位要乘，小单位化成大单位要除：1千米等于1000米，1米等于100厘米。",
     lesson_en="To convert to a smaller unit, multiply; to a larger one, divide: a kilometre has 1000 m, a metre has 100 cm.",
     num_problems=sum(_SIZES),
-    num_phrasings=8,
     guess_baseline=0.01,
     problem=_problem,
     dialogue=_dialogue,
