@@ -6,15 +6,14 @@ stores, the tokenizer's folder, the ledger of all parts. Rule: a part that is mi
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from beichen.data.account import Account
-from beichen.data.shards import REMEDY
 from beichen.data.store import TokenStore
+from beichen.data.versioned_file import read_versioned
 from beichen.errors import DataError
 
 FORMAT, VERSION = "beichen encoded text", 1
@@ -79,18 +78,10 @@ def open_parts(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """``encoded.json``; refused when it is none or of another version."""
-    path = folder / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        remedy = REMEDY if path.exists() else "give a folder that `beichen data encode` has made"
-        if (folder / ".work").is_dir():
-            remedy = "the encoding is not finished: start it again with the same words"
-        raise DataError(f"{path}: no readable description of encoded text ({error})", remedy=remedy) from error
-    if (description.get("format"), description.get("version")) != (FORMAT, VERSION):
-        found = f"{description.get('format')!r} version {description.get('version')!r}"
-        raise DataError(f"{path}: is {found}, expected {FORMAT!r} version {VERSION}", remedy=REMEDY)
-    return dict(description)
+    remedy = "give a folder that `beichen data encode` has made"
+    if (folder / ".work").is_dir():
+        remedy = "the encoding is not finished: start it again with the same words"
+    return read_versioned(folder / DESCRIPTION, file_format=FORMAT, version=VERSION, if_missing=remedy)
 
 
 def _parts(path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from beichen.data.account import Account
 from beichen.data.shards import REMEDY, VERSION, Shard, ShardWriter, check_tokenizer, remove_tables
+from beichen.data.versioned_file import read_versioned
 from beichen.errors import DataError
 from beichen.util.files import write_atomically
 
@@ -91,15 +92,7 @@ class _Joined:
 
 def read_metadata(directory: Path) -> dict[str, Any]:
     """``store.json`` of a store; refused when it is none or of another version."""
-    path = directory / METADATA_FILE
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no readable description of encoded text ({error})", remedy=REMEDY) from error
-    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-        found = f"{metadata.get('format')!r} version {metadata.get('version')!r}"
-        raise DataError(f"{path}: is {found}, expected {FORMAT!r} version {VERSION}", remedy=REMEDY)
-    return dict(metadata)
+    return read_versioned(directory / METADATA_FILE, file_format=FORMAT, version=VERSION)
 
 
 def open_shard(directory: Path, metadata: Mapping[str, Any], name: str, *, verify: bool = True) -> Shard:
