@@ -41,9 +41,9 @@ def tiktoken_route(file: str, folder: str, out: str) -> int:
     import tiktoken
 
     from beichen.text.interchange import tiktoken_arguments
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.text.tokenizer import read_tokenizer
 
-    tokenizer = load_tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     encoder = tiktoken.Encoding("bench", **tiktoken_arguments(tokenizer))
     ids = [np.array([*one, tokenizer.end_id], np.uint16) for one in encoder.encode_ordinary_batch(_texts(file), num_threads=PROCESSES)]
     joined = np.concatenate(ids)
@@ -80,9 +80,9 @@ def _texts(file: str) -> list[str]:
 
 
 def _end(folder: str) -> int:
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.text.tokenizer import read_tokenizer
 
-    return load_tokenizer(folder).end_id
+    return read_tokenizer(folder).end_id
 
 
 ROUTES = {"datasets": datasets_route, "tiktoken": tiktoken_route, "slow": slow_route}

@@ -23,7 +23,7 @@ from beichen.data.preference_tokens import PreferenceTokens, collect_preferences
 from beichen.errors import DataError
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.messages import RatedDialogue
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from beichen.train.publishing import token_ids
 from beichen.util.progress import SILENT
 from bench.records import FOLDER
@@ -49,7 +49,7 @@ class Work:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return load_tokenizer(self.folder / "tokenizer")
+        return read_tokenizer(self.folder / "tokenizer")
 
     @cached_property
     def dialogues(self) -> DialogueTokens:

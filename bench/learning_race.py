@@ -16,7 +16,7 @@ from pathlib import Path
 from beichen.data.sources import read_documents
 from beichen.data.split import is_held_out
 from beichen.errors import BeichenError, DataError
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from beichen.train.run import train
 from beichen.train.settings import TrainRecipe
 from beichen.util.progress import Reporter
@@ -72,7 +72,7 @@ def measure(run: Run, files: Sequence[str], recipe: TrainRecipe, reporter: Repor
     if result.bits_per_byte is None or result.held_out_loss is None:
         raise BeichenError("the run was stopped before its held-out text was scored", remedy="the same --out goes on from there")
 
-    tokenizer = load_tokenizer(result.folder)
+    tokenizer = read_tokenizer(result.folder)
     targets = sum(len(ids) + 1 for ids in tokenizer.encode_batch(split.held_out))  # the end token counts
     bits = result.held_out_loss * targets / math.log(2) / split.held_out_bytes
     if abs(bits - result.bits_per_byte) > 1e-6 * bits:

@@ -22,7 +22,7 @@ from beichen.nn.visibility import Visibility
 from beichen.quickstart.corpus import generate_dialogues
 from beichen.text.bulk_rendering import render_in_bulk
 from beichen.text.byte_pair_training import train_tokenizer
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from bench.records import FOLDER, BenchResult, Run
 from bench.timing import take_turns
 from bench.verdicts import CAUSAL
@@ -111,7 +111,7 @@ def _efficiency(run: Run) -> Iterator[BenchResult]:
     files = sorted(SAMPLES.glob("dummy_sft_*.jsonl")) if TOKENIZER.exists() else []
     if not files:
         return
-    tokenizer = load_tokenizer(TOKENIZER, template="telechat2")
+    tokenizer = read_tokenizer(TOKENIZER, template="telechat2")
     parts = list(rendered_for_training(read_dialogues(files), tokenizer))
     collected = collect_dialogues(parts, sequence_length=ROW, pad_id=tokenizer.pad_id)
     seeds = [DialogueRows(collected, sequence_length=ROW, seed=seed).packing_efficiency for seed in range(3)]

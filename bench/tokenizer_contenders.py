@@ -76,18 +76,18 @@ def _train_sentencepiece(texts: Iterator[str], size: int, out: Path) -> None:
 
 
 def _encode_ours(folder: Path) -> Callable[[Sequence[str]], list[list[int]]]:
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.text.tokenizer import read_tokenizer
 
-    return load_tokenizer(folder).encode_batch
+    return read_tokenizer(folder).encode_batch
 
 
 def _encode_tiktoken(folder: Path) -> Callable[[Sequence[str]], list[list[int]]]:
     import tiktoken
 
     from beichen.text.interchange import tiktoken_arguments
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.text.tokenizer import read_tokenizer
 
-    encoding = tiktoken.Encoding("ours", **tiktoken_arguments(load_tokenizer(folder)))
+    encoding = tiktoken.Encoding("ours", **tiktoken_arguments(read_tokenizer(folder)))
     return lambda texts: encoding.encode_ordinary_batch(list(texts), num_threads=CORES)
 
 

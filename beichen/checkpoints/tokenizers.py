@@ -9,13 +9,14 @@ from beichen.checkpoints.loading import load_config
 from beichen.checkpoints.published_files import CONFIG
 from beichen.errors import ConfigError
 from beichen.models.registry import load_family
-from beichen.text import tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
+from beichen.util.progress import SILENT, Reporter
 
 
-def load_tokenizer(place: str | Path, *, template: str | None = None) -> tokenizer.Tokenizer:
+def load_tokenizer(place: str | Path, *, template: str | None = None, reporter: Reporter = SILENT) -> Tokenizer:
     """The tokenizer, with its model's chat format where a config names the family; ``template`` chooses another by name."""
-    folder = find_folder(place, weights=False)
-    return tokenizer.load_tokenizer(folder, template=template, default_template=_usual_template(folder))
+    folder = find_folder(place, weights=False, reporter=reporter)
+    return read_tokenizer(folder, template=template, default_template=_usual_template(folder))
 
 
 def _usual_template(folder: Path) -> str | None:

@@ -13,7 +13,7 @@ from beichen.checkpoints.published_files import GENERATION_CONFIG
 from beichen.errors import TokenizerError
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
 from beichen.nn.spans import Updates
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from beichen.text.vocabulary_folder import holds_tokenizer
 from beichen.util.progress import Reporter
 
@@ -36,7 +36,7 @@ def open_adapters(
     for name, one in folders.items():
         folder = find_folder(one, reporter=reporter)
         updates = load_beside(folder, checkpoint, base, reporter=reporter)
-        own = load_tokenizer(folder, template=template, default_template=default_template) if holds_tokenizer(folder) else None
+        own = read_tokenizer(folder, template=template, default_template=default_template) if holds_tokenizer(folder) else None
         if own is not None and tokenizer is not None:
             _check_same_tokens(tokenizer, own, folder)
         defaults = read_generation_defaults(folder) if (folder / GENERATION_CONFIG).exists() else None

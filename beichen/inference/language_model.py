@@ -34,7 +34,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.quantized import KINDS, Kind, kind_of
 from beichen.text.messages import Message
 from beichen.text.special_ids import check_special_ids
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from beichen.text.vocabulary_folder import holds_tokenizer
 from beichen.util.device import choose_device, choose_dtype
 from beichen.util.progress import SILENT, Reporter
@@ -264,7 +264,7 @@ def load(
     else:
         checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter)
     usual, beside = load_family(checkpoint.family).chat_template, path if holds_tokenizer(path) else weights
-    tokenizer = load_tokenizer(beside, template=template, default_template=usual) if holds_tokenizer(beside) else None
+    tokenizer = read_tokenizer(beside, template=template, default_template=usual) if holds_tokenizer(beside) else None
     others = open_adapters(
         adapters or {}, checkpoint, weights, tokenizer, template=template, default_template=usual, reporter=reporter
     )  # fmt: skip

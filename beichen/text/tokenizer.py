@@ -1,4 +1,4 @@
-"""``Tokenizer``: text to ids and back, control tokens by name, dialogues to ids; and ``load_tokenizer(folder)``.
+"""``Tokenizer``: text to ids and back, control tokens by name, dialogues to ids; and ``read_tokenizer(folder)``.
 
 Comes in: a folder as published (``tokenizer.json``, ``tokenizer.model`` or ``*.tiktoken``, with the settings beside it). Goes out:
 the one type that data, training, inference and evaluation use. Rules kept here: text never becomes a control
@@ -252,7 +252,7 @@ class Tokenizer:
         return program if name == JINJA or name is None else chat_template(name)
 
 
-def load_tokenizer(folder: str | Path, *, template: str | None = None, default_template: str | None = None) -> Tokenizer:
+def read_tokenizer(folder: str | Path, *, template: str | None = None, default_template: str | None = None) -> Tokenizer:
     """The tokenizer in a folder. ``template`` chooses another chat format than the folder's, and is saved with it; ``jinja`` is the
     folder's own program. ``default_template``: the format of the model's family, for folders that do not name one of ours."""
     source = Path(folder)

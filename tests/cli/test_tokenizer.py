@@ -8,7 +8,7 @@ import pytest
 
 from beichen.cli.main import main
 from beichen.evaluation.fonts import families
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from tests.cli.model_folder import model_folder as model_folder
 from tests.inference.small_models import small_tokenizer
 
@@ -94,7 +94,7 @@ def test_train_writes_a_folder_that_loads_and_says_what_it_did(corpus, capsys):
     out = corpus / "out"
     arguments = ("train", "--input", corpus / "part*.jsonl", "--vocab-size", 320, "--out", out, "--memory", "64MiB")
     code, printed, _ = run(capsys, *arguments, "--reserved", 3, "--special-id", "<_reserved_1>=300")
-    tokenizer = load_tokenizer(out)
+    tokenizer = read_tokenizer(out)
     assert code == 0 and "320 ids" in printed and "every word counted" in printed
     assert tokenizer.special_ids["<_reserved_1>"] == 300 and tokenizer.special_ids["<_reserved_2>"] == 14
     assert json.loads((out / "training.json").read_text())["texts"] == 180
@@ -122,7 +122,7 @@ def test_train_goes_on_where_it_was_killed_while_writing(corpus, capsys):
 
 def test_a_text_too_short_for_the_wish_is_said(corpus, capsys):
     code, printed, err = run(capsys, "train", "--input", corpus / "part0.jsonl", "--vocab-size", 1_000_000, "--out", corpus / "out")
-    reached = load_tokenizer(corpus / "out").vocab_size
+    reached = read_tokenizer(corpus / "out").vocab_size
     assert code == 0 and f"{reached} ids" in printed
     assert "the text is too short for 1,000,000 ids" in err and f"so there are {reached:,}" in err
 
@@ -131,7 +131,7 @@ def test_train_with_tokens_of_ones_own(corpus, capsys):
     out = corpus / "own"
     arguments = ("train", "--input", corpus / "part0.jsonl", "--vocab-size", 300, "--out", out, "--special", "<s>", "</s>")
     assert run(capsys, *arguments, "--end", "</s>", "--special-last")[0] == 0
-    tokenizer = load_tokenizer(out)
+    tokenizer = read_tokenizer(out)
     assert tokenizer.special_ids == {"<s>": 298, "</s>": 299} and tokenizer.end_id == 299 and tokenizer.template is None
 
 
@@ -178,7 +178,7 @@ def test_report_compares_by_domain_and_draws(corpus, folder, capsys):
 def test_extend_adds_to_a_tokenizer_alone(corpus, folder, capsys):
     out = corpus / "longer"
     code, printed, _ = run(capsys, "extend", folder, "--out", out, "--control", "<think>", "--words", "春天")
-    tokenizer = load_tokenizer(out)
+    tokenizer = read_tokenizer(out)
     size = small_tokenizer().vocab_size
     assert code == 0 and f"{size} ids before, {size + 2} now" in printed and "'春天'  was [e6] + [98] + [a5] + '天'" in printed
     assert tokenizer.special_ids["<think>"] == size and tokenizer.encode("春天") == [size + 1]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from beichen.cli.main import main
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from beichen.train import run
 from tests.shared_data import shared
 from tests.train.small_runs import tiny_recipe, write_corpus
@@ -108,7 +108,7 @@ def test_text_of_another_tokenizer_is_refused_by_both_names(recipe, tmp_path, ca
     for folder, size in zip(folders, (300, 320), strict=True):
         assert main(["tokenizer", "train", "--input", str(corpus), "--vocab-size", str(size), "--out", str(folder)]) == 0
     assert main(["data", "encode", "--input", str(corpus), "--tokenizer", str(folders[0]), "--out", str(tmp_path / "text")]) == 0
-    one, two = (load_tokenizer(folder).fingerprint for folder in folders)
+    one, two = (read_tokenizer(folder).fingerprint for folder in folders)
     words = ["train", "--config", str(recipe), "--data.files", "[]", "--data.encoded", str(tmp_path / "text"), "--tokenizer.path"]
     capsys.readouterr()
     assert main([*words, str(folders[1])]) == 2

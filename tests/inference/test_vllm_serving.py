@@ -111,10 +111,10 @@ import json, sys
 from pathlib import Path
 from beichen.inference.api import Generator, Request, join
 from beichen.inference.vllm_generator import VllmGenerator
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 folder, prompts = Path(sys.argv[1]), json.loads(sys.argv[2])
 options = {"dtype": "float32", "max_model_len": 128, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 28}
-model: Generator = VllmGenerator(folder, load_tokenizer(folder), **options)
+model: Generator = VllmGenerator(folder, read_tokenizer(folder), **options)
 greedy = [Request(prompt_ids=ids, max_new_tokens=24) for ids in prompts]
 answers = model.generate(greedy)
 stop = next(answer.text[4:6] for answer in answers if len(answer.text) > 8)

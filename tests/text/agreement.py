@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from beichen.text.stream import IncrementalDecoder
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from tests.shared_data import SHARED
 from tests.text.sentencepiece_models import telechat2_7b
 
@@ -34,7 +34,7 @@ def golden_tokenizer(name: str, template: str | None = None) -> Tokenizer:
         return golden_tokenizer(name).with_template(template)
     if name == "telechat2-7b":
         return Tokenizer(telechat2_7b(FOLDER), origin=name, default_template=DEFAULTS[name])
-    return load_tokenizer(FOLDER / name, default_template=DEFAULTS[name])
+    return read_tokenizer(FOLDER / name, default_template=DEFAULTS[name])
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -237,11 +237,11 @@ def test_what_a_template_cannot_say_names_the_message(name, messages, tools, wor
 
 
 def test_a_tokenizer_without_the_control_tokens_is_refused(tmp_path):
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.text.tokenizer import read_tokenizer
 
     small_tokenizer("llama3").save(tmp_path)
     with pytest.raises(TemplateError, match="'telechat2' needs the control token"):
-        load_tokenizer(tmp_path, template="telechat2").render([Q])
+        read_tokenizer(tmp_path, template="telechat2").render([Q])
 
 
 def test_a_format_is_checked_when_it_is_read():

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from beichen.errors import TokenizerError
 from beichen.text.byte_pair_training import SpecialTokens, TextSource, TrainingSettings, train, train_tokenizer
 from beichen.text.extension import extend_tokenizer
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from beichen.text.training.continuing import learn_further
 from tests.shared_data import shared
 from tests.text.sentencepiece_models import trained_model
@@ -48,7 +48,7 @@ def test_old_ids_keep_their_meaning_and_new_ones_are_one_token(tmp_path):
     assert new.special_ids["<think>"] == old.vocab_size and new.decode(new.encode("<think>")) == "<think>"
     assert old.vocab_size not in new.encode("<think>") and new.encode("<think>", allow_special=True) == [old.vocab_size]
     new.save(tmp_path)
-    assert load_tokenizer(tmp_path).encode("春天<think>") == new.encode("春天<think>")
+    assert read_tokenizer(tmp_path).encode("春天<think>") == new.encode("春天<think>")
 
 
 def test_control_tokens_take_reserved_slots_first(tmp_path):
@@ -129,7 +129,7 @@ def test_a_sentencepiece_vocabulary_takes_control_tokens_beside_it(tmp_path):
 
 
 def test_a_published_vocabulary_grows(tmp_path):
-    old = load_tokenizer(shared("golden/tokenizers/ndl"))
+    old = read_tokenizer(shared("golden/tokenizers/ndl"))
     merges = learnt(old, ["这是一个关于云计算平台的说明"] * 9, 6, tmp_path / "work")
     new = extend_tokenizer(old, control=["<think>"], merges=merges).tokenizer
     assert merges and new.vocab_size == old.vocab_size + 1 + len(merges)

@@ -13,7 +13,7 @@ from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import chat_template, template_names
 from beichen.text.messages import Message, ToolCall
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from beichen.text.vocabulary_folder import JINJA_FILE
 from tests.text.trained import sentences
 
@@ -235,17 +235,17 @@ def test_programs_that_mean_harm_are_refused_by_name_and_soon(program):
 def test_what_a_folder_says_comes_first_and_a_name_before_all(tmp_path):
     VOCABULARY.save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<_end>"}')
-    assert load_tokenizer(tmp_path, default_template="ndl").template == "ndl"
-    assert load_tokenizer(tmp_path, default_template="telechat2").template == "telechat2-115b"  # as the vocabulary says
+    assert read_tokenizer(tmp_path, default_template="ndl").template == "ndl"
+    assert read_tokenizer(tmp_path, default_template="telechat2").template == "telechat2-115b"  # as the vocabulary says
     (tmp_path / JINJA_FILE).write_text(PROGRAMS["sums"])
-    assert load_tokenizer(tmp_path).template == "jinja"
-    assert load_tokenizer(tmp_path, default_template="telechat2").template == "jinja"  # its publisher meant another prompt
+    assert read_tokenizer(tmp_path).template == "jinja"
+    assert read_tokenizer(tmp_path, default_template="telechat2").template == "jinja"  # its publisher meant another prompt
     (tmp_path / JINJA_FILE).write_text(to_jinja(chat_template("telechat2-bare")))
-    assert load_tokenizer(tmp_path, default_template="telechat2-bare").template == "telechat2-bare"
-    chosen = load_tokenizer(tmp_path, template="ndl")
+    assert read_tokenizer(tmp_path, default_template="telechat2-bare").template == "telechat2-bare"
+    chosen = read_tokenizer(tmp_path, template="ndl")
     assert chosen.template == "ndl" and chosen.with_template("jinja").template == "jinja"
     chosen.save(tmp_path / "saved")
-    assert load_tokenizer(tmp_path / "saved", default_template="telechat2").template == "ndl"
+    assert read_tokenizer(tmp_path / "saved", default_template="telechat2").template == "ndl"
     (tmp_path / JINJA_FILE).unlink()
     with pytest.raises(TemplateError, match="holds no Jinja program"):
-        load_tokenizer(tmp_path, template="jinja")
+        read_tokenizer(tmp_path, template="jinja")

@@ -7,7 +7,7 @@ import tokenizers
 from beichen.errors import TokenizerError
 from beichen.text.byte_pair_training import TextSource, TrainingSettings, train
 from beichen.text.normalization import normalizer, ordered_steps
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 
 TEXTS = ["繁體中文與簡體中文", "ＡＢＣ１２３ ﬁne", "漢語和英語", "头发和皇后"] * 20
 
@@ -16,7 +16,7 @@ def trained(steps: tuple[str, ...], folder: Path) -> Tokenizer:
     train(TrainingSettings(vocab_size=330, normalization=steps), [TextSource("a", lambda consumed: TEXTS)], folder).tokenizer.save(
         folder / "out"
     )
-    return load_tokenizer(folder / "out")
+    return read_tokenizer(folder / "out")
 
 
 def test_compatibility_forms_are_stated_in_the_file(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from beichen.errors import TokenizerError
 from beichen.text.sentencepiece_engine import SentencePieceEngine
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from tests.text.sentencepiece_models import (
     CONTROLS,
     NORMAL,
@@ -105,7 +105,7 @@ def test_control_tokens_come_from_the_pieces(tmp_path):
     assert Tokenizer({"tokenizer.model": trained_model()}, origin="here").end_id == 2
     tokenizer.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
-    assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
+    assert read_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
 
 
 def test_added_tokens_have_their_pieces_ids():

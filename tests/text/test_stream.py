@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.text.stream import IncrementalDecoder
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from tests.shared_data import shared
 from tests.text.agreement import DEFAULTS, golden_tokenizer
 from tests.text.trained import small_tokenizer
@@ -54,7 +54,7 @@ def test_a_character_appears_with_its_last_byte():
 
 def test_golden_decodings():
     folder = shared("golden/tokenizers/ndl")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     for row in map(json.loads, (folder / "decode_cases.jsonl").read_text().split("\n")[:-1]):
         assert "".join(pushed(tokenizer, row["ids"], skip_special=False)) == row["decoded"]
         assert "".join(pushed(tokenizer, row["ids"])) == row["decoded_skip_special"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from beichen.errors import TokenizerError
 from beichen.text.byte_alphabet import byte_alphabet
 from beichen.text.pre_tokenization import split_pattern
-from beichen.text.tokenizer import Tokenizer, load_tokenizer
+from beichen.text.tokenizer import Tokenizer, read_tokenizer
 from tests.text.trained import ODD_TEXTS, small_tokenizer
 
 
@@ -57,7 +57,7 @@ def test_roles_and_prompts(tmp_path):
     assert ids == THEIRS.encode(text, allowed_special="all")
     OURS.save(tmp_path)
     assert (tmp_path / "qwen.tiktoken").read_bytes() == FILE
-    assert load_tokenizer(tmp_path).encode("the student") == OURS.encode("the student")
+    assert read_tokenizer(tmp_path).encode("the student") == OURS.encode("the student")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beichen.errors import TemplateError, TokenizerError
-from beichen.text.tokenizer import load_tokenizer
+from beichen.text.tokenizer import read_tokenizer
 from tests.text.trained import ODD_TEXTS, SPECIALS, sentences, small_tokenizer
 
 
@@ -46,7 +46,7 @@ def test_decoding_is_the_bytes_of_the_ids(ids):
 def test_a_saved_folder_is_the_tokenizer(tmp_path):
     first = small_tokenizer()
     first.save(tmp_path / "one")
-    second = load_tokenizer(tmp_path / "one")
+    second = read_tokenizer(tmp_path / "one")
     second.save(tmp_path / "two")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -79,40 +79,40 @@ def test_roles_of_control_tokens_come_from_the_settings(tmp_path):
     small_tokenizer().save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<_sep>"}}))
-    tokenizer = load_tokenizer(tmp_path)
+    tokenizer = read_tokenizer(tmp_path)
     assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.start_id, tokenizer.template) == (8, 3, 1, None)
     with pytest.raises(TemplateError, match="chatml, llama, llama2, llama3, ndl"):
         tokenizer.render([{"role": "user", "content": "hi"}])
-    chosen = load_tokenizer(tmp_path, template="telechat2")
+    chosen = read_tokenizer(tmp_path, template="telechat2")
     assert (chosen.stop_ids, chosen.end_id) == ((8, 2), 8)
     chosen.save(tmp_path / "chosen")
-    assert load_tokenizer(tmp_path / "chosen").template == "telechat2"
+    assert read_tokenizer(tmp_path / "chosen").template == "telechat2"
     (tmp_path / "tokenizer_config.json").unlink()
-    assert load_tokenizer(tmp_path).end_id == 2
+    assert read_tokenizer(tmp_path).end_id == 2
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "</s>"}))
     with pytest.raises(TokenizerError, match="eos_token is '</s>'"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "beichen_chat_template": "telechat3"}))
     with pytest.raises(TokenizerError, match="did you mean 'telechat'"):
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path)
 
 
 def test_folders_that_hold_no_tokenizer_are_named(tmp_path):
     for folder, words in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no tokenizer.json, tokenizer.model")):
         with pytest.raises(TokenizerError, match=words):
-            load_tokenizer(folder)
+            read_tokenizer(folder)
     (tmp_path / "tokenizer.json").write_text("{")
     for folder, words in ((tmp_path, "not JSON"), (tmp_path / "tokenizer.json", "a file, expected a folder")):
         with pytest.raises(TokenizerError, match=words):
-            load_tokenizer(folder)
+            read_tokenizer(folder)
     small_tokenizer().save(tmp_path)
     for text in ("{", "[]"):
         (tmp_path / "tokenizer_config.json").write_text(text)
         with pytest.raises(TokenizerError, match=r"tokenizer_config\.json"):
-            load_tokenizer(tmp_path)
+            read_tokenizer(tmp_path)
     small_tokenizer().save(tmp_path)
     with pytest.raises(TemplateError, match="did you mean 'telechat'"):
-        load_tokenizer(tmp_path, template="telechat3")
+        read_tokenizer(tmp_path, template="telechat3")
 
 
 @pytest.mark.parametrize("token", [-1, 400])
@@ -141,5 +141,5 @@ def test_settings_of_another_tokenizer_are_named(tmp_path, settings, words):
     small_tokenizer().save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(TokenizerError) as caught:
-        load_tokenizer(tmp_path)
+        read_tokenizer(tmp_path)
     assert words in str(caught.value)

@@ -51,12 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Encode, print the ledger."""
-    from beichen.checkpoints.hubs import find_folder
+    from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.data.encode_settings import EncodeSettings
     from beichen.data.encoding_job import encode_sources
     from beichen.data.source_list import read_source_file, sources_of_paths
     from beichen.data.store import SHARD_TOKENS
-    from beichen.text.tokenizer import load_tokenizer
 
     reporter = make_reporter()
     settings = EncodeSettings(
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         "clean": tuple(arguments.clean),
     }  # fmt: skip
     sources = sources_of_paths(arguments.input, options) if arguments.input else read_source_file(arguments.sources, options)
-    tokenizer = load_tokenizer(find_folder(arguments.tokenizer, weights=False, reporter=reporter))
+    tokenizer = load_tokenizer(arguments.tokenizer, reporter=reporter)
     ledger = encode_sources(
         sources, tokenizer, arguments.out, settings=settings, strict=arguments.strict, bad_share=arguments.bad_share,
         workers=arguments.workers, reporter=reporter,

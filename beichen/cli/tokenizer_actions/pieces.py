@@ -24,10 +24,9 @@ def add_common_arguments(parser: argparse.ArgumentParser, values: str) -> None:
 
 def find_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer in a folder, or of a model's name."""
-    from beichen.checkpoints.hubs import find_folder
-    from beichen.text.tokenizer import load_tokenizer
+    from beichen.checkpoints.tokenizers import load_tokenizer
 
-    return load_tokenizer(find_folder(folder, weights=False, reporter=make_reporter()))
+    return load_tokenizer(folder, reporter=make_reporter())
 
 
 def show(tokenizer: Tokenizer, text: str, ids: list[int], *, summary: str, as_json: bool) -> None:

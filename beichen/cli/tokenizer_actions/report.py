@@ -33,15 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the table, draw."""
-    from beichen.checkpoints.hubs import find_folder
+    from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.text.compression import measure_compression
-    from beichen.text.tokenizer import load_tokenizer
 
     if arguments.plot is not None:
         drawn_file(arguments.plot)
     reporter = make_reporter()
     folders, domains = _named(arguments.tokenizers), _named(arguments.input)
-    tokenizers = {name: load_tokenizer(find_folder(Path(folder), weights=False, reporter=reporter)) for name, folder in folders.items()}
+    tokenizers = {name: load_tokenizer(folder, reporter=reporter) for name, folder in folders.items()}
     found: dict[str, dict[str, Compression]] = {}
     with reporter.track("encoding", total=float(len(domains) * len(tokenizers)), unit="files") as task:
         for domain, path in domains.items():
