@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,17 +29,32 @@ if TYPE_CHECKING:
     from beichen.inference.questions import Question
 
 FAULTS_NAMED = 10
+KEPT = 1000  # characters of a line that could not be read
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A line that holds no record. ``place``: of the record behind it."""
+
+    place: int
+    fault: DataError
+    told: dict[str, Any]  # as the file of faults has it
 
 
 class _Unread(BadInput):
-    """Lines that are no records, collected."""
+    """Lines of one file that are no records, until they are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path) -> None:
         super().__init__()
-        self.faults: list[DataError] = []
+        self._file, self._found = file, list[tuple[DataError, dict[str, Any]]]()
 
-    def refuse(self, reason: str, size: int, fault: DataError) -> None:
-        self.faults.append(fault)
+    def refuse(self, reason: str, size: int, fault: DataError, *, line: int | None = None, content: bytes = b"") -> None:
+        raw = content[: 4 * KEPT].decode("utf-8", "replace")[:KEPT]
+        self._found.append((fault, {"fault": str(fault.args[0]), "file": str(self._file), "line": line, "raw": raw}))
+
+    def take(self, place: int) -> list[Unread]:
+        found, self._found = self._found, []
+        return [Unread(place, fault, told) for fault, told in found]
 
 
 class Questions:
@@ -47,16 +63,23 @@ class Questions:
     def __init__(self, path: Path, model: LanguageModel, settings: Mapping[str, Any], *, thinking: bool | None, answer_key: str) -> None:
         self.files, self.path = expand_paths([path]), path
         self._model, self._settings, self._thinking, self._answer_key = model, settings, thinking, answer_key
-        self.unread: list[DataError] = []  # of the latest reading
 
-    def records(self) -> Iterator[Record]:
-        """Every line that holds an object, in order."""
+    def lines(self) -> Iterator[tuple[int, Record] | Unread]:
+        """Every record with its place among the records, and what holds none, in the order of the file."""
         from beichen.inference.questions import COLUMNS, WAYS
 
-        bad = _Unread()
+        place = 0
         for file in self.files:
-            yield from read_records(file, bad, columns=WAYS, optional_columns=[one for one in COLUMNS if one not in WAYS])
-        self.unread = bad.faults
+            bad = _Unread(file)
+            for record in read_records(file, bad, columns=WAYS, optional_columns=[one for one in COLUMNS if one not in WAYS]):
+                yield from bad.take(place)
+                yield place, record
+                place += 1
+            yield from bad.take(place)
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """The records alone."""
+        return (line for line in self.lines() if not isinstance(line, Unread))
 
     def read(self, place: int, record: Record) -> Question:
         """Raises DataError with the record's place in its file."""
@@ -91,13 +114,13 @@ def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.
     started = time.monotonic()
     with AnswersFile(arguments.output, settings, reporter=reporter) as answers:
         kept = len(answers)
-        waiting = _check(questions, answers, reporter, skip=arguments.skip_bad)
+        waiting, unread = _check(questions, answers, reporter, skip=arguments.skip_bad)
         try:
             tokens = _work(model, questions, answers, reporter, waiting=waiting, kept=kept)
         except KeyboardInterrupt:
             reporter.line(f"{len(answers)} questions are done and kept in {answers.journal}: the same command goes on from there")
             raise
-        faults = answers.finish([str(fault.args[0]) for fault in questions.unread])
+        faults = answers.finish([(one.place, one.told) for one in unread])
     seconds = time.monotonic() - started
     if faults:
         reporter.warn(f"{faults} questions have no answer; why not stands in {answers.faults}")
@@ -105,7 +128,7 @@ def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.
         print_json(
             {
                 "output": arguments.output,
-                "answers": len(answers) + len(questions.unread) - faults,
+                "answers": len(answers) + len(unread) - faults,
                 "kept": kept,
                 "faults": faults,
                 "tokens": tokens,
@@ -117,11 +140,17 @@ def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.
     return 0
 
 
-def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter, *, skip: bool) -> int:
-    """Read every record that has no answer yet; faults end the command, or are put aside.  -> how many are to be answered"""
-    faults, waiting, found = list[DataError](), 0, 0
+def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter, *, skip: bool) -> tuple[int, list[Unread]]:
+    """Read every record that has no answer yet; faults end the command, or are put aside.  -> how many are to be answered, and what is no
+    record"""
+    faults, unread, waiting, found = list[DataError](), list[Unread](), 0, 0
     with reporter.track("reading questions", total=None, unit="questions") as task:
-        for place, record in enumerate(questions.records()):
+        for line in questions.lines():
+            if isinstance(line, Unread):
+                unread.append(line)
+                faults.append(line.fault)
+                continue
+            place, record = line
             found += 1
             task.advance()
             if answers is not None and answers.holds(place, record.value):
@@ -132,8 +161,7 @@ def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter
             except DataError as fault:
                 faults.append(fault)
                 if skip and answers is not None:
-                    answers.add(place, record.value, fault=str(fault.args[0]))
-    faults += questions.unread
+                    answers.add(place, record.value, fault=_told(record, str(fault.args[0])))
     if not found and not faults:
         raise DataError(f"{questions.path}: holds no records", remedy='a line looks like {"prompt": "..."} or {"messages": [...]}')
     for named in faults[1 if not skip else 0 : FAULTS_NAMED]:
@@ -143,7 +171,12 @@ def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter
     if faults and not skip:
         remedy = faults[0].remedy or "correct or remove it"
         raise DataError(str(faults[0].args[0]), remedy=f"{remedy}; --skip-bad answers the others and puts bad records aside")
-    return waiting
+    return waiting, unread
+
+
+def _told(record: Record, fault: str) -> dict[str, Any]:
+    """Why a record has no answer, as the file of faults has it."""
+    return {"fault": fault, "file": record.source, "line": record.line}
 
 
 def _work(model: LanguageModel, questions: Questions, answers: AnswersFile, reporter: Reporter, *, waiting: int, kept: int) -> int:
@@ -152,7 +185,7 @@ def _work(model: LanguageModel, questions: Questions, answers: AnswersFile, repo
 
     def requests() -> Iterator[Request]:
         numbers = count()
-        for place, record in enumerate(questions.records()):
+        for place, record in questions.records():
             if not answers.holds(place, record.value):
                 question = questions.read(place, record)
                 asked[next(numbers)] = place, record, question
@@ -165,7 +198,7 @@ def _work(model: LanguageModel, questions: Questions, answers: AnswersFile, repo
         for number, answer in ended:
             place, record, question = asked.pop(number)
             if isinstance(answer, BeichenError):
-                answers.add(place, record.value, fault=f"{record.origin}: {answer.args[0]}")
+                answers.add(place, record.value, fault=_told(record, f"{record.origin}: {answer.args[0]}"))
             else:
                 answers.add(place, record.value, answer=question.write(answer))
                 tokens += len(answer.ids)
@@ -186,13 +219,13 @@ class Pace:
 
 def _print_answers(model: LanguageModel, questions: Questions, reporter: Reporter, *, skip: bool) -> int:
     """A line for each answer, in the order of the questions, each as soon as those before it are out."""
-    waiting = _check(questions, None, reporter, skip=skip)
+    waiting, _ = _check(questions, None, reporter, skip=skip)
     asked: list[tuple[Record, Question]] = []
     ended: dict[int, Completion | BeichenError] = {}
     printed = 0
 
     def requests() -> Iterator[Request]:
-        for place, record in enumerate(questions.records()):
+        for place, record in questions.records():
             try:
                 asked.append((record, questions.read(place, record)))
             except DataError:

@@ -124,8 +124,9 @@ class BadInput:
     _named: Counter[str] = field(default_factory=Counter)  # how many items of each fault; the fault is what follows its place
     _silent: bool = False
 
-    def refuse(self, reason: str, size: int, fault: DataError) -> None:
-        """``reason`` is the heading under which the item is counted; ``fault`` names the place and the remedy."""
+    def refuse(self, reason: str, size: int, fault: DataError, *, line: int | None = None, content: bytes = b"") -> None:
+        """``reason`` is the heading under which the item is counted; ``fault`` names the place and the remedy. ``line`` and ``content``:
+        where it stands and what stands there, for those who keep it."""
         if self.on_bad == "raise":
             fault.remedy = fault.remedy or "correct or remove it; a recipe with data.on_bad: count leaves such records out"
             raise fault

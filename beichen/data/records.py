@@ -106,20 +106,20 @@ def parse_lines(lines: Iterable[tuple[int, int, bytes]], file: Path, bad: BadInp
         try:
             value = json.loads(content.decode("utf-8"))
         except UnicodeDecodeError as error:
-            _refuse(bad, "invalid UTF-8", content, utf8_fault(error, content, file, number, offset))
+            _refuse(bad, "invalid UTF-8", number, content, utf8_fault(error, content, file, number, offset))
             continue
         except (ValueError, RecursionError) as error:
-            _refuse(bad, "not JSON", content, _not_json(file, number, content, error))
+            _refuse(bad, "not JSON", number, content, _not_json(file, number, content, error))
             continue
         if not isinstance(value, dict):
-            _refuse(bad, "not a JSON object", content, _not_an_object(f"{file}:{number}", value))
+            _refuse(bad, "not a JSON object", number, content, _not_an_object(f"{file}:{number}", value))
             continue
         yield Record(value, str(file), number, len(content))
 
 
-def _refuse(bad: BadInput, reason: str, content: bytes, fault: DataError) -> None:
+def _refuse(bad: BadInput, reason: str, number: int, content: bytes, fault: DataError) -> None:
     bad.account.read.add(len(content))
-    bad.refuse(reason, len(content), fault)
+    bad.refuse(reason, len(content), fault, line=number, content=content)
 
 
 def _not_json(file: Path, number: int, content: bytes, error: ValueError | RecursionError) -> DataError:
@@ -174,13 +174,12 @@ def _read_array(stream: BinaryIO, file: Path, bad: BadInput) -> Iterator[Record]
                 end = len(text)
             if end < len(text) or ended:  # a value that touches the end of the buffer may go on behind it
                 number += 1
-                size = len(text[position:end].encode("utf-8", "surrogatepass"))
+                content = text[position:end].encode("utf-8", "surrogatepass")
                 position, expected = end, ", or ]"
                 if isinstance(value, dict):
-                    yield Record(value, str(file), number, size)
+                    yield Record(value, str(file), number, len(content))
                 else:
-                    bad.account.read.add(size)
-                    bad.refuse("not a JSON object", size, _not_an_object(f"{file}: element {number}", value))
+                    _refuse(bad, "not a JSON object", number, content, _not_an_object(f"{file}: element {number}", value))
                 want = CHUNK_BYTES
                 continue
         if ended:

@@ -66,17 +66,19 @@ class AnswersFile:
             )
         return known is not None
 
-    def add(self, place: int, question: Mapping[str, Any], *, answer: Mapping[str, Any] | None = None, fault: str | None = None) -> None:
-        """Keep an answer, or why there is none."""
+    def add(
+        self, place: int, question: Mapping[str, Any], *, answer: Mapping[str, Any] | None = None, fault: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep an answer, or why there is none: a ``fault`` in words, under that name, and where it stands."""
         entry = {"place": place, "print": question_print(question)}
         begin = self._end
-        self._add({**entry, "answer": answer} if fault is None else {**entry, "fault": fault, "question": question})
+        self._add({**entry, "answer": answer} if fault is None else {**entry, **fault, "question": question})
         self._known[place] = str(entry["print"]), begin, self._end - begin
 
-    def finish(self, unread: Sequence[str] = ()) -> int:
-        """All questions are done: the output appears, the journal goes. unread: faults of what is no question at all.  -> how many have no
-        answer"""
-        faults: list[dict[str, Any]] = [{"fault": fault} for fault in unread]
+    def finish(self, unread: Sequence[tuple[int, Mapping[str, Any]]] = ()) -> int:
+        """All questions are done: the output appears, the journal goes. unread: faults of what is no question at all, each with the place
+        of the question behind it.  -> how many have no answer"""
+        faults: list[tuple[int, Mapping[str, Any]]] = list(unread)
 
         def write(out: BinaryIO) -> None:
             with self.journal.open("rb") as journal:
@@ -85,13 +87,14 @@ class AnswersFile:
                     journal.seek(begin)
                     entry = json.loads(journal.read(size))
                     if "fault" in entry:
-                        faults.append({"fault": entry["fault"], "question": entry["question"]})
+                        faults.append((place, {key: value for key, value in entry.items() if key not in ("place", "print")}))
                     else:
                         out.write(_line(entry["answer"]))
 
         write_atomically(self.output, write)
         if faults:
-            write_atomically(self.faults, b"".join(map(_line, faults)))
+            faults.sort(key=lambda one: one[0])  # one that is no question stands before the one of its place, and came first
+            write_atomically(self.faults, b"".join(_line(fault) for _, fault in faults))
         with explain_storage_faults(self.journal):
             self.journal.unlink()
         return len(faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import sys
@@ -163,8 +164,27 @@ def test_bad_records_are_put_aside_where_that_is_asked_for(model_folder, tmp_pat
     assert (told["answers"], told["faults"]) == (2, 2)
     assert [line["prompt"] for line in lines_of(tmp_path / "out.jsonl")] == ["a", "b"]
     faults = lines_of(tmp_path / "out.faults.jsonl")
-    assert sorted(fault["fault"].partition(":")[2].partition(":")[0] for fault in faults) == ["2", "3"]
-    assert {"prompt": ""} in [fault.get("question") for fault in faults]
+    assert [(fault["file"], fault["line"]) for fault in faults] == [(str(source), 2), (str(source), 3)]
+    assert (faults[0]["question"], faults[1]["raw"]) == ({"prompt": ""}, "nothing")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bad_lines_come_in_the_order_of_the_file_with_what_stood_there(model_folder, tmp_path, capsys, seed):
+    rng = random.Random(seed)
+    good, empty = b'{"prompt": "a", "max_tokens": 1}', b'{"prompt": ""}'
+    kinds = [good, empty, b"nothing", b"[1]", b"\xff" + "好".encode() * 2000]
+    source, lines = tmp_path / "in.jsonl", [good, *(rng.choice(kinds) for _ in range(12))]
+    source.write_bytes(b"\n".join(lines) + b"\n")
+    given = ["--input", str(source), "--output", str(tmp_path / "out.jsonl"), "--skip-bad"]
+    assert main(["generate", str(model_folder), *FLAGS, *given]) == 0
+    bad = [number for number, line in enumerate(lines, 1) if line != good]
+    told = re.findall(rf"{re.escape(str(source))}:([0-9]+): (?:the prompt|not JSON|a list|.*UTF-8)", capsys.readouterr().err)
+    assert list(map(int, told)) == bad[:10]
+    faults = lines_of(tmp_path / "out.faults.jsonl")
+    assert [fault["line"] for fault in faults] == bad
+    for fault in faults:
+        line = lines[fault["line"] - 1]
+        assert fault.get("question") == {"prompt": ""} if line == empty else fault["raw"] == line.decode("utf-8", "replace")[:1000]
 
 
 def test_openai_batch_lines(model_folder, tmp_path):

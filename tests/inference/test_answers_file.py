@@ -47,11 +47,14 @@ def test_answers_come_in_the_order_of_the_questions(tmp_path):
     assert not output.exists()
     with AnswersFile(output, SETTINGS) as answers:
         assert len(answers) == 3 and answers.holds(0, QUESTIONS[0]) and not answers.holds(1, QUESTIONS[1])
-        answers.add(1, QUESTIONS[1], fault="in.jsonl:2: too long")
-        assert answers.finish(["in.jsonl:9: not JSON"]) == 2
+        answers.add(4, QUESTIONS[4], fault={"fault": "in.jsonl:8: too long", "line": 8})
+        answers.add(1, QUESTIONS[1], fault={"fault": "in.jsonl:3: too long", "line": 3})
+        unread = [{"fault": "not JSON", "line": line} for line in (2, 7, 9)]
+        assert answers.finish(list(zip((1, 4, 5), unread, strict=True))) == 5
     assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 2, 3]
     faults = [json.loads(line) for line in (output.parent / "out.faults.jsonl").read_text().splitlines()]
-    assert faults == [{"fault": "in.jsonl:9: not JSON"}, {"fault": "in.jsonl:2: too long", "question": QUESTIONS[1]}]
+    assert [fault["line"] for fault in faults] == [2, 3, 7, 8, 9] and [faults[place] for place in (0, 2, 4)] == unread
+    assert faults[1] == {"fault": "in.jsonl:3: too long", "line": 3, "question": QUESTIONS[1]}
     assert not journal_of(output).exists()
 
 
