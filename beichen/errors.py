@@ -28,11 +28,12 @@ from collections.abc import Iterable
 
 
 class BeichenError(Exception):
-    """A fault that the user can mend. ``remedy`` is printed on a line of its own."""
+    """A fault that the user can mend. ``remedy`` is printed on a line of its own; ``field``: which argument or setting it is about, for
+    callers who know it by another name."""
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+    def __init__(self, message: str, *, remedy: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
-        self.remedy = remedy
+        self.remedy, self.field = remedy, field
 
     def __str__(self) -> str:
         message = str(self.args[0])

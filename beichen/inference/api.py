@@ -49,10 +49,11 @@ class SamplingSettings:
             ("frequency_penalty", self.frequency_penalty, -2 <= self.frequency_penalty <= 2, "from -2 to 2"),
         ):
             if not good:
-                raise SettingsError(f"{name}={value}: expected {expected}")
+                raise SettingsError(f"{name}={value}: expected {expected}", field=name)
         for token, bias in self.logit_bias.items():
             if not (isinstance(token, int) and token >= 0 and -100 <= bias <= 100):
-                raise SettingsError(f"logit_bias={{{token!r}: {bias}}}: expected ids (0 or more) with numbers from -100 to 100")
+                words = f"logit_bias={{{token!r}: {bias}}}: expected ids (0 or more) with numbers from -100 to 100"
+                raise SettingsError(words, field="logit_bias")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class Constraint:
         if len(given) != 1:
             raise SettingsError(f"constraint={', '.join(given) or 'nothing'}: expected exactly one of {', '.join(ways)}")
         if isinstance(self.choices, str) or (self.choices is not None and (not self.choices or "" in self.choices)):
-            raise SettingsError(f"choices={self.choices!r}: expected a list of texts, none of them empty")
+            raise SettingsError(f"choices={self.choices!r}: expected a list of texts, none of them empty", field="choices")
 
     @property
     def name(self) -> str:
@@ -104,16 +105,17 @@ class Request:
 
     def __post_init__(self) -> None:
         if not len(self.prompt_ids):
-            raise SettingsError("the prompt is empty: there is nothing to continue", remedy="give at least one token")
+            raise SettingsError("the prompt is empty: there is nothing to continue", remedy="give at least one token", field="prompt_ids")
         if self.max_new_tokens < 1:
-            raise SettingsError(f"max_new_tokens={self.max_new_tokens}: expected 1 or more")
+            raise SettingsError(f"max_new_tokens={self.max_new_tokens}: expected 1 or more", field="max_new_tokens")
         if not 0 <= self.min_new_tokens <= self.max_new_tokens:
-            raise SettingsError(f"min_new_tokens={self.min_new_tokens}: expected from 0 to max_new_tokens, {self.max_new_tokens}")
+            words = f"min_new_tokens={self.min_new_tokens}: expected from 0 to max_new_tokens, {self.max_new_tokens}"
+            raise SettingsError(words, field="min_new_tokens")
         if "" in self.stop_strings:
-            raise SettingsError("a stop string is empty: every answer would end before it begins")
+            raise SettingsError("a stop string is empty: every answer would end before it begins", field="stop_strings")
         for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
             if count is not None and not 0 <= count <= MAX_LOGPROBS:
-                raise SettingsError(f"{name}={count}: expected from 0 to {MAX_LOGPROBS}, or nothing")
+                raise SettingsError(f"{name}={count}: expected from 0 to {MAX_LOGPROBS}, or nothing", field=name)
 
 
 @dataclass(frozen=True, kw_only=True)

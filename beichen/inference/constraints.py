@@ -50,8 +50,12 @@ class ConstraintCompiler:
         return ConstrainedAnswer(constraint.name, matchers, tokenizer=self.tokenizer, end_ids=ends, spaced=self._spaced)
 
     def _matchers(self, constraint: Constraint) -> tuple[LLMatcher, ...]:
-        check_limits(constraint)
-        return self._compiled(constraint.name, written(constraint))
+        try:
+            check_limits(constraint)
+            return self._compiled(constraint.name, written(constraint))
+        except SettingsError as fault:
+            fault.field = constraint.name
+            raise
 
     def _compile(self, name: str, text: str) -> tuple[LLMatcher, ...]:
         """One that begins at the text; where a vocabulary puts a space before every text, another that reads this space first."""
@@ -148,7 +152,7 @@ class ConstrainedAnswer:
         return mask
 
     def _give_up(self, why: str) -> None:
-        self.fault = SettingsError(f"{self._name}: cannot be followed any further: {_first_lines(why)}")
+        self.fault = SettingsError(f"{self._name}: cannot be followed any further: {_first_lines(why)}", field=self._name)
 
 
 class _Pieces:

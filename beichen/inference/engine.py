@@ -141,6 +141,7 @@ class Engine:
             raise SettingsError(
                 f"prompt and answer may reach {length} tokens, and the key-value cache holds {self.blocks.count * self.blocks.size}",
                 remedy="ask for a shorter answer, or give the cache more memory",
+                field="max_new_tokens",
             )
 
     @torch.inference_mode()

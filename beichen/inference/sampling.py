@@ -120,7 +120,7 @@ def check_ids(request: Request, vocab_size: int) -> None:
     """Refuse settings that name ids which cannot be chosen."""
     for token in request.sampling.logit_bias:
         if token >= vocab_size:
-            raise SettingsError(f"logit_bias={{{token}: ...}}: this model's ids go from 0 to {vocab_size - 1}")
+            raise SettingsError(f"logit_bias={{{token}: ...}}: this model's ids go from 0 to {vocab_size - 1}", field="logit_bias")
 
 
 class Sampler:

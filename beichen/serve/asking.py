@@ -11,7 +11,7 @@ from beichen.inference.api import Constraint, Request
 from beichen.inference.language_model import LanguageModel
 from beichen.serve.schemas.chat import ChatRequest
 from beichen.serve.schemas.completions import CompletionRequest
-from beichen.serve.schemas.sampling import JsonObjectFormat, JsonSchemaFormat, SamplingForm
+from beichen.serve.schemas.sampling import FIELDS, JsonObjectFormat, JsonSchemaFormat, SamplingForm
 from beichen.text.answers.format import AnswerFormat, answer_format
 from beichen.text.chat_requests import ToolChoice, read_messages, read_tool_choice, read_tools
 from beichen.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     whole = forced or constraint is not None  # it begins with the answer's first character, so no thought can stand before
     thinking = False if whole and form.thought is not None else body.thinking
     offered = () if choice.mode == "none" else tools
-    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking)
+    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, names=body.names)
     in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
     opened = ""
     if forced:
@@ -63,21 +63,30 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
         shown=form.tags,
         room=max_model_len,
         owner=owner,
-        param="messages",
+        names=body.names | ({"json_schema": "tools"} if forced else {}),
     )
     return ChatTurn(request=request, form=form, in_thought=in_thought, calls=bool(offered), opened=opened)
 
 
 def rendered(
-    tokenizer: Tokenizer, messages: Any, *, tools: Sequence[Mapping[str, Any]], thinking: bool | None = None, prompt: bool = True
-) -> list[int]:
-    """A dialogue as the model gets it. prompt: whether an answer is to follow."""
+    tokenizer: Tokenizer, messages: Any, *, tools: Sequence[Mapping[str, Any]], thinking: bool | None = None, prompt: bool = True,
+    names: Mapping[str, str] = FIELDS,
+) -> list[int]:  # fmt: skip
+    """A dialogue as the model gets it. prompt: whether an answer is to follow. names: as ``as_asked`` has them."""
     try:
         return tokenizer.render(read_messages(messages), tools=tools, add_generation_prompt=prompt, thinking=thinking).ids
     except RequestError:
         raise
     except BeichenError as fault:
-        raise RequestError(str(fault.args[0]), param="messages", remedy=fault.remedy) from fault
+        raise as_asked(fault, names, otherwise="messages") from fault
+
+
+def as_asked(fault: BeichenError, names: Mapping[str, str], *, otherwise: str | None = None) -> RequestError:
+    """The same fault at the field that it is about. names: what fields are called that have other names in the request. otherwise: the
+    field of a fault that is about none in particular."""
+    param = otherwise if fault.field is None else names.get(fault.field, fault.field)
+    words = str(fault.args[0]).removeprefix(f"{param}=").removeprefix(f"{param}: ")
+    return RequestError(words, param=param, remedy=fault.remedy)
 
 
 def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_model_len: int, owner: str, special: bool) -> list[Request]:
@@ -89,7 +98,7 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
         told, before = body.logprobs, body.logprobs if body.echo else None
         found.append(_request(
             model, ids, body, body.max_tokens or 16, constraint=_constraint(body), logprobs=told, prompt_logprobs=before,
-            room=max_model_len, owner=owner, param="prompt",
+            room=max_model_len, owner=owner, names=body.names,
         ))  # fmt: skip
     return found
 
@@ -114,13 +123,13 @@ def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> Non
 
 def _request(
     model: LanguageModel, ids: Sequence[int], body: SamplingForm, longest: int | None, *, constraint: Constraint | None,
-    logprobs: int | None, room: int, owner: str, param: str, prompt_logprobs: int | None = None, shown: Sequence[str] = (),
+    logprobs: int | None, room: int, owner: str, names: Mapping[str, str], prompt_logprobs: int | None = None, shown: Sequence[str] = (),
 ) -> Request:  # fmt: skip
     left = room - len(ids)
     if left < 1:
         raise RequestError(
             f"the prompt has {len(ids)} tokens, and this server reads {room} with the answer",
-            param=param,
+            param=names["prompt_ids"],
             code="context_length_exceeded",
         )
     _check_known(model, body.stop_token_ids or (), param="stop_token_ids")
@@ -139,7 +148,7 @@ def _request(
     except RequestError:
         raise
     except BeichenError as fault:
-        raise RequestError(str(fault.args[0]), remedy=fault.remedy) from fault
+        raise as_asked(fault, names) from fault
     return request
 
 

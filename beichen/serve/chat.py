@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -176,8 +175,3 @@ def new_id(kind: str) -> str:
 def as_event(text: str) -> str:
     """One server-sent event."""
     return f"data: {text}\n\n"
-
-
-def fault_event(message: str) -> str:
-    """A fault after the stream has begun: the status line is gone, so the stream says it."""
-    return as_event(json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": None}}, ensure_ascii=False))

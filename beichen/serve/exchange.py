@@ -10,9 +10,9 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from beichen.errors import BeichenError
-from beichen.serve.chat import as_event, fault_event
+from beichen.serve.chat import as_event
 from beichen.serve.records import CLIENT_GONE, note_fault
-from beichen.serve.refusals import fault_code
+from beichen.serve.refusals import fault_code, told
 from beichen.serve.schemas.base import ErrorBody, Form, Sent, read_body
 
 Read = TypeVar("Read", bound=Form)
@@ -36,7 +36,7 @@ async def read_bytes(request: Request) -> bytes:
 async def answer_stream(request: Request, texts: AsyncGenerator[str]) -> Response:
     """Server-sent events, one for each text."""
     return await answer_pieces(
-        request, texts, media_type="text/event-stream", write=as_event, failed=lambda fault: fault_event(str(fault.args[0])),
+        request, texts, media_type="text/event-stream", write=as_event, failed=fault_event,
         last=as_event("[DONE]"),
     )  # fmt: skip
 
@@ -92,5 +92,10 @@ async def _gone(request: Request) -> None:
         pass
 
 
+def fault_event(fault: BeichenError) -> str:
+    """A fault after the stream has begun: the status line is gone, so the stream says it."""
+    return as_event(ErrorBody(error=told(fault)).model_dump_json())
+
+
 def answer_json(value: Sent, *, status: int = 200) -> Response:
-    return Response(value.model_dump_json(exclude_none=isinstance(value, ErrorBody)), status_code=status, media_type="application/json")
+    return Response(value.model_dump_json(), status_code=status, media_type="application/json")

@@ -17,14 +17,18 @@ _STATUS = {"model_not_found": 404, "body_timeout": 408, "body_too_large": 413}
 
 def refusal(fault: BeichenError) -> Response:
     """The whole response. What it says is noted in the request's record."""
-    kind, code, status = _kind(fault)
-    detail = error_body(fault).error.model_copy(update={"type": kind, "code": code})
-    return _response(detail, status)
+    return _response(told(fault), _kind(fault)[2])
+
+
+def told(fault: BeichenError) -> ErrorDetail:
+    """What a client reads of a fault, whole answers and streams alike."""
+    kind, code, _ = _kind(fault)
+    return error_body(fault).error.model_copy(update={"type": kind, "code": code})
 
 
 def fault_code(fault: BeichenError) -> str:
     """One word for a fault, where no status can say it any more."""
-    return _kind(fault)[1] or "refused"
+    return _kind(fault)[1]
 
 
 def refuse_key(*, given: bool) -> Response:
@@ -49,7 +53,7 @@ def refuse_way(request: Request, fault: HTTPException) -> Response:
     return response
 
 
-def _kind(fault: BeichenError) -> tuple[str, str | None, int]:
+def _kind(fault: BeichenError) -> tuple[str, str, int]:
     """The type and code of OpenAI's form, and the status."""
     if isinstance(fault, ShutdownError):
         return "server_error", "shutting_down", 503
@@ -59,11 +63,11 @@ def _kind(fault: BeichenError) -> tuple[str, str | None, int]:
         return "server_error", "timeout", 504
     if type(fault) is BeichenError:  # nobody's request: the engine itself
         return "server_error", "engine_failed", 500
-    code = fault.code if isinstance(fault, RequestError) else None
-    return "invalid_request_error", code, _STATUS.get(code or "", 400)
+    code = (fault.code if isinstance(fault, RequestError) else None) or "invalid_value"
+    return "invalid_request_error", code, _STATUS.get(code, 400)
 
 
 def _response(detail: ErrorDetail, status: int) -> Response:
     note_fault(detail.code or detail.type)
     headers = {"Retry-After": str(RETRY_SECONDS[status])} if status in RETRY_SECONDS else None
-    return JSONResponse(ErrorBody(error=detail).model_dump(exclude_none=detail.type == "invalid_request_error"), status, headers)
+    return JSONResponse(ErrorBody(error=detail).model_dump(), status, headers)

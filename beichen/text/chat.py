@@ -196,10 +196,12 @@ def _check(template: ChatTemplate, messages: Sequence[Message], tools: Sequence[
         raise TemplateError("there are no messages to render", remedy="give at least one user message")
     if tools and template.system_with_tools is None:
         raise TemplateError(
-            f"chat template '{template.name}' has no place for tools", remedy="leave tools out, or choose a template that has"
+            f"chat template '{template.name}' has no place for tools",
+            remedy="leave tools out, or choose a template that has",
+            field="tools",
         )
     if thinking is not None and template.thinking is None:
-        raise TemplateError(f"chat template '{template.name}' has no thinking to switch", remedy="leave thinking out")
+        raise TemplateError(f"chat template '{template.name}' has no thinking to switch", remedy="leave thinking out", field="thinking")
     for index, message in enumerate(messages):
         fault = _fault(template, messages, index, message)
         if fault:

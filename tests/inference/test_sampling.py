@@ -174,16 +174,18 @@ def test_each_of_several_answers_has_a_seed_of_its_own_and_the_first_keeps_the_g
      {"logit_bias": {3: 101}}, {"logit_bias": {-1: 1}}, {"logit_bias": {"3": 1}}, {"logit_bias": {3: float("nan")}}],
 )  # fmt: skip
 def test_values_out_of_range_are_named(bad):
-    with pytest.raises(SettingsError, match=next(iter(bad))):
+    with pytest.raises(SettingsError, match=next(iter(bad))) as caught:
         SamplingSettings(**bad)
+    assert caught.value.field == next(iter(bad))
 
 
 @pytest.mark.parametrize(
     "bad", [{"min_new_tokens": 6}, {"min_new_tokens": -1}, {"logprobs": -1}, {"logprobs": 101}, {"prompt_logprobs": 1000}]
 )  # fmt: skip
 def test_requests_out_of_range_are_named(bad):
-    with pytest.raises(SettingsError, match=next(iter(bad))):
+    with pytest.raises(SettingsError, match=next(iter(bad))) as caught:
         Request(prompt_ids=[1], max_new_tokens=5, **bad)
+    assert caught.value.field == next(iter(bad))
 
 
 @pytest.mark.parametrize("bad", [{}, {"regex": "a", "choices": ["b"]}, {"json_object": True, "json_schema": False}])

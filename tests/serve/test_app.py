@@ -159,7 +159,7 @@ FAULTS: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"max_tokenz": 3}, 400, "max_tokenz", "max_tokens"),
     ({"tool_choice": "required"}, 400, "tool_choice", "no tools are given"),
     ({"messages": [{"role": "user", "content": "天" * 2000}]}, 400, "messages", "this server reads 1024"),
-    ({"logit_bias": {"9999": 1}}, 400, None, "9999"),
+    ({"logit_bias": {"9999": 1}}, 400, "logit_bias", "9999"),
 ]  # fmt: skip
 
 

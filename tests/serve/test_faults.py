@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
+import torch
 
 from beichen.errors import BeichenError
 from beichen.inference.language_model import LanguageModel
+from beichen.nn.paged_cache import BLOCK_SIZE, block_bytes
 from beichen.serve.service import Limits
 from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.serve.live_server import Live, live_server
@@ -37,6 +40,63 @@ def test_every_fault_has_one_form(live, method, path, body, status, code):
     answer = httpx2.request(method, live.url + path, content=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code) and answer.json()["error"]["message"]
     assert status != 405 or answer.headers["Allow"] == "POST"
+
+
+BARE, TEXT = {"model": "small", "messages": [{"role": "user", "content": "?"}]}, {"model": "small", "prompt": "?"}
+CHAT = {**BARE, "max_tokens": 5}
+CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "strange"}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "strange"}}}
+LONG, VALUE = "context_length_exceeded", "invalid_value"
+BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
+    "/v1/chat/completions": [
+        ({"model": "small"}, "messages", "missing_required_parameter"), ({**CHAT, "modle": 1}, "modle", "unknown_parameter"),
+        ({**CHAT, "temperature": "1"}, "temperature", "invalid_type"), ({**CHAT, "temperature": 3}, "temperature", VALUE),
+        ({**CHAT, "n": 1.5}, "n", "invalid_type"), ({**CHAT, "messages": []}, "messages", VALUE),
+        ({**CHAT, "top_logprobs": 1}, "top_logprobs", VALUE), ({**CHAT, "stream_options": {}}, "stream_options", VALUE),
+        ({**CHAT, "max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", VALUE),
+        ({**CHAT, "response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}}, "structured_outputs", VALUE),
+        ({**CHAT, "structured_outputs": {}}, "structured_outputs", VALUE),
+        ({**CHAT, "structured_outputs": {"regex": "("}}, "structured_outputs.regex", VALUE),
+        ({**CHAT, "structured_outputs": {"grammar": "start: ("}}, "structured_outputs.grammar", VALUE),
+        ({**CHAT, "response_format": SCHEMA}, "response_format.json_schema.schema", VALUE),
+        ({**CHAT, "tools": [CALL], "tool_choice": "required"}, "tools", VALUE), ({**CHAT, "tool_choice": "required"}, "tool_choice", VALUE),
+        ({**CHAT, "logit_bias": {"9999": 1}}, "logit_bias", VALUE), ({**CHAT, "stop_token_ids": [9999]}, "stop_token_ids", VALUE),
+        ({**CHAT, "reasoning_effort": "none"}, "reasoning_effort", VALUE),
+        ({**CHAT, "chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking", VALUE),
+        ({**CHAT, "messages": [{"role": "user", "content": "天" * 2000}]}, "messages", LONG),
+        ({**BARE, "max_tokens": 900}, "max_tokens", VALUE), ({**BARE, "max_completion_tokens": 900}, "max_completion_tokens", VALUE),
+        (BARE, "messages", VALUE),  # all that is left of the model's length is more than the cache holds
+    ],
+    "/v1/completions": [
+        ({**TEXT, "prompt": ""}, "prompt[0]", VALUE), ({**TEXT, "prompt": [[1], [9999]]}, "prompt[1]", VALUE),
+        ({**TEXT, "prompt": [1, "a"]}, "prompt[1]", "invalid_type"), ({**TEXT, "suffix": "a"}, "suffix", VALUE),
+        ({**TEXT, "n": 2, "best_of": 1}, "best_of", VALUE), ({**TEXT, "best_of": 2, "stream": True}, "best_of", VALUE),
+        ({**TEXT, "prompt": "天" * 2000}, "prompt", LONG), ({**TEXT, "max_tokens": 900}, "max_tokens", VALUE),
+    ],
+    "/v1/embeddings": [
+        ({"model": "small", "input": [[]]}, "input[0]", VALUE), ({"model": "small", "input": "a", "dimensions": 5}, "dimensions", VALUE),
+        ({"model": "small", "input": ["a", "天" * 2000]}, "input[1]", LONG),
+    ],
+    "/tokenize": [
+        ({}, "prompt", VALUE), ({"messages": [{"role": "user"}]}, "messages[0].content", VALUE),
+        ({"prompt": "a", "model": "large"}, "model", "model_not_found"),
+    ],
+    "/detokenize": [({"tokens": [1, 9999]}, "tokens[1]", VALUE), ({"tokens": 1}, "tokens", "invalid_type")],
+}  # fmt: skip
+
+
+def test_every_bad_body_names_its_field_and_its_kind():
+    """In all four keys of the form that OpenAI's clients read."""
+    model = LanguageModel(small_decoder(trained_length=1024), small_tokenizer(), family="telechat2")
+    model.generator.resize(kv_bytes=800 // BLOCK_SIZE * block_bytes(model.config, torch.float32))
+    with live_server(model) as live:
+        for path, cases in BAD_BODIES.items():
+            for body, param, code in cases:
+                answer = httpx2.post(live.url + path, json=body)
+                assert answer.status_code >= 400, (path, body)
+                error = answer.json()["error"]
+                assert error == {"message": error["message"], "type": "invalid_request_error", "param": param, "code": code}, (path, body)
+                assert error["message"].startswith(f"{param}: ")
 
 
 @pytest.mark.parametrize("fault", [BeichenError("the engine failed: x"), ZeroDivisionError("secret")])

@@ -84,7 +84,9 @@ def test_an_answer_that_takes_too_long_ends(model, stream):
         late = ask(live, n=8, stream=stream)
         if stream and late.status_code == 200:
             events = [line.removeprefix("data: ") for line in late.text.split("\n\n") if line]
-            assert events[-1] == "[DONE]" and "longer than 0.3 seconds" in json.loads(events[-2])["error"]["message"]
+            error = json.loads(events[-2])["error"]
+            assert events[-1] == "[DONE]" and "longer than 0.3 seconds" in error["message"]
+            assert (error["type"], error["code"]) == ("server_error", "timeout")
         else:
             assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
         assert_all_is_free(live)

@@ -40,6 +40,10 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         """The text of ids, control tokens by their names."""
         body = await read_form(request, DetokenizeRequest)
         tokenizer = service.model_named(body.model).tokenizer
+        outside = next((place for place, token in enumerate(body.tokens) if token >= tokenizer.vocab_size), None)
+        if outside is not None:
+            words = f"id {body.tokens[outside]} is outside this vocabulary (0 to {tokenizer.vocab_size - 1})"
+            raise RequestError(words, param=f"tokens[{outside}]")
         return answer_json(DetokenizeAnswer(prompt=tokenizer.decode(body.tokens, skip_special=False)))
 
     return router

@@ -10,6 +10,7 @@ import json
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from beichen.errors import BeichenError, RequestError, nearest
 
@@ -25,6 +26,9 @@ MODEL_NAME, TOKEN_ID, VECTOR_SIZE = "model-name", "token-id", "vector-size"  # f
 ModelName = Annotated[str, Field(json_schema_extra={"format": MODEL_NAME})]
 WHOLE = BeforeValidator(_as_whole)  # of every int; last among its annotations, so that its bounds are in the schema
 TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID}), WHOLE]
+
+
+_AT_ODDS = "at_odds"
 
 
 class Form(BaseModel):
@@ -68,10 +72,17 @@ def read_body(form: type[Read], body: bytes) -> Read:
         same = [place for place, one in enumerate(faults) if one["loc"][:1] == faults[0]["loc"][:1]]
         meant = max(same, key=lambda place: (len(paths[place]), -place))
         first, path = faults[meant], paths[meant]
+        if first["type"] == _AT_ODDS:
+            path = f"{path}.{first['ctx']['field']}".removeprefix(".")
         if first["type"] == "extra_forbidden":
             words = f"unknown field{nearest(str(first['loc'][-1]), form.model_fields)}"
             raise RequestError(words, param=path, code="unknown_parameter") from fault
-        raise RequestError(_sentence(first), param=path or None) from fault
+        raise RequestError(_sentence(first), param=path or None, code=_code(first["type"])) from fault
+
+
+def at_odds(field: str, words: str) -> PydanticCustomError:
+    """What a form raises where fields that are right each alone do not agree; ``field``: the one to change."""
+    return PydanticCustomError(_AT_ODDS, "{words}", {"words": words, "field": field})
 
 
 def error_body(fault: BeichenError) -> ErrorBody:
@@ -79,6 +90,13 @@ def error_body(fault: BeichenError) -> ErrorBody:
     param, code = (fault.param, fault.code) if isinstance(fault, RequestError) else (None, None)
     message = str(fault.args[0]) if fault.remedy is None else f"{fault.args[0]} ({fault.remedy})"
     return ErrorBody(error=ErrorDetail(message=message, type="invalid_request_error", param=param, code=code))
+
+
+def _code(kind: str) -> str:
+    """The codes that OpenAI's clients know, by the kinds that pydantic has."""
+    if kind == "missing":
+        return "missing_required_parameter"
+    return "invalid_type" if kind.endswith(("_type", "_parsing")) or kind == "int_from_float" else "invalid_value"
 
 
 def _sentence(fault: Any) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, Sent
+from beichen.serve.schemas.base import WHOLE, Form, Sent, at_odds
 from beichen.serve.schemas.dialogues import CHOICE_NEEDS_TOOLS, MaybeChoice, MaybeTools, Messages
-from beichen.serve.schemas.sampling import RULES, Positive, SamplingForm, rule
+from beichen.serve.schemas.sampling import FIELDS, RULES, Positive, SamplingForm, rule
 
 MAX_TOP_LOGPROBS = 20
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -48,15 +48,26 @@ class ChatRequest(SamplingForm):
     @model_validator(mode="after")
     def _chat_agrees(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs without logprobs")
+            raise at_odds("top_logprobs", "needs logprobs: true")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("max_tokens and max_completion_tokens differ: give max_completion_tokens alone")
+            raise at_odds("max_tokens", "max_tokens and max_completion_tokens differ: give max_completion_tokens alone")
         return self
 
     @property
     def longest(self) -> int | None:
         """The most tokens of an answer."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def names(self) -> dict[str, str]:
+        own = {"prompt_ids": "messages", "logprobs": "top_logprobs"}
+        if self.longest is None:  # then it is the prompt that leaves no room
+            own["max_new_tokens"] = "messages"
+        elif self.max_completion_tokens is not None:
+            own["max_new_tokens"] = "max_completion_tokens"
+        if self.reasoning_effort == "none" and (self.chat_template_kwargs is None or self.chat_template_kwargs.enable_thinking is None):
+            own["thinking"] = "reasoning_effort"
+        return FIELDS | own
 
     @property
     def thinking(self) -> bool | None:

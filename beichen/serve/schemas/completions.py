@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, ModelName, Sent, TokenId
+from beichen.serve.schemas.base import WHOLE, Form, ModelName, Sent, TokenId, at_odds
 from beichen.serve.schemas.chat import Usage
 from beichen.serve.schemas.dialogues import MaybeMessages, MaybeTools
 from beichen.serve.schemas.sampling import RULES, Positive, SamplingForm
@@ -55,11 +55,11 @@ class CompletionRequest(SamplingForm):
     @model_validator(mode="after")
     def _completion_agrees(self) -> CompletionRequest:
         if self.suffix:
-            raise ValueError("suffix: this model does not fill in the middle")
+            raise at_odds("suffix", "this model does not fill in the middle")
         if self.best_of is not None and self.best_of < (self.n or 1):
-            raise ValueError("best_of is less than n")
+            raise at_odds("best_of", "best_of is less than n")
         if self.best_of is not None and self.best_of > (self.n or 1) and self.stream:
-            raise ValueError("the best of several answers is known at their end: it cannot be streamed")
+            raise at_odds("best_of", "the best of several answers is known at their end: it cannot be streamed")
         return self
 
 
@@ -107,7 +107,7 @@ class TokenizeRequest(Form):
     @model_validator(mode="after")
     def _one(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("expected prompt or messages, one of the two")
+            raise at_odds("prompt", "expected prompt or messages, one of the two")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, ModelName, TokenId
+from beichen.serve.schemas.base import WHOLE, Form, ModelName, TokenId, at_odds
 
 MAX_CHOICES, MAX_STOPS = 128, 16
 MAX_STOP_LENGTH, MAX_STOP_IDS = 1000, 256  # they are looked for behind every token, in the engine's thread
@@ -82,6 +82,14 @@ class StructuredOutputs(Form):
         return self
 
 
+FIELDS = {  # our settings by their names in requests, where these differ
+    "max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "stop_strings": "stop", "stop_ids": "stop_token_ids",
+    "prompt_ids": "prompt", "prompt_logprobs": "logprobs", "json_object": "response_format",
+    "json_schema": "response_format.json_schema.schema", "regex": "structured_outputs.regex", "choices": "structured_outputs.choice",
+    "lark": "structured_outputs.grammar", "thinking": "chat_template_kwargs.enable_thinking",
+}  # fmt: skip
+
+
 class SamplingForm(Form):
     """Fields that chat and completions share. What is not stated is as the model's generation_config.json says."""
 
@@ -129,11 +137,16 @@ class SamplingForm(Form):
     @model_validator(mode="after")
     def _agree(self) -> SamplingForm:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options without stream")
+            raise at_odds("stream_options", "needs stream: true")
         constrained = self.response_format is not None and self.response_format.type != "text"
         if constrained and self.structured_outputs is not None:
-            raise ValueError("response_format and structured_outputs both constrain the answer: give one")
+            raise at_odds("structured_outputs", "response_format constrains the answer already: give one of the two")
         return self
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What settings of ours are called in this request, where the names differ."""
+        return FIELDS
 
     @property
     def stops(self) -> tuple[str, ...]:
