@@ -14,6 +14,7 @@ from beichen.serve.schemas.completions import CompletionRequest
 from beichen.serve.schemas.sampling import FIELDS, JsonObjectFormat, JsonSchemaFormat, SamplingForm
 from beichen.text.answers.format import AnswerFormat, answer_format
 from beichen.text.chat_requests import ToolChoice, read_messages, read_tool_choice, read_tools
+from beichen.text.messages import Message
 from beichen.text.tokenizer import Tokenizer
 
 _SAME_NAMES = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias")
@@ -43,7 +44,12 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     whole = forced or constraint is not None  # it begins with the answer's first character, so no thought can stand before
     thinking = False if whole and form.thought is not None else body.thinking
     offered = () if choice.mode == "none" else tools
-    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, names=body.names)
+    going_on = body.continue_final_message
+    if going_on and forced:
+        raise RequestError("a call is asked for, and the answer goes on with a text: give one", param="tool_choice")
+    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, prompt=not going_on, names=body.names)
+    if going_on:
+        ids = without_its_end(tokenizer, read_messages(body.messages)[-1], ids)
     in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
     opened = ""
     if forced:
@@ -79,6 +85,22 @@ def rendered(
         raise
     except BeichenError as fault:
         raise as_asked(fault, names, otherwise="messages") from fault
+
+
+def without_its_end(tokenizer: Tokenizer, last: Message, ids: list[int]) -> list[int]:
+    """A rendered dialogue without what closes its ``last`` message, an answer that is to go on."""
+    if last.role != "assistant" or last.tool_calls:
+        words = "the last message is a call" if last.tool_calls else f"the last message is of the {last.role}"
+        raise RequestError(f"{words}: only a text of the assistant goes on", param="continue_final_message")
+    end = max((place for place, token in enumerate(ids) if token in tokenizer.stop_ids), default=0)
+    content = last.content
+    if not tokenizer.decode(ids[:end], skip_special=False).endswith(content):  # the format cuts blanks off, or puts some behind
+        content = content.strip()
+        while end and not tokenizer.token_bytes(ids[end - 1]).strip():
+            end -= 1
+    if not tokenizer.decode(ids[:end], skip_special=False).endswith(content):
+        raise RequestError("this model's chat format does not show where its answers end", param="continue_final_message")
+    return ids[:end]
 
 
 def as_asked(fault: BeichenError, names: Mapping[str, str], *, otherwise: str | None = None) -> RequestError:

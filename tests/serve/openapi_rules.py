@@ -13,7 +13,8 @@ BEYOND_THE_SCHEMA = (
     r"message \d+ \(role", r"no answer of",  # what the chat format cannot say
     r"this server reads \d+", r"and the model knows 0 to", r"no id of this model",  # lengths in tokens, keys that are ids
     r"max_tokens and max_completion_tokens differ", r"best_of is less than n", r"cannot be streamed",  # two numbers agree
-    r"a call is asked for, and the answer's text is constrained", r"no call that an answer can begin with",
+    r"a call is asked for, and the answer", r"continue_final_message",  # what goes together
+    r"no call that an answer can begin with",
     r"json_schema", r"regex", r"lark", r"grammar",  # a text in a language of its own
 )  # fmt: skip
 

@@ -55,6 +55,26 @@ def test_a_chat_is_the_model_s_own(client, model):
     }  # fmt: skip
 
 
+ANSWERED = [*MESSAGES, {"role": "assistant", "content": "今天是 a"}]
+
+
+def test_an_answer_at_the_end_is_followed_by_another_turn(client, model):
+    """As with OpenAI and vLLM."""
+    answer = client.chat.completions.create(model="small", messages=ANSWERED, max_completion_tokens=9, temperature=0)
+    assert answer.choices[0].message.content == model.chat(ANSWERED, max_new_tokens=9).text
+
+
+@pytest.mark.parametrize("extra", [{}, {"add_generation_prompt": False}])
+def test_an_answer_at_the_end_goes_on_where_that_is_asked_for(client, model, extra):
+    """By the name that vLLM has for it: what comes is the continuation alone."""
+    ids = [*model.chat_request(MESSAGES).prompt_ids, *model.tokenizer.encode("今天是 a")]
+    expected = model.generate(ids, max_new_tokens=9)
+    answer = client.chat.completions.create(
+        model="small", messages=ANSWERED, max_completion_tokens=9, temperature=0, extra_body={"continue_final_message": True, **extra}
+    )
+    assert answer.choices[0].message.content == expected.text and answer.usage.prompt_tokens == len(ids)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_streams_of_several_answers_join_to_the_whole(client, seed):
     asked = {"model": "small", "messages": MESSAGES, "max_tokens": 40, "temperature": 1.5, "seed": seed, "n": 3, "stop": ["e"]}
@@ -153,6 +173,9 @@ FAULTS: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"model": "large"}, 404, "model", "there is no model 'large'"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, "messages[0].content[0]", "an image"),
     ({"messages": []}, 400, "messages", "no messages"),
+    ({"continue_final_message": True}, 400, "continue_final_message", "of the user"),
+    ({"messages": ANSWERED, "continue_final_message": True, "tools": TOOLS, "tool_choice": "required"}, 400, "tool_choice", "goes on"),
+    ({"continue_final_message": True, "add_generation_prompt": True}, 400, "add_generation_prompt", "either"),
     ({"temperature": 3}, 400, "temperature", "less than or equal to 2"),
     ({"stop": "a" * 1001}, 400, "stop", "at most 1000 characters"),
     ({"stop_token_ids": [1] * 257}, 400, "stop_token_ids", "at most 256 items"),

@@ -34,6 +34,8 @@ class ChatRequest(SamplingForm):
     max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None
+    continue_final_message: bool = False  # of the assistant, which the answer goes on with; else another turn of its own follows
+    add_generation_prompt: bool | None = None  # says the same, the other way round: clients of vLLM send both
     chat_template_kwargs: TemplateOptions | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     modalities: Annotated[list[str] | None, WithJsonSchema({"enum": [["text"], None]})] = None
@@ -51,6 +53,11 @@ class ChatRequest(SamplingForm):
             raise at_odds("top_logprobs", "needs logprobs: true")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise at_odds("max_tokens", "max_tokens and max_completion_tokens differ: give max_completion_tokens alone")
+        if self.add_generation_prompt is self.continue_final_message:
+            words = (
+                "either the answer goes on with the last message (continue_final_message alone), or it is a turn of its own (this alone)"
+            )
+            raise at_odds("add_generation_prompt", words)
         return self
 
     @property

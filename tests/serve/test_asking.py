@@ -1,0 +1,35 @@
+"""From a request's form to what the engine is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from beichen.errors import RequestError
+from beichen.serve.asking import without_its_end
+from beichen.text.byte_pair_training import train_tokenizer
+from beichen.text.chat_template import chat_template, template_names
+from beichen.text.messages import Message, ToolCall
+from tests.inference.small_models import TEXTS, small_tokenizer
+
+SAID = "今天 是\n a"
+DIALOGUE = [Message(role="user", content="你好"), Message(role="assistant", content=SAID)]
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_an_answer_that_goes_on_is_the_rendered_one_without_its_end_in_every_format(name):
+    names = dict.fromkeys([*small_tokenizer().special_ids, *chat_template(name).specials])
+    tokenizer = train_tokenizer(TEXTS, vocab_size=340, special_tokens=tuple(names)).with_template(name)
+    whole = tokenizer.render(DIALOGUE).ids
+    ids = without_its_end(tokenizer, DIALOGUE[-1], whole)
+    assert whole[: len(ids)] == ids and set(tokenizer.stop_ids) & set(whole[len(ids) :])
+    text, prompt = tokenizer.decode(ids, skip_special=False), tokenizer.render_text(DIALOGUE[:-1], add_generation_prompt=True)
+    assert text.startswith(prompt) and text.removeprefix(prompt).removeprefix("<think>\n\n</think>\n\n").lstrip(" ") == SAID
+
+
+@pytest.mark.parametrize(
+    "last", [DIALOGUE[0], Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments={}),))], ids=["question", "call"]
+)
+def test_what_is_no_text_of_the_assistant_cannot_go_on(last):
+    ids = small_tokenizer().render([DIALOGUE[0], last] if last.role == "assistant" else [last]).ids
+    with pytest.raises(RequestError, match="only a text of the assistant goes on"):
+        without_its_end(small_tokenizer(), last, ids)
