@@ -26,6 +26,7 @@ from beichen.inference.language_model import LanguageModel, load
 from beichen.nn.config import DecoderConfig
 from beichen.text.byte_pair_training import train_tokenizer
 from bench.records import BenchResult, Run
+from bench.serving_contender import random_prompts
 from bench.workload import ours, reference_config
 
 STREAMS, PROMPT_TOKENS, NEW_TOKENS = 16, 32, 128
@@ -73,7 +74,7 @@ def _save(folder: Path, config: DecoderConfig) -> None:
 
 def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
     model = load(folder)
-    requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in _prompts(STREAMS, PROMPT_TOKENS)]
+    requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in random_prompts(STREAMS, PROMPT_TOKENS, seed=0)]
     speeds: dict[str, list[float]] = {"the engine alone": [], "streamed by the server": []}
     with _served(folder) as server:
         for number in range(rounds + 1):  # the first is not counted
@@ -87,8 +88,8 @@ def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
                 for name, seconds in zip(speeds, (direct, served), strict=True):
                     speeds[name].append(STREAMS * NEW_TOKENS / seconds)
         first, second = [], []
-        for prompt in _prompts(rounds, PREFIX_TOKENS, seed=1):
-            tails = _prompts(2, 20, seed=prompt[0])
+        for prompt in random_prompts(rounds, PREFIX_TOKENS, seed=1):
+            tails = random_prompts(2, 20, seed=prompt[0])
             first.append(asyncio.run(_ask(server.port, [*prompt, *tails[0]], tokens=1)).first)
             second.append(asyncio.run(_ask(server.port, [*prompt, *tails[1]], tokens=1)).first)
     records = [
@@ -117,9 +118,9 @@ def _beginning(run: Run, folder: Path) -> list[BenchResult]:
     for _ in range(3):
         begin = time.perf_counter()
         with _served(folder) as server:
-            asyncio.run(_ask(server.port, _prompts(1, PROMPT_TOKENS)[0], tokens=1))
+            asyncio.run(_ask(server.port, random_prompts(1, PROMPT_TOKENS, seed=0)[0], tokens=1))
             seconds.append(time.perf_counter() - begin)
-            asyncio.run(_ask_all(server.port, _prompts(STREAMS, 500)))
+            asyncio.run(_ask_all(server.port, random_prompts(STREAMS, 500, seed=0)))
             peaks.append(server.peak_bytes())
     bound = 1.15 * weights + CACHE_BYTES + FIXED_BYTES
     about = f"weights of {weights / 1e6:,.0f} MB, cache of {CACHE_BYTES / 1e6:,.0f} MB"
@@ -195,11 +196,6 @@ async def _ask(port: int, prompt: list[int], *, tokens: int = NEW_TOKENS) -> _An
     writer.close()
     counted = re.findall(rb'"completion_tokens":\s*(\d+)', rest)
     return _Answer(first, int(counted[-1]))
-
-
-def _prompts(count: int, tokens: int, *, seed: int = 0) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(300, reference_config().vocab_size, (count, tokens), generator=generator).tolist()
 
 
 def as_lines(rows: Sequence[BenchResult]) -> list[str]:

@@ -19,9 +19,9 @@ from beichen.nn.config import DecoderConfig
 from bench import serving_verdicts
 from bench.records import FOLDER, Run
 from bench.serving import Asked, contenders
-from bench.serving_contender import random_prompts
+from bench.serving_contender import VOCABULARY, random_prompts
 from bench.serving_gguf import gguf_name, write_gguf
-from bench.workload import ours
+from bench.workload import ours, reference_config
 
 
 def small() -> DecoderConfig:
@@ -55,6 +55,14 @@ def test_a_contender_answers_what_it_is_asked(tmp_path):
     requests = [Request(prompt_ids=prompt, max_new_tokens=4) for prompt in random_prompts(3, 5, 2)]
     assert ids == [list(one.ids) for one in DecoderGenerator(decoder, None).generate(requests)] and seconds > 0
     player.end()
+
+
+def test_prompts_are_new_at_every_turn_and_of_ids_that_the_models_know():
+    """The contenders' process imports nothing of ours, so it holds the size of the vocabulary itself."""
+    assert reference_config().vocab_size == VOCABULARY
+    one, other = (random_prompts(3, 50, seed) for seed in (0, 1))
+    assert one == random_prompts(3, 50, 0) and not {tuple(prompt) for prompt in one} & {tuple(prompt) for prompt in other}
+    assert all(0 <= token < VOCABULARY for prompt in one for token in prompt) and {len(prompt) for prompt in one} == {50}
 
 
 def test_every_peer_has_its_settings():
