@@ -14,6 +14,7 @@ import numpy as np
 
 from beichen.data.account import Account
 from beichen.data.dialogue_settings import DEFAULT_SETTINGS, DialogueSettings, TooLong
+from beichen.data.left_out import LONGER, NO_TARGET_FITS
 from beichen.data.loss_mask import weigh_answers
 from beichen.text.bulk_rendering import RenderedDialogues, render_in_bulk
 from beichen.text.chat_template import ChatTemplate
@@ -97,9 +98,9 @@ def _kept(chunk: RenderedDialogues, first_number: int, room: int, too_long: TooL
         if not any_target[place]:
             account.drop("nothing in it is scored", length)
         elif too_long == "drop":
-            account.drop("longer than a row", length)
+            account.drop(LONGER, length)
         elif not kept_target[place]:
-            account.drop("no scored token fits into a row", length)
+            account.drop(NO_TARGET_FITS, length)
         else:
             account.note("cut at the end of the row" if keep[place] == room else "shortened after an answer", cut)
     account.read.add(int(size.sum()), len(size))

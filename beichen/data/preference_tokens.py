@@ -17,6 +17,7 @@ import numpy as np
 from beichen.data.account import Account, BadInput
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.data.dialogue_tokens import rendered_for_training
+from beichen.data.left_out import ANSWER_CUT, LONGER, remedy_for_nothing
 from beichen.data.order import permutation
 from beichen.data.split import is_held_out
 from beichen.errors import DataError
@@ -104,7 +105,10 @@ def collect_preferences(
             number += 1
     account.check()
     if not kept:
-        raise DataError(f"none of {account.read.items:,} preferences can be learnt from: {account.as_text()}", remedy="see the reasons")
+        raise DataError(
+            f"none of {account.read.items:,} preferences can be learnt from: {account.as_text()}",
+            remedy=remedy_for_nothing(account, sequence_length=sequence_length),
+        )
     return PreferenceTokens(
         ids=np.concatenate(ids), scored=np.concatenate(scored), offsets=np.cumsum([0, *map(len, ids[1:])]),
         good=None if paired else np.array([met.good[place] for place in kept], bool),
@@ -175,7 +179,7 @@ def _keep(
         rooms = [row + 1, row + 1]
     too_long = any(length > room for length, room in zip(lengths, rooms, strict=True))
     if too_long and settings.too_long == "drop":
-        bad.account.drop("longer than a row", size)
+        bad.account.drop(LONGER, size)
         return False
     names = ("chosen", "rejected") if paired else ("rated", "mismatched")
     for side, (name, room) in enumerate(zip(names, rooms, strict=True)):
@@ -187,7 +191,7 @@ def _keep(
                 if scored.any() else f"{origin}: nothing of the {name} answer is scored",
                 remedy="raise data.sequence_length, or leave such records out (data.on_bad: count)",
             )  # fmt: skip
-            bad.refuse("an answer is wholly cut", size, fault)
+            bad.refuse(ANSWER_CUT, size, fault)
             return False
         documents[side] = ids[:room], scored[:room]
     if paired and np.array_equal(documents[0][0], documents[1][0]):

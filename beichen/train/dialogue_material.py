@@ -62,5 +62,5 @@ def render_dialogues(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Report
         )  # fmt: skip
 
     positions = collected.lengths - 1  # the last id of a dialogue is a target only
-    stretch = walk_items(recipe, sources, owner, positions, make_rows, item="dialogue")
+    stretch = walk_items(recipe, sources, owner, positions, make_rows, item="dialogue", account=account)
     return Material(plan=Plan(recipe, (stretch,)), held_out=scored, account=account)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from beichen.data.account import Account
 from beichen.data.curriculum import Phase, Stretch, walk_phase
+from beichen.data.left_out import remedy_for_nothing
 from beichen.data.mixture import epochs_of_shares
 from beichen.data.pool import Part, Pool
 from beichen.data.rows import RowSource
@@ -20,9 +22,10 @@ from beichen.train.source_settings import SourceSettings
 
 def walk_items(
     recipe: TrainRecipe, sources: Sequence[SourceSettings], owner: np.ndarray, positions: np.ndarray,
-    make_rows: Callable[[Pool], RowSource], *, item: str,
+    make_rows: Callable[[Pool], RowSource], *, item: str, account: Account,
 ) -> Stretch:  # fmt: skip
-    """owner [items]: the place of its source, negative where it is not trained on; positions [items]; ``item``: its name in errors."""
+    """owner [items]: the place of its source, negative where it is held out; positions [items]. item: its name in errors; account: of all
+    that was read. Raises SettingsError for a source of which nothing is left."""
     data = recipe.data
     parts = [
         Part(name=source.name, source=place, items=np.flatnonzero(owner == place), lengths=positions[owner == place])
@@ -30,7 +33,11 @@ def walk_items(
     ]  # fmt: skip
     for part in parts:
         if not part.count:
-            raise SettingsError(f"data.sources: no {item} of '{part.name}' can be trained on", remedy="leave the source out")
+            held_out = f"; {np.count_nonzero(owner < 0):,} held out" if (owner < 0).any() else ""
+            raise SettingsError(
+                f"data.sources: no {item} of '{part.name}' can be trained on: of all sources {account.as_text()}{held_out}",
+                remedy=remedy_for_nothing(account, sequence_length=data.sequence_length),
+            )
     weights = [source.weight for source in sources]
     if data.weigh_by == "shares":
         weights = epochs_of_shares([part.tokens for part in parts], weights)

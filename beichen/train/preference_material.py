@@ -46,5 +46,5 @@ def collect_material(recipe: TrainRecipe, tokenizer: Tokenizer, reporter: Report
     def make_rows(pool: Pool) -> RowSource:
         return PreferenceRows(tokens, sequence_length=data.sequence_length, seed=recipe.seed, pool=pool)
 
-    stretch = walk_items(recipe, sources, owner, tokens.unit_positions, make_rows, item="preference")
+    stretch = walk_items(recipe, sources, owner, tokens.unit_positions, make_rows, item="preference", account=tokens.account)
     return Material(plan=Plan(recipe, (stretch,)), held_out=(), account=tokens.account, preferences=tokens)
