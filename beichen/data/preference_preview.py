@@ -20,6 +20,9 @@ from beichen.data.preview import Preview, PreviewPart, faults_of, preview_row, s
 from beichen.text.messages import Preference, RatedDialogue
 from beichen.text.tokenizer import Tokenizer
 
+SCORED = "scored"
+BECOMES = dict.fromkeys(("chosen", "good"), "to become likelier") | dict.fromkeys(("rejected", "bad"), "to become less likely")
+
 
 def preview_preferences(
     preferences: Iterable[Preference | RatedDialogue], tokenizer: Tokenizer, settings: DialogueSettings = DEFAULT_SETTINGS, *,
@@ -35,11 +38,11 @@ def preview_preferences(
     )  # fmt: skip
     total = int(source.rows_per_epoch)
     packed = [
-        preview_row(replace(source.row(index), weights=None), f"row {index + 1} of {total:,}", tokenizer, item="answers")
+        preview_row(replace(source.row(index), weights=None), f"row {index + 1} of {total:,}", tokenizer, item="answers", becomes=SCORED)
         for index in range(min(rows, total))
     ]
     shown = [part for unit in range(min(samples, len(tokens))) for part in _sides(tokens, unit, tokenizer)]
-    return Preview(samples=shown, rows=packed, account=tokens.account.as_text(), sequence_length=sequence_length)
+    return Preview(samples=shown, rows=packed, account=tokens.account.as_text(), sequence_length=sequence_length, becomes=SCORED)
 
 
 def _sides(tokens: PreferenceTokens, unit: int, tokenizer: Tokenizer) -> Iterator[PreviewPart]:
@@ -49,4 +52,6 @@ def _sides(tokens: PreferenceTokens, unit: int, tokenizer: Tokenizer) -> Iterato
         place = slice(*tokens.offsets[document : document + 2])
         ids, weights = tokens.ids[place].tolist(), tokens.scored[place].astype(float).tolist()
         faults = faults_of(ids, weights, tokenizer, cut=True)  # only a cut parts an answer from its end token here
-        yield PreviewPart(title=f"{tokens.origins[unit]} · {name}", tokens=spelled(ids, weights, tokenizer), faults=faults)
+        yield PreviewPart(
+            title=f"{tokens.origins[unit]} · {name}", tokens=spelled(ids, weights, tokenizer), faults=faults, becomes=BECOMES[name]
+        )

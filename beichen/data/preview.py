@@ -19,6 +19,7 @@ from beichen.text.messages import Dialogue
 from beichen.text.tokenizer import Tokenizer
 from beichen.util.quantities import counted
 
+LEARNT = "learnt"
 NO_TARGET, UNTRAINED_END, CUT_ANSWER = "no target", "untrained end token", "cut answer"
 
 
@@ -42,10 +43,11 @@ class PreviewPart:
     tokens: Sequence[PreviewToken]
     faults: Sequence[str]
     padding: int = 0
+    becomes: str = LEARNT  # what training does with the targets: a rejected answer is not learnt
 
     @property
     def targets(self) -> int:
-        """Ids that are learnt."""
+        """Ids that count, each as its weight says."""
         return sum(token.weight > 0 for token in self.tokens)
 
 
@@ -57,6 +59,7 @@ class Preview:
     rows: Sequence[PreviewPart]
     account: str
     sequence_length: int
+    becomes: str = LEARNT  # of the targets of all parts, for a legend
 
 
 def preview_dialogues(
@@ -118,7 +121,7 @@ def faults_of(ids: Sequence[int], weights: Sequence[float], tokenizer: Tokenizer
     return faults
 
 
-def preview_row(row: Row, title: str, tokenizer: Tokenizer, *, item: str = "dialogues") -> PreviewPart:
+def preview_row(row: Row, title: str, tokenizer: Tokenizer, *, item: str = "dialogues", becomes: str = LEARNT) -> PreviewPart:
     """A row as the model meets it: each id is a target if the column before it says so; a document's last id is a target only."""
     used = row.token_count
     begins = [column for column in range(used) if row.positions[column] == 0] or [0]
@@ -139,7 +142,7 @@ def preview_row(row: Row, title: str, tokenizer: Tokenizer, *, item: str = "dial
         first, *rest = spelled(ids, weights, tokenizer)
         tokens += [replace(first, begins=True), *rest]
     title += f": {counted(len(begins), item)}, {used / len(row.input_ids):.1%} full"
-    return PreviewPart(title=title, tokens=tokens, faults=faults, padding=len(row.input_ids) - used)
+    return PreviewPart(title=title, tokens=tokens, faults=faults, padding=len(row.input_ids) - used, becomes=becomes)
 
 
 def spelled(ids: Sequence[int], weights: Sequence[float], tokenizer: Tokenizer) -> list[PreviewToken]:

@@ -33,7 +33,8 @@ def preview_page(preview: Preview, *, title: str) -> str:
 def _parts(preview: Preview) -> Iterator[str]:
     yield f"<p>{escape(preview.account)}</p>"
     yield (
-        '<p class="key"><span class="t">learnt</span><span>context</span><span class="w">learnt with another weight than 1</span>'
+        f'<p class="key"><span class="t">{preview.becomes}</span><span>context</span>'
+        f'<span class="w">{preview.becomes} with another weight than 1</span>'
         '<span class="b">a document begins</span><span class="c">&lt;control token&gt;</span>· no text of its own</p>'
     )
     yield from _section("Samples", preview.samples)
@@ -45,7 +46,7 @@ def _section(heading: str, parts: Iterable[PreviewPart]) -> Iterator[str]:
     if parts:
         yield f"<h2>{escape(heading)}</h2>"
     for part in parts:
-        facts = f"{len(part.tokens):,} tokens, {part.targets:,} learnt"
+        facts = f"{len(part.tokens):,} tokens, {part.targets:,} {part.becomes}"
         faults = "".join(f' <span class="fault">⚠ {escape(fault)}</span>' for fault in part.faults)
         yield f'<h3>{escape(part.title)} <span class="soft">{facts}</span>{faults}</h3>'
         padding = f' <i class="pad">+ {part.padding:,} of padding</i>' if part.padding else ""

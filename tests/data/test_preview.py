@@ -7,14 +7,12 @@ from html import unescape
 
 import numpy as np
 
-from beichen.data.account import Account, BadInput
 from beichen.data.dialogue_settings import DialogueSettings
 from beichen.data.dialogue_tokens import collect_dialogues, rendered_for_training
-from beichen.data.preference_preview import preview_preferences
-from beichen.data.preview import CUT_ANSWER, NO_TARGET, UNTRAINED_END, PreviewPart, faults_of, preview_dialogues, spelled
+from beichen.data.preview import CUT_ANSWER, NO_TARGET, UNTRAINED_END, faults_of, preview_dialogues, spelled
 from beichen.data.preview_page import preview_page
 from beichen.data.rows import DialogueRows
-from beichen.text.messages import Dialogue, Message, Preference
+from beichen.text.messages import Dialogue, Message
 from tests.text.trained import small_tokenizer
 
 TOKENIZER = small_tokenizer("telechat2-bare")
@@ -99,35 +97,3 @@ def test_the_page_holds_every_token_and_no_typed_markup() -> None:
     assert ["t" in kind.split() for kind, _, _ in boxes] == [token.weight > 0 for token in tokens]
     assert [unescape(text).replace("⏎\n", "\n") for _, _, text in boxes] == [token.text or "·" for token in tokens]
     assert f"⚠ {NO_TARGET}" in page and "weight 0.5" in page
-
-
-def pair(number: int) -> Preference:
-    chosen, rejected = ([Message(role="assistant", content=answer)] for answer in ("right", "wrong " * number))
-    return Preference(prompt=[Message(role="user", content=f"q{number}")], chosen=chosen, rejected=rejected, origin=f"p:{number}")
-
-
-PAIRS = [pair(1), pair(2), pair(90)]
-
-
-def learnt_of(part: PreviewPart) -> str:
-    return "".join(token.text for token in part.tokens if token.weight)
-
-
-def test_both_answers_of_a_pair_are_shown_as_training_compares_them() -> None:
-    account = Account(item="preferences", unit="tokens")
-    preview = preview_preferences(PAIRS, TOKENIZER, paired=True, sequence_length=64, samples=9, rows=9, bad=BadInput("count", account))
-    assert [part.title for part in preview.samples] == [f"p:{number} · {side}" for number in (1, 2, 90) for side in ("chosen", "rejected")]
-    learnt = [learnt_of(part) for part in preview.samples]
-    assert learnt[:4] == ["right<_end>", "wrong <_end>", "right<_end>", "wrong wrong <_end>"]
-    assert learnt[5].startswith("wrong wrong ") and "<_end>" not in learnt[5]
-    assert [list(part.faults) for part in preview.samples] == [[], [], [], [], [], [CUT_ANSWER]]
-    packed = ["|" * token.begins + token.text * bool(token.weight) for part in preview.rows for token in part.tokens]
-    assert sorted("".join(packed).split("|")) == ["", *sorted(learnt)], "rows hold every answer, each scored once"
-    assert all(token.weight in (0, 1) for part in preview.rows for token in part.tokens)
-
-
-def test_rated_answers_are_shown_with_their_rating() -> None:
-    bad = BadInput("raise", Account(item="preferences", unit="tokens"))
-    preview = preview_preferences(PAIRS[:2], TOKENIZER, paired=False, sequence_length=64, samples=3, rows=1, bad=bad)
-    assert [part.title for part in preview.samples] == ["p:1 · good", "p:1 · bad", "p:2 · good"]
-    assert [learnt_of(part) for part in preview.samples] == ["right<_end>", "wrong <_end>", "right<_end>"]

@@ -1,5 +1,6 @@
-"""Green is learnt, with its weight where that is not 1; grey is context; a bar begins a dialogue. What looks wrong is marked: a sample
-with no target, an end token that is not learnt, an answer that is cut. --html writes the same as one page.
+"""Green is learnt, with its weight where that is not 1; grey is context; a bar begins a dialogue. Of preferences green is scored: a chosen
+answer to become likelier, a rejected one less likely. What looks wrong is marked: a sample with no target, an end token that is not
+learnt, an answer that is cut. --html writes the same as one page.
 
 beichen data preview dialogues.jsonl --model runs/quickstart-001 --samples 5 --rows 2 --html preview.html
 beichen data preview preferences.json --compare pairs --model runs/quickstart-001
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     console, parts = Console(highlight=False, soft_wrap=True), (*preview.samples, *preview.rows)
-    console.print("learnt", style=_style(1.0), end="  ")
+    console.print(preview.becomes, style=_style(1.0), end="  ")
     console.print("context", style="dim", end="  ")
     console.print("<control token>", style="bold", end="  ")
     if any(token.weight not in (0, 1) for part in parts for token in part.tokens):
@@ -101,7 +102,7 @@ def _coloured(part: PreviewPart) -> Text:
     from rich.text import Text
 
     text = Text(f"{part.title}  ", style="bold")
-    text.append(f"{len(part.tokens):,} tokens, {part.targets:,} learnt", style="not bold dim")
+    text.append(f"{len(part.tokens):,} tokens, {part.targets:,} {part.becomes}", style="not bold dim")
     for fault in part.faults:
         text.append(f"  ! {fault}", style="bold red")
     text.append("\n")
