@@ -23,14 +23,7 @@ _FLAGS: tuple[tuple[str, type, str, int | None, Any, str], ...] = (
     ("queue-seconds", float, "S", None, 300.0, "for the engine to begin an answer"),
     ("request-seconds", float, "S", None, 1800.0, "for a whole answer"),
     ("stall-seconds", float, "S", None, 30.0, "a client that takes nothing of its answer for so long is dropped"),
-    (
-        "stream-interval",
-        float,
-        "S",
-        0,
-        0.04,
-        "least pause between two pieces of a stream, the first and the last excepted; 0 sends every token alone",
-    ),
+    ("stream-interval", float, "S", 0, 0.04, "least pause between pieces of a stream, its first and last excepted; 0: every token"),
     ("shutdown-seconds", float, "S", None, 30.0, "for what runs to end when the server ends"),
 )
 

@@ -57,7 +57,8 @@ class EngineWorker:
         so that many quick ones do not keep the cores from the engine; with many answers at once it grows, unless it is 0. The first piece
         of an answer and its last never wait."""
         self.generator, self.engine = generator, generator.engine
-        self.max_waiting, self._interval = max_waiting, interval
+        self.max_waiting = max_waiting
+        self._pauses = Pauses(interval)
         self._deliver = deliver
         self._condition = threading.Condition()
         self._arrived: deque[Ticket] = deque()
@@ -204,7 +205,6 @@ class EngineWorker:
         pieces: list[Piece] = []
         going_on: list[Ticket] = []
         now = time.monotonic()
-        pause = pause_between(len(self._active), self._interval)
         for ticket in self._active:
             assert ticket.answer is not None
             if now < ticket.due and not ticket.answer.urgent:
@@ -217,16 +217,27 @@ class EngineWorker:
                 continue
             if delta is not None:
                 pieces.append((ticket, delta))
-                ticket.due = now + pause
+                ticket.due = self._pauses.next(now, answers=len(self._active))
             if delta is None or delta.finish_reason is None:
                 going_on.append(ticket)
         self._active = going_on
         return pieces
 
 
-def pause_between(answers: int, least: float) -> float:
-    """Seconds between two pieces of an answer, of so many at once; ``least`` where there are few, 0 where nobody is to wait."""
-    return max(least, min(answers / PIECES, LONGEST_PAUSE)) if least else 0.0
+class Pauses:
+    """When answers are told what has come: each after a pause, and one after another, for a crowd of pieces would stop the engine."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self._last = 0.0
+
+    def next(self, now: float, *, answers: int) -> float:
+        """now: monotonic seconds at which one of so many answers was told something.  -> when it is told more"""
+        if not self._least:
+            return now
+        pause = max(self._least, min(answers / PIECES, LONGEST_PAUSE))
+        self._last = min(max(now + pause, self._last + pause / answers), now + 2 * pause)
+        return self._last
 
 
 def _settle(future: Future[Any], value: Any, fault: Exception | None) -> None:

@@ -18,8 +18,6 @@ class Limits:
     queue_seconds: float = 300.0  # for the engine to begin
     request_seconds: float = 1800.0  # for a whole answer
     stall_seconds: float = 30.0  # for a client to take some of what was sent, or to send some of a request's head
-    stream_interval: float = (
-        0.04  # least seconds between two pieces of one stream: 25 a second look smooth, and more take cores from the model
-    )
+    stream_interval: float = 0.04  # least seconds between two pieces of a stream: 25 a second look smooth, more take cores from the model
     max_backlog: int = 4096  # pieces of answers that wait for one client to take them
     shutdown_seconds: float = 30.0  # for what runs to end

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from beichen.errors import BeichenError, OverloadError, SettingsError
 from beichen.inference.api import Completion, Delta, Request, SamplingSettings, join
 from beichen.inference.generation import DecoderGenerator
-from beichen.inference.worker import LONGEST_PAUSE, PIECES, EngineWorker, Piece, Ticket, pause_between
+from beichen.inference.worker import LONGEST_PAUSE, PIECES, EngineWorker, Pauses, Piece, Ticket
 from tests.inference.small_models import small_decoder, small_tokenizer
 
 
@@ -168,10 +168,24 @@ def test_a_fault_of_other_work_is_told_to_whoever_asked_for_it():
         worker.run(faulty())
 
 
-@given(answers=st.integers(1, 10_000), least=st.floats(0.001, 2))
-def test_pieces_are_bounded_a_second_as_long_as_nobody_waits_long(answers, least):
-    pause = pause_between(answers, least)
-    assert pause >= least and pause <= max(least, LONGEST_PAUSE)
-    assert answers / pause <= PIECES * (1 + 1e-9) or pause >= LONGEST_PAUSE
-    assert pause_between(answers + 1, least) >= pause
-    assert pause_between(answers, 0) == 0
+@given(answers=st.integers(1, 200), least=st.floats(0.001, 2), step=st.floats(0.0005, 0.05))
+def test_pieces_are_few_a_second_and_come_one_after_another(answers, least, step):
+    """Answers that begin together, and steps of the engine for some pauses: whoever is due is told."""
+    pauses, now, due, told = Pauses(least), 0.0, [0.0] * answers, list[tuple[float, int]]()
+    longest = max(least, LONGEST_PAUSE)
+    while now < 6 * longest:
+        for number in range(answers):
+            if due[number] <= now:
+                told.append((now, number))
+                due[number] = pauses.next(now, answers=answers)
+                assert now + least <= due[number] <= now + 2 * longest
+        now += step
+    pause = max(least, min(answers / PIECES, LONGEST_PAUSE))
+    later = [when for when, _ in told if when > 2 * pause]
+    assert len(later) <= (now - 2 * pause) * answers / pause + answers
+    assert max((later.count(when) for when in set(later)), default=0) <= step * answers / pause + 2
+    assert {number for when, number in told if when > 2 * pause} == set(range(answers))
+
+
+def test_without_an_interval_nobody_waits():
+    assert Pauses(0).next(5.0, answers=9) == 5.0
