@@ -138,7 +138,9 @@ class DecoderGenerator:
 
     @property
     def engine(self) -> Engine:
-        """Made anew where the weights have changed: what its cache holds would be wrong."""
+        """Made anew where the weights have changed: what its cache holds would be wrong. While it works nobody may change them."""
+        if self._engine is not None and self._engine.busy:
+            return self._engine
         weights = [(parameter.data_ptr(), parameter._version) for parameter in self.decoder.parameters()]
         if self._engine is None or weights != self._weights:
             self._engine, self._weights = self._make(), weights

@@ -21,6 +21,7 @@ from beichen.inference.answering import Answer
 from beichen.inference.api import Delta, Request
 from beichen.inference.constraints import ConstrainedAnswer
 from beichen.inference.generation import DecoderGenerator
+from beichen.nn import kernels
 
 Result = TypeVar("Result")
 
@@ -69,6 +70,8 @@ class EngineWorker:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
+        """From the thread that loaded the model, whose helpers are in the way from now on."""
+        kernels.end_helpers()
         self._thread.start()
 
     @property

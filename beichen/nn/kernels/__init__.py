@@ -12,6 +12,7 @@ from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
 from beichen.nn.kernels.quantized import Codes, dequantized, few_row_quantized, nf4_codes
 from beichen.nn.kernels.routing import can_run_router, choose_experts
+from beichen.nn.kernels.threads import end_helpers
 
 __all__ = [
     "Codes",
@@ -30,6 +31,7 @@ __all__ = [
     "cross_entropy_rows",
     "dequantized",
     "embedding",
+    "end_helpers",
     "experts",
     "few_row_linear",
     "few_row_quantized",

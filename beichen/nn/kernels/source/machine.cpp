@@ -1,5 +1,6 @@
-// What this library was compiled for, for people to read.
+// What this library was compiled for, for people to read; and the threads that it computes with.
 #include "vector.h"
+#include <omp.h>
 
 KERNEL const char *kernels_instructions() {
 #if defined(__AMX_BF16__)
@@ -14,3 +15,6 @@ KERNEL const char *kernels_instructions() {
     return "portable";
 #endif
 }
+
+// Ends the threads that wait for the calling one to compute again.
+KERNEL int end_helpers() { return omp_pause_resource_all(omp_pause_soft); }
