@@ -11,6 +11,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── ConfigError          a model's config.json
     ├── CheckpointError      weights or training state on disk
     ├── StorageError         a folder that cannot be written, a full disk
+    ├── LengthError          a prompt that is longer than may be read
     ├── DivergenceError      a run whose steps are faulty one after another
     ├── DeviceError          a device or dtype that this machine lacks
     ├── RequestError         what a client of the server asked for
@@ -66,6 +67,14 @@ class CheckpointError(BeichenError):
 
 class StorageError(BeichenError):
     """A place on disk that cannot be written."""
+
+
+class LengthError(BeichenError):
+    """A prompt that has at least ``least`` tokens where at most ``most`` are read."""
+
+    def __init__(self, *, least: int, most: int) -> None:
+        super().__init__(f"the prompt has at least {least} tokens, and at most {most} are read")
+        self.least, self.most = least, most
 
 
 class DivergenceError(BeichenError):

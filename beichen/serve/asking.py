@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beichen.errors import BeichenError, RequestError
+from beichen.errors import BeichenError, LengthError, RequestError
 from beichen.inference.api import Constraint, Request
 from beichen.inference.language_model import LanguageModel
 from beichen.serve.schemas.chat import ChatRequest
@@ -14,6 +14,7 @@ from beichen.serve.schemas.completions import CompletionRequest
 from beichen.serve.schemas.sampling import FIELDS, JsonObjectFormat, JsonSchemaFormat, SamplingForm
 from beichen.text.answers.format import AnswerFormat, answer_format
 from beichen.text.chat_requests import ToolChoice, read_messages, read_tool_choice, read_tools
+from beichen.text.encoding_runs import Bounded
 from beichen.text.messages import Message
 from beichen.text.tokenizer import Tokenizer
 
@@ -47,7 +48,7 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     going_on = body.continue_final_message
     if going_on and forced:
         raise RequestError("a call is asked for, and the answer goes on with a text: give one", param="tool_choice")
-    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, prompt=not going_on, names=body.names)
+    ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, prompt=not going_on, names=body.names, room=max_model_len)
     if going_on:
         ids = without_its_end(tokenizer, read_messages(body.messages)[-1], ids)
     in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
@@ -76,13 +77,15 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
 
 def rendered(
     tokenizer: Tokenizer, messages: Any, *, tools: Sequence[Mapping[str, Any]], thinking: bool | None = None, prompt: bool = True,
-    names: Mapping[str, str] = FIELDS,
+    names: Mapping[str, str] = FIELDS, room: int | None = None,
 ) -> list[int]:  # fmt: skip
-    """A dialogue as the model gets it. prompt: whether an answer is to follow. names: as ``as_asked`` has them."""
+    """A dialogue as the model gets it. prompt: whether an answer is to follow. names: as ``as_asked`` has them. room: more tokens are
+    refused, where they are many without being counted."""
+    read = read_messages(messages)
     try:
-        return tokenizer.render(read_messages(messages), tools=tools, add_generation_prompt=prompt, thinking=thinking).ids
-    except RequestError:
-        raise
+        return tokenizer.render(read, tools=tools, add_generation_prompt=prompt, thinking=thinking, longest=room).ids
+    except LengthError as fault:
+        raise too_long(f"at least {fault.least}", fault.most, param="messages") from fault
     except BeichenError as fault:
         raise as_asked(fault, names, otherwise="messages") from fault
 
@@ -116,7 +119,7 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
     if body.allow_special and not special:
         raise RequestError("this server takes names of control tokens as text", param="allow_special")
     found = []
-    for ids in prompts_of(model, body.prompt, special=body.allow_special):
+    for ids in prompts_of(model, body.prompt, room=max_model_len, special=body.allow_special):
         told, before = body.logprobs, body.logprobs if body.echo else None
         found.append(_request(
             model, ids, body, body.max_tokens or 16, constraint=_constraint(body), logprobs=told, prompt_logprobs=before,
@@ -125,16 +128,32 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
     return found
 
 
-def prompts_of(model: LanguageModel, prompt: Any, *, special: bool = False, param: str = "prompt") -> list[list[int]]:
-    """Ids of each prompt: a text, ids, or a list of either."""
-    if isinstance(prompt, str) or isinstance(prompt[0], int):
-        prompt = [prompt]
-    found = [model.tokenizer.encode(one, allow_special=special) if isinstance(one, str) else list(one) for one in prompt]
-    for place, ids in enumerate(found):
+def prompts_of(model: LanguageModel, prompt: Any, *, room: int, special: bool = False, param: str = "prompt") -> list[list[int]]:
+    """Ids of each prompt: a text, ids, or a list of either, each at most ``room`` tokens."""
+    alone = isinstance(prompt, str) or isinstance(prompt[0], int)
+    found = []
+    for place, one in enumerate([prompt] if alone else prompt):
+        here = param if alone else f"{param}[{place}]"
+        if isinstance(one, str):
+            encoder = Bounded(model.tokenizer, model.tokenizer.least_tokens, room)
+            try:
+                ids = encoder.encode(one, allow_special=special)
+            except LengthError as fault:
+                raise too_long(f"at least {fault.least}", room, param=here) from fault
+        else:
+            ids = list(one)
         if not ids:
-            raise RequestError("the text is empty: there is nothing to read", param=f"{param}[{place}]")
-        _check_known(model, ids, param=f"{param}[{place}]")
+            raise RequestError("the text is empty: there is nothing to read", param=here)
+        _check_known(model, ids, param=here)
+        if len(ids) > room:
+            raise too_long(len(ids), room, param=here)
+        found.append(ids)
     return found
+
+
+def too_long(count: int | str, room: int | str, *, param: str) -> RequestError:
+    """For a prompt of so many tokens."""
+    return RequestError(f"it has {count} tokens, and this server reads {room}", param=param, code="context_length_exceeded")
 
 
 def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> None:
@@ -149,11 +168,7 @@ def _request(
 ) -> Request:  # fmt: skip
     left = room - len(ids)
     if left < 1:
-        raise RequestError(
-            f"the prompt has {len(ids)} tokens, and this server reads {room} with the answer",
-            param=names["prompt_ids"],
-            code="context_length_exceeded",
-        )
+        raise too_long(len(ids), f"{room} with the answer", param=names["prompt_ids"])
     _check_known(model, body.stop_token_ids or (), param="stop_token_ids")
     given: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAMES if getattr(body, name) is not None}
     if body.top_k is not None and body.top_k > 0:

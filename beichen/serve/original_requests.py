@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from beichen.errors import BeichenError, RequestError
+from beichen.errors import BeichenError, LengthError, RequestError
 from beichen.inference.api import Request
 from beichen.inference.language_model import LanguageModel
+from beichen.serve.asking import too_long
 from beichen.serve.schemas.originals import FAILED, WORDS, NdlRequest, TeleChatRequest
 from beichen.text.answers.format import answer_format
 from beichen.text.messages import Message
@@ -50,12 +51,14 @@ def _request(
     thinking = None if answer_format(tokenizer.chat_format, tokenizer.special_ids).thought is None else False  # no place for a thought
 
     def prompt(turns: list[Message]) -> list[int]:
-        return tokenizer.render(turns, add_generation_prompt=True, thinking=thinking).ids
+        return tokenizer.render(turns, add_generation_prompt=True, thinking=thinking, longest=room).ids
 
-    ids, left_out = last_turns(messages, prompt, room - 1)
+    try:
+        ids, left_out = last_turns(messages, prompt, room - 1)
+    except LengthError as fault:
+        raise too_long(f"at least {fault.least}", room, param="prompt") from fault
     if left_out is None:
-        words = f"the question has {len(ids)} tokens, and {room} are read with the answer"
-        raise RequestError(words, param="prompt", code="context_length_exceeded")
+        raise too_long(len(ids), f"{room} with the answer", param="prompt")
     given = {name: value for name, value in sampling.items() if value is not None}
     request = model.request(ids, max_new_tokens=min(most, room - len(ids)), owner=owner, **given)
     model.generator.check(request)

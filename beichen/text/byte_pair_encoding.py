@@ -20,14 +20,10 @@ _NAMES = {pattern: name for name, pattern in PATTERNS.items()}
 
 def fast_encoder(state: Mapping[str, Any], normalize: Callable[[str], str] | None) -> CompiledEncoder | None:
     """The encoder for a ``tokenizer.json``; ``normalize``: what its normalizer does to a text."""
-    pattern = pattern_name(state.get("pre_tokenizer"))
-    model = state["model"]
-    plain_model = not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"))
-    if pattern is None or not plain_model or state.get("added_tokens") or compiled.library() is None:
+    pattern, model = pattern_name(state.get("pre_tokenizer")), state["model"]
+    if pattern is None or not is_plain(state) or compiled.library() is None:
         return None
     alphabet, vocabulary = byte_alphabet(), model["vocab"]
-    if not all(letter in vocabulary for letter in alphabet):
-        return None
     byte_ids = [0] * 256
     for letter, byte in alphabet.items():
         byte_ids[byte] = vocabulary[letter]
@@ -47,6 +43,14 @@ def fast_encoder(state: Mapping[str, Any], normalize: Callable[[str], str] | Non
     )  # fmt: skip
     normalized = normalize if state.get("normalizer") else None
     return CompiledEncoder(handle, encode="text_encode", free="text_vocabulary_free", normalize=normalized)
+
+
+def is_plain(state: Mapping[str, Any]) -> bool:
+    """Whether it is byte-level pieces and nothing else: each byte of a normalized text is part of one piece."""
+    model = state["model"]
+    plain_model = not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"))
+    known = pattern_name(state.get("pre_tokenizer")) is not None and not state.get("added_tokens")
+    return plain_model and known and all(letter in model["vocab"] for letter in byte_alphabet())
 
 
 def pattern_name(part: Mapping[str, Any] | None) -> str | None:

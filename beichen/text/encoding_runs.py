@@ -6,10 +6,11 @@ a control token ends a run of text, and only the first text of a run gets the sp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from beichen.errors import LengthError
 from beichen.text.chat_template import Special
 from beichen.text.messages import Role
 
@@ -48,6 +49,34 @@ class Permissive:
 
     def token_bytes(self, token: int) -> bytes:
         return self.encoder.token_bytes(token)
+
+
+class Bounded:
+    """An encoder for one prompt that refuses a text which surely does not fit, instead of encoding it."""
+
+    def __init__(self, encoder: Encoder, least_tokens: Callable[[str], int], longest: int) -> None:
+        """longest: ids of all texts together."""
+        self._encoder, self._least_tokens, self._longest = encoder, least_tokens, longest
+        self._count = 0
+
+    @property
+    def special_ids(self) -> Mapping[str, int]:
+        return self._encoder.special_ids
+
+    @property
+    def inline_ids(self) -> Collection[int]:
+        return self._encoder.inline_ids
+
+    def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
+        least = self._count + (0 if allow_special else self._least_tokens(text))  # a control token may take the blanks around it
+        if least > self._longest:
+            raise LengthError(least=least, most=self._longest)
+        ids = self._encoder.encode(text, allow_special=allow_special, continues=continues)
+        self._count += len(ids)
+        return ids
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._encoder.token_bytes(token)
 
 
 class Block(NamedTuple):

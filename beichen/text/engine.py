@@ -42,6 +42,9 @@ class Engine(Protocol):
     def encode(self, text: str, *, allow_special: bool = False, continues: bool = False) -> list[int]:
         """Ids of a text. ``continues``: the text goes on after other text, so that no space is put before it."""
 
+    def least_tokens(self, text: str) -> int:
+        """How many ids a text surely has at least: as if all were the longest piece. 0 where nothing is certain."""
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each, on all cores."""
 

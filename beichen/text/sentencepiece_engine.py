@@ -85,6 +85,9 @@ class SentencePieceEngine:
     def _encode(self, encoder: PieceEncoder, text: str, continues: bool) -> list[int]:
         return encoder.encode_batch([text], prefixed=self._file.adds_prefix and not continues)[0] if text else []
 
+    def least_tokens(self, text: str) -> int:
+        return -(-len(text.encode()) // self._longest)
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self._plain.encode_batch(texts, prefixed=self._file.adds_prefix)
 
@@ -99,6 +102,10 @@ class SentencePieceEngine:
             else:
                 table[token] = (name.replace(SPACE_MARK, " ") if kind is Kind.NORMAL else name).encode()
         return table
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.pieces))
 
     @property
     def unknown_surface(self) -> str:

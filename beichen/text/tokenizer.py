@@ -19,7 +19,7 @@ from beichen.text.chat import message_from_mapping, render, render_text
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate, chat_template, template_names
 from beichen.text.decoding import TextAssembler
-from beichen.text.encoding_runs import Permissive
+from beichen.text.encoding_runs import Bounded, Encoder, Permissive
 from beichen.text.engine import Engine
 from beichen.text.jinja_template import JINJA, JinjaTemplate
 from beichen.text.messages import Message, Rendered
@@ -71,6 +71,10 @@ class Tokenizer:
         """Ids of a text. Names of control tokens in it are ordinary text, unless ``allow_special``; ``continues``: the text goes on after
         other text, so that vocabularies which put a space before every text put none."""
         return self.engine.encode(_text(text), allow_special=allow_special, continues=continues)
+
+    def least_tokens(self, text: str) -> int:
+        """How many ids a text surely has at least, found without encoding it; 0 where nothing is certain."""
+        return self.engine.least_tokens(_text(text))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, on all cores."""
@@ -140,10 +144,13 @@ class Tokenizer:
         *,
         thinking: bool | None = None,
         allow_special: bool = False,
+        longest: int | None = None,
     ) -> Rendered:
         """Messages (ours, or dicts as clients write them) as ids and loss mask. ``thinking=False`` asks for an answer without a thought;
-        ``allow_special`` lets names of control tokens inside contents act, as the published programs do: never for text of others."""
-        encoder = Permissive(self) if allow_special else self
+        ``allow_special`` lets names of control tokens inside contents act, as the published programs do: never for text of others.
+        ``longest``: raise LengthError, before much is encoded, where there are surely more ids."""
+        encoder: Encoder = Permissive(self) if allow_special else self
+        encoder = encoder if longest is None else Bounded(encoder, self.least_tokens, longest)
         options: dict[str, Any] = {"tools": tools or (), "add_generation_prompt": add_generation_prompt, "thinking": thinking}
         template = self.chat_format
         if isinstance(template, JinjaTemplate):

@@ -18,7 +18,7 @@ import tokenizers
 
 from beichen.errors import TokenizerError
 from beichen.text.byte_alphabet import byte_alphabet
-from beichen.text.byte_pair_encoding import fast_encoder
+from beichen.text.byte_pair_encoding import fast_encoder, is_plain
 from beichen.text.compiled_encoder import CompiledEncoder
 from beichen.text.engine import check_plain, is_tag
 
@@ -58,7 +58,7 @@ class TokenizerJson:
         self.leading_space_mark = not self._byte_level and _mentions(self._state.get("decoder"), "Strip")
         plain = _without_control(self._state, self.control_ids)
         self._plain = _build(plain, origin)
-        self._fast = self._fast_form(plain)
+        self._is_plain, self._fast = self._byte_level and is_plain(plain), self._fast_form(plain)
         check_plain(self, origin)
 
     def _fast_form(self, plain: Mapping[str, Any]) -> CompiledEncoder | None:
@@ -84,6 +84,14 @@ class TokenizerJson:
         encoder = self._published if allow_special else self._continuing if continues and self.leading_space_mark else self._plain
         return encoder.encode(text, add_special_tokens=False).ids
 
+    def least_tokens(self, text: str) -> int:
+        if not self._is_plain:  # a form that may read any stretch of text as one id, or as none
+            return 0
+        if self._rewrite is not None:
+            text = self._rewrite(text)
+        normalizer = self._plain.normalizer
+        return -(-len((text if normalizer is None else normalizer.normalize_str(text)).encode()) // self._longest)
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if self._rewrite is not None:
             texts = [self._rewrite(text) for text in texts]
@@ -98,6 +106,10 @@ class TokenizerJson:
         for piece, token in self._vocabulary.items():
             table[token] = self._piece_bytes(piece, token)
         return table
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.pieces))
 
     def token_of(self, piece: str) -> int | None:
         """The id of a piece as the file spells it."""

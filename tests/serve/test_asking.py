@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import httpx2
 import pytest
 
 from beichen.errors import RequestError
+from beichen.inference.language_model import LanguageModel
 from beichen.serve.asking import without_its_end
+from beichen.serve.schemas.originals import FAILED
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.chat_template import chat_template, template_names
 from beichen.text.messages import Message, ToolCall
-from tests.inference.small_models import TEXTS, small_tokenizer
+from tests.inference.small_models import TEXTS, small_decoder, small_tokenizer
+from tests.serve.live_server import live_server
 
 SAID = "今天 是\n a"
 DIALOGUE = [Message(role="user", content="你好"), Message(role="assistant", content=SAID)]
@@ -24,6 +28,32 @@ def test_an_answer_that_goes_on_is_the_rendered_one_without_its_end_in_every_for
     assert whole[: len(ids)] == ids and set(tokenizer.stop_ids) & set(whole[len(ids) :])
     text, prompt = tokenizer.decode(ids, skip_special=False), tokenizer.render_text(DIALOGUE[:-1], add_generation_prompt=True)
     assert text.startswith(prompt) and text.removeprefix(prompt).removeprefix("<think>\n\n</think>\n\n").lstrip(" ") == SAID
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/chat", "/telechat/gptDialog/v4"])
+def test_a_prompt_that_is_surely_too_long_is_refused_without_being_encoded(path, monkeypatch):
+    model, text = LanguageModel(small_decoder(trained_length=256), small_tokenizer(), family="telechat2"), "天a" * 20_000
+    messages = [{"role": "user", "content": text}]
+    body = {
+        "/v1/chat/completions": {"model": "small", "messages": messages}, "/v1/completions": {"model": "small", "prompt": ["a", text]},
+        "/v1/embeddings": {"model": "small", "input": text}, "/chat": {"prompt": text}, "/telechat/gptDialog/v4": {"dialog": messages},
+    }[path]  # fmt: skip
+    longest, encode = 0, model.tokenizer.engine.encode
+
+    def watched(text: str, **options: bool) -> list[int]:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return encode(text, **options)
+
+    monkeypatch.setattr(model.tokenizer.engine, "encode", watched)
+    with live_server(model, original_paths=True) as live:
+        answer = httpx2.post(live.url + path, json=body)
+    assert longest < 1000
+    if path.startswith("/telechat"):
+        assert answer.json()["code"] == FAILED
+    else:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded") and "at least" in error["message"]
 
 
 @pytest.mark.parametrize(

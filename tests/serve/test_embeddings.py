@@ -89,7 +89,7 @@ def test_answers_that_run_stay_as_they_are_and_vectors_too(client, model):
 @pytest.mark.parametrize(
     ("change", "param", "said"),
     [
-        ({"dimensions": 16}, "dimensions", "have 32 numbers"), ({"input": []}, "input", "at least 1"), ({"input": ""}, "input[0]", "empty"),
+        ({"dimensions": 16}, "dimensions", "have 32 numbers"), ({"input": []}, "input", "at least 1"), ({"input": ""}, "input", "empty"),
         ({"input": [[320]]}, "input[0]", "0 to 319"), ({"input": ["天" * 300]}, "input[0]", "reads 256"),
         ({"input": ["a", 5]}, "input[1]", "valid string"), ({"encoding_format": "int8"}, "encoding_format", "float"),
         ({"input": ["a"] * 2049}, "input", "at most 2048"), ({"truncate": True}, "truncate", "unknown"),

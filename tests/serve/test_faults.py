@@ -68,13 +68,14 @@ BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
         (BARE, "messages", VALUE),  # all that is left of the model's length is more than the cache holds
     ],
     "/v1/completions": [
-        ({**TEXT, "prompt": ""}, "prompt[0]", VALUE), ({**TEXT, "prompt": [[1], [9999]]}, "prompt[1]", VALUE),
+        ({**TEXT, "prompt": ""}, "prompt", VALUE), ({**TEXT, "prompt": [[1], [9999]]}, "prompt[1]", VALUE),
         ({**TEXT, "prompt": [1, "a"]}, "prompt[1]", "invalid_type"), ({**TEXT, "suffix": "a"}, "suffix", VALUE),
         ({**TEXT, "n": 2, "best_of": 1}, "best_of", VALUE), ({**TEXT, "best_of": 2, "stream": True}, "best_of", VALUE),
         ({**TEXT, "prompt": "天" * 2000}, "prompt", LONG), ({**TEXT, "max_tokens": 900}, "max_tokens", VALUE),
     ],
     "/v1/embeddings": [
-        ({"model": "small", "input": [[]]}, "input[0]", VALUE), ({"model": "small", "input": "a", "dimensions": 5}, "dimensions", VALUE),
+        ({"model": "small", "input": [[]]}, "input[0]", VALUE), ({"model": "small", "input": []}, "input", VALUE),
+        ({"model": "small", "input": "a", "dimensions": 5}, "dimensions", VALUE),
         ({"model": "small", "input": ["a", "天" * 2000]}, "input[1]", LONG),
     ],
     "/tokenize": [

@@ -30,11 +30,7 @@ def routes(service: Service) -> APIRouter:
         model = service.model_named(body.model)
         if body.dimensions not in (None, size):
             raise RequestError(f"{body.dimensions}: this model's vectors have {size} numbers and cannot be cut", param="dimensions")
-        texts = await asyncio.to_thread(prompts_of, model, body.input, param="input")
-        for place, ids in enumerate(texts):
-            if len(ids) > service.max_model_len:
-                words = f"the text has {len(ids)} tokens, and this server reads {service.max_model_len}"
-                raise RequestError(words, param=f"input[{place}]", code="context_length_exceeded")
+        texts = await asyncio.to_thread(prompts_of, model, body.input, room=service.max_model_len, param="input")
         return await answer_whole(request, _answer(service, body, texts, adapter=model.adapter))
 
     return router
