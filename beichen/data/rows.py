@@ -14,6 +14,7 @@ import numpy as np
 
 from beichen.data.batch import Row
 from beichen.data.dialogue_tokens import DialogueTokens
+from beichen.data.left_out import remedy_for_nothing
 from beichen.data.mixture import Mixture
 from beichen.data.order import Epochs, permutation
 from beichen.data.packing import Pieces, best_fit, lay_row
@@ -116,9 +117,8 @@ class DialogueRows:
         """``pool``: which dialogues an epoch holds, by number; ``None``: each once."""
         if not len(dialogues):
             raise DataError(
-                f"no dialogue with a scored token is left of {dialogues.account.read.items}: "
-                f"no answer begins within {sequence_length} tokens",
-                remedy="give shorter dialogues, or a larger data.sequence_length",
+                f"no dialogue with a scored token is left: {dialogues.account.as_text()}",
+                remedy=remedy_for_nothing(dialogues.account, sequence_length=sequence_length),
             )
         self.sequence_length = sequence_length
         self._dialogues, self._seed, self._isolate = dialogues, seed, isolate

@@ -133,6 +133,15 @@ def test_what_answers_count_is_laid_beside_their_targets() -> None:
     assert collate([plain]).weights is None and collate([plain]).target_weight == 3.0
 
 
-def test_nothing_left_is_an_error() -> None:
-    with pytest.raises(DataError, match="no dialogue with a scored token"):
-        DialogueRows(collect([dialogue((5, False))], 10), sequence_length=10, seed=0)
+@pytest.mark.parametrize(
+    ("too_long", "given", "reason", "remedy"),
+    [
+        ("truncate", [(5, False)], r"1 dropped \(nothing in it is scored\)", "see the reasons"),
+        ("truncate", [(15, False), (3, True)], r"1 dropped \(no scored token fits into a row\)", "raise data.sequence_length"),
+        ("drop", [(2, False), (15, True)], r"1 dropped \(longer than a row\)", "raise data.sequence_length"),
+    ],
+)
+def test_nothing_left_is_an_error_that_says_why(too_long: TooLong, given: list[tuple[int, bool]], reason: str, remedy: str) -> None:
+    with pytest.raises(DataError, match=f"no dialogue with a scored token is left: 1 dialogues? .*{reason}") as fault:
+        DialogueRows(collect([dialogue(*given)], 10, too_long), sequence_length=10, seed=0)
+    assert fault.value.remedy is not None and fault.value.remedy.startswith(remedy)
