@@ -23,7 +23,7 @@ from beichen.serve.logs import RequestLog
 from beichen.serve.proxy import UnderPath
 from beichen.serve.records import RequestRecord
 from beichen.serve.refusals import refusal, refuse_way
-from beichen.serve.routes import embeddings, health, metrics, openai, originals, page, tokens
+from beichen.serve.routes import embeddings, health, metrics, openai, originals, overview, page, tokens
 from beichen.serve.service import Service
 
 
@@ -35,7 +35,7 @@ def create_app(
     log: what is told of every request. root_path: under which a proxy in front shows all this, whether or not it takes it off.
     original_paths: whether the originals' own services are here, too."""
     page_files = page.read_page() if ui else {}
-    open_paths = (*health.OPEN_PATHS, *page_files)
+    open_paths = (*health.OPEN_PATHS, overview.ROOT, *page_files)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ def create_app(
 
     app = FastAPI(
         title="Beichen", version=__version__, lifespan=lifespan, responses=told(500),
-        docs_url=None, redoc_url=None,  # those pages fetch their scripts from elsewhere
+        openapi_url=None,  # routes/overview.py has it; nor are there pages of it, which would fetch their scripts from elsewhere
     )  # fmt: skip
     guarded: dict[str, Any] = {"responses": told(401), "dependencies": [Depends(HTTPBearer(auto_error=False))]} if keys else {}
 
@@ -76,6 +76,7 @@ def create_app(
     app.include_router(tokens.routes(service, allow_special=allow_special), **guarded)
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service), **guarded)
+    app.include_router(overview.routes(app.openapi, page=ui))
     if original_paths:
         app.include_router(originals.routes(service), **guarded)
     if ui:

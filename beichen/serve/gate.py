@@ -52,7 +52,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(raw=scope["headers"])
-        record = RequestRecord(id=_request_id(headers.get("x-request-id")), method=scope["method"], path=scope["path"])
+        record = RequestRecord(id=_request_id(headers.get("x-request-id")), method=scope["method"], path=_own_path(scope))
         record.prompts = [] if self._prompts else None
         token = current.set(record)
         sending = _Sending(send, record)
@@ -159,6 +159,12 @@ class _Body:
     def release(self) -> None:
         self._held.bytes -= self._counted
         self._counted = 0
+
+
+def _own_path(scope: MutableMapping[str, Any]) -> str:
+    """Without that of a proxy in front."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _request_id(given: str | None) -> str:

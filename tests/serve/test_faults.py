@@ -118,6 +118,7 @@ def test_behind_a_proxy_paths_and_keys_are_as_without(model, stripped):
         key = {"Authorization": "Bearer key"}
         assert httpx2.get(f"{base}/health").status_code == 200
         assert httpx2.get(f"{base}/v1/models").status_code == httpx2.get(f"{base}/openapi.json").status_code == 401
+        assert httpx2.get(f"{base}/").json()["api"] == "/ai/v1"
         assert httpx2.get(f"{base}/v1/models", headers=key).json()["data"][0]["id"] == "small"
         assert httpx2.get(f"{base}/openapi.json", headers=key).json()["servers"] == [{"url": "/ai"}]
         assert httpx2.get(f"{base}/aihealth").status_code == httpx2.get(f"{base}/v1/health").status_code == 401

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import fastapi.applications
 import httpx2
 import pytest
 
@@ -47,6 +51,28 @@ def test_bounds_of_the_served_model_are_in_the_description():
     assert fields("/detokenize")["tokens"]["items"]["maximum"] == 319
     assert fields("/v1/embeddings")["dimensions"]["anyOf"][0]["enum"] == [32]
     assert "$defs" not in str(described)
+
+
+def test_a_stream_goes_on_while_the_description_is_built(monkeypatch):
+    """It is built in a thread, once, whoever asks at the same time."""
+    model = LanguageModel(small_decoder(trained_length=256), small_tokenizer(), family="telechat2")
+    begun, go_on, built = threading.Event(), threading.Event(), []
+    build = fastapi.applications.get_openapi
+
+    def slow(**told: Any) -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(60)
+        built.append(told["title"])
+        return build(**told)
+
+    monkeypatch.setattr("fastapi.applications.get_openapi", slow)
+    with live_server(model) as live, ThreadPoolExecutor() as pool:
+        asked = [pool.submit(httpx2.get, f"{live.url}/openapi.json", timeout=60) for _ in range(3)]
+        assert begun.wait(60)
+        assert httpx2.get(f"{live.url}/v1/models", timeout=60).status_code == 200
+        go_on.set()
+        assert {one.result().text for one in asked} == {httpx2.get(f"{live.url}/openapi.json").text}
+    assert built == ["Beichen"]
 
 
 def test_every_route_has_its_body_and_its_faults():

@@ -41,7 +41,17 @@ def test_nothing_else_is_there(model):
         for path in ("/page/", "/page/app.py", "/page/..%2fapp.py", "/page/%2e%2e/app.py", "/page/index.html"):
             assert httpx2.get(f"{live.url}{path}").status_code == 404
     with live_server(model) as live:
-        assert httpx2.get(f"{live.url}/").status_code == httpx2.get(f"{live.url}/page/main.js").status_code == 404
+        assert httpx2.get(f"{live.url}/page/main.js").status_code == 404
+
+
+def test_without_a_page_the_root_says_what_there_is(model):
+    with live_server(model, keys=("secret",)) as live:
+        told = httpx2.get(f"{live.url}/")
+        assert told.status_code == 200 and "--ui" in told.json()["page"]
+        key = {"Authorization": "Bearer secret"}
+        assert httpx2.get(f"{live.url}{told.json()['api']}/models", headers=key).status_code == 200
+        for path in (told.json()["description"], told.json()["health"]):
+            assert httpx2.get(f"{live.url}{path}", headers=key).status_code == 200
 
 
 def test_a_file_loads_nothing_from_elsewhere():
