@@ -28,7 +28,7 @@ def fields_of(record: RequestRecord) -> dict[str, Any]:
         "path": record.path, "status": record.status, "outcome": record.outcome, "key": record.key, "model": record.model,
         "seconds": round(time.perf_counter() - record.begun, 4),
         "first_token_seconds": None if record.first is None else round(record.first - record.begun, 4),
-        "tokens_in": record.prompt_tokens or None, "tokens_out": record.answer_tokens if record.prompt_tokens else None,
+        "tokens_in": record.prompt_tokens or None, "tokens_out": record.answer_tokens if record.reasons else None,
         "finish_reason": ",".join(sorted(set(record.reasons))) or None, "fault": record.fault, "prompts": record.prompts,
     }  # fmt: skip
     return {name: value for name, value in told.items() if value is not None}

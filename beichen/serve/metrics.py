@@ -40,7 +40,7 @@ class Metrics:
         self._first = times("time_to_first_token", "From a request's head to its first piece", _FIRST)
         self._token = times("time_per_output_token", "Mean time between two tokens of an answer, from its first piece on", _TOKEN)
         self._whole = times("request", "From a request's head to the end of its answer", _WHOLE)
-        self._prompt = count("prompt_tokens", "Tokens of prompts, counted once for each answer that began")
+        self._prompt = count("prompt_tokens", "Tokens of prompts, counted once for each answer that began, and of texts made vectors")
         self._shared = count("prefix_tokens_shared", "Of these, tokens that were found in the cache and not computed")
         self._answer = count("output_tokens", "Tokens of answers")
         self._requests = count("requests", "Requests by how they ended", "outcome")
@@ -52,6 +52,10 @@ class Metrics:
         self._answer.labels(model).inc(tokens)
         if first is not None and last is not None and tokens > 1:
             self._token.labels(model).observe((last - first) / (tokens - 1))
+
+    def note_texts(self, model: str, tokens: int) -> None:
+        """Texts have been read that nothing answers: their vectors were asked for."""
+        self._prompt.labels(model).inc(tokens)
 
     def note_request(self, record: RequestRecord, seconds: float) -> None:
         """A request has ended; ``seconds`` it took."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from torch import Tensor
 
@@ -88,7 +88,7 @@ class Service:
         self._admit(requests)
         inbox = Inbox(self.limits, self.worker.cancel)
         try:
-            await self._submit(requests, inbox, record)
+            await self._submit(requests, inbox)
             inbox.watch_time()
             while inbox.expected:
                 answer, told = await inbox.next()
@@ -118,12 +118,10 @@ class Service:
                 )
         self._held.update(request.owner for request in requests)
 
-    async def _submit(self, requests: Sequence[Request], inbox: Inbox, record: RequestRecord | None) -> None:
-        if record is not None and requests:
-            record.model = self.name_of(requests[0])
-            record.prompt_tokens += sum(len(one.prompt_ids) for one in {id(one): one for one in requests}.values())  # as usage counts
-            if record.prompts is not None:
-                record.prompts += [self.model.tokenizer.decode(request.prompt_ids, skip_special=False) for request in requests]
+    async def _submit(self, requests: Sequence[Request], inbox: Inbox) -> None:
+        if requests:
+            tokens = sum(len(one.prompt_ids) for one in {id(one): one for one in requests}.values())  # as usage counts
+            self._note(self.name_of(requests[0]), tokens, (request.prompt_ids for request in requests))
         costly = any(request.constraint is not None for request in requests)
         prepare = self.worker.prepare
         constraints = await asyncio.to_thread(lambda: list(map(prepare, requests))) if costly else [None] * len(requests)
@@ -146,11 +144,24 @@ class Service:
 
     async def embed(self, texts: Sequence[Sequence[int]], *, adapter: str | None = None) -> Tensor:
         """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work."""
+        name, tokens = adapter or self.name, sum(map(len, texts))
+        self._note(name, tokens, texts)
         if self.closing:
             raise ShutdownError("the server is shutting down")
         updates = None if adapter is None else self.model.adapters[adapter].updates
         work = embed(self.model.decoder, texts, part_tokens=self.worker.engine.scheduler.step_tokens, updates=updates)
-        return await asyncio.wrap_future(self.worker.run(work))
+        vectors = await asyncio.wrap_future(self.worker.run(work))
+        self.metrics.note_texts(name, tokens)
+        return vectors
+
+    def _note(self, model: str, tokens: int, prompts: Iterable[Sequence[int]]) -> None:
+        """In the record of the request at hand, what it asks of which model."""
+        record = current.get()
+        if record is not None:
+            record.model = model
+            record.prompt_tokens += tokens
+            if record.prompts is not None:
+                record.prompts += [self.model.tokenizer.decode(ids, skip_special=False) for ids in prompts]
 
     def _deliver(self, pieces: Sequence[Piece]) -> None:
         assert self._loop is not None

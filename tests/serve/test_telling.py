@@ -94,6 +94,26 @@ def test_a_line_says_who_what_and_how_much(model, stream, prompts):
     assert first.get("prompts") == ([ASKED["prompt"]] * 2 if prompts else None) and ("天气" in text) == prompts
 
 
+@pytest.mark.parametrize("root", ["", "/ai"])
+def test_a_line_names_the_server_s_own_path(model, root):
+    lines = Lines()
+    with live_server(model, log=lines.log, root_path=root) as live:
+        for path in ("/v1/models", "/", "/nothing"):
+            httpx2.get(f"{live.url}{root}{path}")
+    assert [line["path"] for line in lines.read()] == ["/v1/models", "/", "/nothing"]
+
+
+def test_vectors_of_texts_are_told_and_counted(model):
+    lines = Lines(prompts=True)
+    with live_server(model, log=lines.log) as live:
+        answer = httpx2.post(f"{live.url}/v1/embeddings", json={"model": "small", "input": ["今天", "a"]})
+        size = answer.json()["usage"]["prompt_tokens"]
+        wait_until(lambda: figures(live).get(("beichen_requests_total", "small", "ok")) == 1)
+        assert figures(live)["beichen_prompt_tokens_total", "small"] == size > 2
+    line = lines.read()[0]
+    assert (line["model"], line["tokens_in"], line["prompts"]) == ("small", size, ["今天", "a"]) and "tokens_out" not in line
+
+
 def test_a_client_that_left_is_told_as_cancelled(model):
     lines = Lines()
     with live_server(model, log=lines.log) as live:
