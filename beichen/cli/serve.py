@@ -8,10 +8,14 @@ beichen serve telechat2-7b --engine vllm --vllm-option tensor-parallel-size=4
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +82,25 @@ def run(arguments: argparse.Namespace) -> int:
         return run_vllm(arguments)
     if arguments.vllm_option:
         raise SettingsError("--vllm-option goes with --engine vllm", remedy="add --engine vllm, or leave it out")
+    with _ended_by_sigterm():
+        return _serve(arguments, root_path)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Until the server takes signals itself, SIGTERM ends the command with exit code 0, as it does later: whoever stops a server that is
+    still loading sees no failure; and the first process of a container would not hear it at all."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     try:
         from uvicorn.config import LOGGING_CONFIG
 

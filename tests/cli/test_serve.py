@@ -61,6 +61,30 @@ def test_it_says_where_it_is_answers_and_ends_well_when_told_to(model_folder, tm
         assert line["key"] == hashlib.sha256(b"secret").hexdigest()[:12] and "secret" not in text and "今天" not in text
 
 
+STILL_LOADING = """
+import sys, time
+import beichen.inference.language_model as language_model
+from beichen.cli.main import main
+
+def load(*_, **__):
+    print("loading", flush=True)
+    time.sleep(600)
+
+language_model.load = load
+sys.exit(main(["serve", sys.argv[1], "--port", "0"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_still_loading_ends_as_well(tmp_path, number, code):
+    words = [sys.executable, "-c", STILL_LOADING, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(model_folder, number):
     """What runs then are some 20,000 tokens, which no machine has done within the moment between two signals."""
