@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from beichen.errors import SettingsError
+from beichen.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from beichen.serve.limits import Limits
     from beichen.serve.logs import RequestLog
 
-# flag, kind, what its value is called, least (None: above 0), default, meaning
-_FLAGS: tuple[tuple[str, type, str, int | None, Any, str], ...] = (
-    ("max-model-len", int, "N", 2, None, "tokens of prompt and answer together (default: the trained length)"),
-    ("max-waiting", int, "N", 1, 256, "answers that may wait; more are refused"),
-    ("max-streams-per-key", int, "N", 1, None, "answers of one key (without keys: of one address) that run or wait (default: any number)"),
-    ("max-body-bytes", int, "N", 1, 8 << 20, "size of a request's body"),
-    ("body-seconds", float, "S", None, 30.0, "for a body to arrive"),
-    ("queue-seconds", float, "S", None, 300.0, "for the engine to begin an answer"),
-    ("request-seconds", float, "S", None, 1800.0, "for a whole answer"),
-    ("stall-seconds", float, "S", None, 30.0, "a client that takes nothing of its answer for so long is dropped"),
-    ("stream-interval", float, "S", 0, 0.04, "least pause between pieces of a stream, its first and last excepted; 0: every token"),
-    ("shutdown-seconds", float, "S", None, 30.0, "for what runs to end when the server ends"),
+# flag, kind, what its value is called, least (None: above 0), meaning; the defaults are those of ``Limits``
+_FLAGS: tuple[tuple[str, type, str, int | None, str], ...] = (
+    ("max-model-len", int, "N", 2, "tokens of prompt and answer together (default: the trained length)"),
+    ("max-waiting", int, "N", 1, "answers that may wait; more are refused"),
+    ("max-streams-per-key", int, "N", 1, "answers of one key (without keys: of one address) that run or wait (default: any number)"),
+    ("max-body-bytes", int, "N", 1, "size of a request's body"),
+    ("body-seconds", float, "S", None, "for a body to arrive"),
+    ("queue-seconds", float, "S", None, "for the engine to begin an answer"),
+    ("request-seconds", float, "S", None, "for a whole answer"),
+    ("stall-seconds", float, "S", None, "a client that takes nothing of its answer for so long is dropped"),
+    ("stream-interval", float, "S", 0, "least pause between pieces of a stream, its first and last excepted; 0: every token"),
+    ("shutdown-seconds", float, "S", None, "for what runs to end when the server ends"),
 )
 
 
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
-    for flag, kind, value, _, default, meaning in _FLAGS:
+    for flag, kind, value, _, meaning in _FLAGS:
+        default = getattr(Limits, _field(flag))
         told = meaning if default is None else f"{meaning} (default %(default)s)"
         parser.add_argument(f"--{flag}", type=kind, metavar=value, default=default, help=told)
     parser.add_argument(
@@ -40,13 +40,15 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
 
 def read_limits(arguments: argparse.Namespace) -> Limits:
     """Raises SettingsError that names the flag."""
-    from beichen.serve.limits import Limits
-
-    for flag, _, _, least, _, _ in _FLAGS:
-        value = getattr(arguments, flag.replace("-", "_"))
+    for flag, _, _, least, _ in _FLAGS:
+        value = getattr(arguments, _field(flag))
         if value is not None and not ((value > 0 if least is None else value >= least) and value < float("inf")):
             raise SettingsError(f"--{flag} {value}: expected {'a number above 0' if least is None else f'{least} or more'}")
-    return Limits(**{one.name: getattr(arguments, one.name) for one in fields(Limits) if hasattr(arguments, one.name)})
+    return Limits(**{_field(flag): getattr(arguments, _field(flag)) for flag, *_ in _FLAGS})
+
+
+def _field(flag: str) -> str:
+    return flag.replace("-", "_")
 
 
 def open_log(arguments: argparse.Namespace) -> RequestLog | None:
