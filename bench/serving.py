@@ -1,4 +1,5 @@
-"""Answering beside transformers, vLLM and llama.cpp: 1, 4, 16 and 64 prompts at once, the same random weights in bf16, in turns.
+"""Answering beside transformers, vLLM and llama.cpp: 1, 4, 16 and 64 prompts at once, the same random weights in bf16, in turns; and one
+prompt of a model of 0.8 billion parameters, which reads memory and little else, beside llama.cpp.
 
 Speed is new ids per second of the whole call, reading the prompts included; beside it stands the time to the first id of one long prompt.
 Each contender is a process of its own; only one works at a time; prompts are new at every turn. A peer that is not installed is left out by
@@ -12,7 +13,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,10 @@ from bench.serving_gguf import FORMATS, write_gguf
 from bench.serving_verdicts import FIRST, OURS, SECTION
 from bench.timing import read_bandwidth
 from bench.turns import Player
-from bench.workload import head_and_layer_parameters, ours, reference_config
+from bench.workload import head_and_layer_parameters, ndl_shaped_config, ours, reference_config
 
 ROWS, PROMPTS, NEW = (1, 4, 16, 64), (32, 512), 128
+LARGE_NEW = 32
 PEERS_PYTHON = FOLDER / "peers" / "serving" / "bin" / "python"  # or what BEICHEN_BENCH_SERVING_PYTHON names
 
 
@@ -77,28 +80,45 @@ def contenders(threads: int) -> dict[str, Contender]:
 
 def measure(run: Run, *, rounds: int) -> list[BenchResult]:
     """Records of every contender that can be had, for every count of prompts and length."""
-    config, threads = reference_config(), usable_cores()
+    config, given = reference_config(), contenders(usable_cores())
     bandwidth = read_bandwidth()
     records = [run.record(SECTION, "memory reading", [value / 1e9 for value in bandwidth], "GB/s")]
-    with tempfile.TemporaryDirectory(prefix="beichen-bench-") as name:
-        folder = Path(name)
-        places = _write_models(config, folder)
-        players = _start(contenders(threads), places, folder)
-        try:
-            ceiling = sorted(bandwidth)[len(bandwidth) // 2] / (2.0 * head_and_layer_parameters(config))
-            for prompt in PROMPTS:
-                for rows in ROWS:
-                    records += _turns(run, players, rows=rows, prompt=prompt, new=NEW, rounds=rounds, ceiling=ceiling * rows)
-            records += _turns(run, players, rows=1, prompt=max(PROMPTS), new=1, rounds=rounds, ceiling=None)
-        finally:
-            for player, _ in players.values():
-                player.end()
+    speed = sorted(bandwidth)[len(bandwidth) // 2]
+    with _players(given, config) as players:
+        for prompt in PROMPTS:
+            for rows in ROWS:
+                ceiling = rows * speed / _weight_bytes(config)
+                records += _turns(run, players, rows=rows, prompt=prompt, new=NEW, rounds=rounds, ceiling=ceiling)
+        records += _turns(run, players, rows=1, prompt=max(PROMPTS), new=1, rounds=rounds, ceiling=None)
+    few = {name: one for name, one in given.items() if name == OURS or one.kind == "llama.cpp"}
+    with _players(few, ndl_shaped_config()) as players:
+        ceiling = speed / _weight_bytes(ndl_shaped_config())
+        records += _turns(run, players, rows=1, prompt=min(PROMPTS), new=LARGE_NEW, rounds=rounds, ceiling=ceiling, about=", 0.8B")
     return records
 
 
+def _weight_bytes(config: DecoderConfig) -> float:
+    """What one step reads of them, in bf16."""
+    return 2.0 * head_and_layer_parameters(config)
+
+
+@contextmanager
+def _players(given: Mapping[str, Contender], config: DecoderConfig) -> Iterator[dict[str, tuple[Asked, Contender]]]:
+    """The contenders at work over one model, until the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="beichen-bench-") as name:
+        folder = Path(name)
+        players = _start(given, _write_models(config, folder), folder, vocabulary=config.vocab_size)
+        try:
+            yield players
+        finally:
+            for player, _ in players.values():
+                player.end()
+
+
 def _turns(
-    run: Run, players: Mapping[str, tuple[Asked, Contender]], *, rows: int, prompt: int, new: int, rounds: int, ceiling: float | None
-) -> list[BenchResult]:
+    run: Run, players: Mapping[str, tuple[Asked, Contender]], *, rows: int, prompt: int, new: int, rounds: int, ceiling: float | None,
+    about: str = "",
+) -> list[BenchResult]:  # fmt: skip
     seconds: dict[str, list[float]] = {name: [] for name in players}
     last: dict[str, list[list[int]]] = {}
     for turn in range(rounds + 1):  # the first warms up
@@ -113,7 +133,7 @@ def _turns(
     for name, (player, contender) in players.items():
         same = sum(ids[0] == other[0] for ids, other in zip(last[name], last[OURS], strict=True)) / rows
         details = {"first ids equal to ours": same, "peak, MiB": player.peak_bytes / 2**20}
-        what = f"{FIRST}: {name}" if new == 1 else f"{rows} prompts of {prompt}: {name}"
+        what = f"{FIRST}: {name}" if new == 1 else f"{rows} prompts of {prompt}{about}: {name}"
         values = [1000 * value for value in seconds[name]] if new == 1 else [rows * new / value for value in seconds[name]]
         unit = "ms" if new == 1 else "tok/s"
         found.append(run.record(SECTION, what, values, unit, ceiling=ceiling, settings=contender.settings, details=details))
@@ -130,7 +150,9 @@ def _write_models(config: DecoderConfig, folder: Path) -> dict[str, str]:
     return places
 
 
-def _start(given: Mapping[str, Contender], places: Mapping[str, str], folder: Path) -> dict[str, tuple[Asked, Contender]]:
+def _start(
+    given: Mapping[str, Contender], places: Mapping[str, str], folder: Path, *, vocabulary: int
+) -> dict[str, tuple[Asked, Contender]]:
     """One after the other, so that none disturbs another's start."""
     python = Path(os.environ.get("BEICHEN_BENCH_SERVING_PYTHON") or PEERS_PYTHON)
     script = str(FOLDER / "serving_contender.py")
@@ -145,7 +167,7 @@ def _start(given: Mapping[str, Contender], places: Mapping[str, str], folder: Pa
             continue
         begin = time.monotonic()
         preloaded = preload(python) if contender.kind == "vllm" else ""
-        command = [str(python) if contender.apart else sys.executable, script, contender.kind, places[contender.place]]
+        command = [str(python) if contender.apart else sys.executable, script, contender.kind, places[contender.place], str(vocabulary)]
         log = folder / f"{name.replace(' ', '-')}.log"
         player = Asked([*command, json.dumps(contender.options)], cwd=folder, environment=environment | {"LD_PRELOAD": preloaded}, log=log)
         player.hear()

@@ -1,4 +1,4 @@
-"""One contender of the serving bench as a process: ``python serving_contender.py KIND PLACE [OPTIONS as JSON]``.
+"""One contender of the serving bench as a process: ``python serving_contender.py KIND PLACE VOCABULARY [OPTIONS as JSON]``.
 
 It loads its model, says {"ready": ...}, then answers each line {"rows", "prompt", "new", "seed"} by {"seconds", "ids"}: greedy, ``new`` ids
 for each of ``rows`` random prompts. Peers run it in an environment of their own, so nothing but their own packages is imported here.
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-VOCABULARY = 16_000
 Ids = list[list[int]]
 Answer = Callable[[Ids, int], Ids]  # prompts, new ids -> ids
 
@@ -72,10 +71,11 @@ def vllm(place: str, options: dict[str, Any]) -> Answer:
 class LlamaCpp:
     """llama.cpp by its C interface: all rows in one batch a step, the likeliest id by numpy."""
 
-    def __init__(self, place: str, *, threads: int, flash: bool, ubatch: int = 512) -> None:
+    def __init__(self, place: str, vocabulary: int, *, threads: int, flash: bool, ubatch: int = 512) -> None:
         import llama_cpp
 
-        self.api, self.threads, self.flash, self.ubatch = llama_cpp, threads, flash, ubatch
+        self.api, self.vocabulary = llama_cpp, vocabulary
+        self.threads, self.flash, self.ubatch = threads, flash, ubatch
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
@@ -128,29 +128,30 @@ class LlamaCpp:
         rows = [row for _, _, row, last in entries if last]
         if not rows:
             return []
-        logits = np.ctypeslib.as_array(self.api.llama_get_logits(self._context), shape=(len(rows), VOCABULARY))
+        logits = np.ctypeslib.as_array(self.api.llama_get_logits(self._context), shape=(len(rows), self.vocabulary))
         return list(zip(rows, logits.argmax(1).tolist(), strict=True))
 
 
-def random_prompts(rows: int, length: int, seed: int) -> Ids:
+def random_prompts(rows: int, length: int, seed: int, *, vocabulary: int) -> Ids:
     """New ones at every turn, so that nobody finds them in a cache."""
-    prompts: Ids = np.random.default_rng([seed, rows, length]).integers(0, VOCABULARY, (rows, length)).tolist()
+    prompts: Ids = np.random.default_rng([seed, rows, length]).integers(0, vocabulary, (rows, length)).tolist()
     return prompts
 
 
 def main() -> None:
     """Serve the parent's questions until it ends."""
-    kind, place, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3] if len(sys.argv) > 3 else "{}")
+    kind, place, vocabulary = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    options = json.loads(sys.argv[4] if len(sys.argv) > 4 else "{}")
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to the log
-    server = LlamaCpp(place, **options) if kind == "llama.cpp" else None
+    server = LlamaCpp(place, vocabulary, **options) if kind == "llama.cpp" else None
     answer = server.answer if server else {"ours": ours, "transformers": transformers, "vllm": vllm}[kind](place, options)
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
             break
         asked = json.loads(line)
-        prompts = random_prompts(asked["rows"], asked["prompt"], asked["seed"])
+        prompts = random_prompts(asked["rows"], asked["prompt"], asked["seed"], vocabulary=vocabulary)
         if server:
             server.prepare(asked["rows"], asked["prompt"] + asked["new"])
         begin = time.perf_counter()

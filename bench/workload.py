@@ -20,6 +20,14 @@ def reference_config() -> DecoderConfig:
     )
 
 
+def ndl_shaped_config() -> DecoderConfig:
+    """A Llama of the shape of NDL-0.8B, which computes the same."""
+    return FAMILY.new_config(
+        vocab_size=60_930, hidden_size=1600, num_hidden_layers=12, num_attention_heads=16, intermediate_size=7800,
+        max_position_embeddings=2048,
+    )  # fmt: skip
+
+
 def ours(config: DecoderConfig, dtype: torch.dtype) -> Decoder:
     """Our decoder with the run's random weights."""
     decoder = Decoder(config)
