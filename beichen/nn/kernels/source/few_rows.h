@@ -66,11 +66,12 @@ INLINE vec rows_in_order(const bf16 *x, long stride, const bf16 *w, long K, int 
 // The same of 4 weight rows with 4 rows of x, all in flight at once: half the loads, for products that are not bound by memory.
 INLINE vec four_by_four(const bf16 *x, long stride, const bf16 *w, long K, bool first) {
     vec acc[16] = {};
+    const long ahead = (AHEAD / K + 4) / 4 * 4 * K;
     auto add = [&](long k, auto words) {
         lanes xs[4];
         for (int m = 0; m < 4; m++) xs[m] = load<lanes>(x + m * stride + k);
         for (int r = 0; r < 4; r++) {
-            if (first) __builtin_prefetch(w + (r + 4) * K + k, 0, 2);
+            if (first) __builtin_prefetch(w + r * K + k + ahead, 0, 2);
             const lanes ws = words(w + r * K + k);
             for (int m = 0; m < 4; m++) acc[r * 4 + m] = dot_words(acc[r * 4 + m], xs[m], ws);
         }
@@ -94,7 +95,6 @@ static void few_row_columns(const bf16 *x, long stride, long used, const bf16 *w
 static void few_row_linear(const bf16 *x, long stride, long rows, const bf16 *w, long K, long from, long to, const bf16 *bias, float *y, long ldy) {
     if (rows == 1) return few_row_columns<1>(x, stride, 1, w, K, from, to, bias, y, ldy);
     if (rows == 2) return few_row_columns<2>(x, stride, 2, w, K, from, to, bias, y, ldy);
-    if (rows <= 4) return few_row_columns<4>(x, stride, rows, w, K, from, to, bias, y, ldy);
     long n = from;
     for (; n + 4 <= to; n += 4) for (long m = 0; m < rows; m += 4) {
         vec dots = four_by_four(x + m * stride, stride, w + n * K, K, m == 0);
