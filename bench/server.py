@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ STREAMS, PROMPT_TOKENS, NEW_TOKENS = 16, 32, 128
 PREFIX_TOKENS = 1000
 CACHE_BYTES, FIXED_BYTES = 512 << 20, 500_000_000
 ROOT = Path(__file__).resolve().parent.parent
+_prompts = partial(random_prompts, vocabulary=reference_config().vocab_size)
 
 
 def large_config() -> DecoderConfig:
@@ -74,7 +76,7 @@ def _save(folder: Path, config: DecoderConfig) -> None:
 
 def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
     model = load(folder)
-    requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in random_prompts(STREAMS, PROMPT_TOKENS, seed=0)]
+    requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in _prompts(STREAMS, PROMPT_TOKENS, seed=0)]
     speeds: dict[str, list[float]] = {"the engine alone": [], "streamed by the server": []}
     with _served(folder) as server:
         for number in range(rounds + 1):  # the first is not counted
@@ -88,8 +90,8 @@ def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
                 for name, seconds in zip(speeds, (direct, served), strict=True):
                     speeds[name].append(STREAMS * NEW_TOKENS / seconds)
         first, second = [], []
-        for prompt in random_prompts(rounds, PREFIX_TOKENS, seed=1):
-            tails = random_prompts(2, 20, seed=prompt[0])
+        for prompt in _prompts(rounds, PREFIX_TOKENS, seed=1):
+            tails = _prompts(2, 20, seed=prompt[0])
             first.append(asyncio.run(_ask(server.port, [*prompt, *tails[0]], tokens=1)).first)
             second.append(asyncio.run(_ask(server.port, [*prompt, *tails[1]], tokens=1)).first)
     records = [
@@ -118,9 +120,9 @@ def _beginning(run: Run, folder: Path) -> list[BenchResult]:
     for _ in range(3):
         begin = time.perf_counter()
         with _served(folder) as server:
-            asyncio.run(_ask(server.port, random_prompts(1, PROMPT_TOKENS, seed=0)[0], tokens=1))
+            asyncio.run(_ask(server.port, _prompts(1, PROMPT_TOKENS, seed=0)[0], tokens=1))
             seconds.append(time.perf_counter() - begin)
-            asyncio.run(_ask_all(server.port, random_prompts(STREAMS, 500, seed=0)))
+            asyncio.run(_ask_all(server.port, _prompts(STREAMS, 500, seed=0)))
             peaks.append(server.peak_bytes())
     bound = 1.15 * weights + CACHE_BYTES + FIXED_BYTES
     about = f"weights of {weights / 1e6:,.0f} MB, cache of {CACHE_BYTES / 1e6:,.0f} MB"
