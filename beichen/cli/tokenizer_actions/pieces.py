@@ -49,6 +49,7 @@ def standard_input() -> str:
 
 
 def read_ids(text: str) -> list[int]:
+    """Ids apart by spaces or commas, in brackets or not. Raises SettingsError for what is no whole number."""
     found = []
     for word in text.replace(",", " ").replace("[", " ").replace("]", " ").split():
         try:
@@ -59,6 +60,7 @@ def read_ids(text: str) -> list[int]:
 
 
 def describe(tokenizer: Tokenizer, token: int) -> dict[str, Any]:
+    """One id as a record: its piece, its bytes in hexadecimal digits, their text, whether it is a control token."""
     data = tokenizer.token_bytes(token)
     control = token in tokenizer.special_ids.values()
     return {
@@ -71,6 +73,7 @@ def describe(tokenizer: Tokenizer, token: int) -> dict[str, Any]:
 
 
 def table(pieces: list[dict[str, Any]]) -> list[str]:
+    """Records of ``describe`` as lines for a terminal, the head first."""
     rows = [(str(piece["id"]), piece["piece"], piece["bytes"], "control" if piece["control"] else repr(piece["text"])) for piece in pieces]
     rows.insert(0, ("id", "piece", "bytes", "text"))
     widths = [max(_width(row[column]) for row in rows) for column in range(3)]

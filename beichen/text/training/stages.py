@@ -31,6 +31,8 @@ _LEARN_SECONDS = 0.5  # between two reports
 
 
 def count_texts(settings: TrainingSettings, sources: Sequence[TextSource], workspace: Workspace, reporter: Reporter) -> None:
+    """Cut the texts of all sources into pieces and count these: runs of counts lie in the workspace then. Goes on behind the last text that
+    the workspace knows as counted. Raises what reading a source raises."""
     progress = workspace.progress
     if progress.complete or progress.source >= len(sources):
         return
@@ -83,6 +85,7 @@ def _batches(texts: Iterable[str], *, skip: int) -> Iterator[list[str]]:
 
 
 def combine_counts(workspace: Workspace, reporter: Reporter) -> None:
+    """All runs become one file of words with their counts, and a histogram of these. Raises TokenizerError where no text was counted."""
     if workspace.progress.complete:
         return
     if not workspace.progress.bytes:
@@ -101,6 +104,8 @@ def combine_counts(workspace: Workspace, reporter: Reporter) -> None:
 
 
 def choose_threshold(settings: TrainingSettings, histogram: Sequence[Row], reporter: Reporter) -> int:
+    """The count below which words are sampled: the settings' own, or as high as it takes for the others to fit into their memory (bytes),
+    which is said."""
     needed = smallest_threshold(histogram, memory=settings.memory, symbols=settings.vocab_size)
     words = sum(row.words for row in histogram)
     if needed > settings.sample_below:
