@@ -135,6 +135,8 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     )  # fmt: skip
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     service = Service(model, name, limits=limits)
+    if service.max_model_len < (limits.max_model_len or model.max_length):
+        make_reporter().warn(f"prompt and answer together have at most {service.max_model_len} tokens: all that --kv-memory holds")
     log = open_log(arguments)
     app = create_app(
         service,

@@ -137,6 +137,12 @@ class DecoderGenerator:
             raise SettingsError("stop strings need a tokenizer, and this model has none", remedy="give stop_ids instead")
 
     @property
+    def capacity(self) -> int:
+        """Tokens of a prompt with its answer that the key-value cache holds."""
+        blocks = self.engine.blocks
+        return blocks.count * blocks.size
+
+    @property
     def engine(self) -> Engine:
         """Made anew where the weights have changed: what its cache holds would be wrong. While it works nobody may change them."""
         if self._engine is not None and self._engine.busy:

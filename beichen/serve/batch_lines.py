@@ -29,7 +29,7 @@ def read_batch_line(model: LanguageModel, line: Mapping[str, Any]) -> Question:
     body = read_body(ChatRequest, json.dumps(line["body"]).encode())
     if (body.n or 1) != 1:
         raise RequestError("a line of a batch file has one answer here", param="body.n")
-    turn = chat_turn(model, body, max_model_len=model.max_length, owner="")
+    turn = chat_turn(model, body, max_model_len=min(model.max_length, model.generator.capacity), owner="")
     parallel = body.parallel_tool_calls is not False
 
     def write(answer: Completion) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Limits:
     """Beyond a number a request is refused or dropped, its client told which one it was."""
 
-    max_model_len: int | None = None  # tokens of prompt and answer; None: the trained length
+    max_model_len: int | None = None  # tokens of prompt and answer; None: the trained length; never more than the cache holds
     max_waiting: int = 256  # answers
     max_streams_per_key: int | None = None  # answers of one key that run or wait; without keys, of one address. None: no bound of their own
     max_body_bytes: int = 8 << 20

@@ -27,7 +27,7 @@ class Service:
         self.model, self.name, self.limits = model, name, limits or Limits()
         self._models = {name: model, **{adapter: model.with_adapter(adapter) for adapter in model.adapters}}
         self.created = int(time.time())
-        self.max_model_len = self.limits.max_model_len or model.max_length
+        self.max_model_len = min(self.limits.max_model_len or model.max_length, model.generator.capacity)
         self._inboxes: dict[Ticket, Inbox] = {}
         self._held: Counter[str] = Counter()  # answers of each owner that run or wait
         self.closing = False

@@ -13,11 +13,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import torch
 
 from beichen.errors import BeichenError, OverloadError, TimeLimitError
 from beichen.inference.api import Delta, Request
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.worker import Ticket
+from beichen.nn.paged_cache import BLOCK_SIZE, block_bytes
 from beichen.serve.inbox import Expected, Inbox
 from beichen.serve.limits import Limits
 from tests.inference.small_models import small_decoder, small_tokenizer
@@ -90,6 +92,19 @@ def test_an_answer_that_takes_too_long_ends(model, stream):
         else:
             assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
         assert_all_is_free(live)
+
+
+def test_a_cache_smaller_than_the_trained_length_bounds_prompt_and_answer():
+    model = LanguageModel(small_decoder(trained_length=1024), small_tokenizer(), family="telechat2")
+    model.generator.resize(kv_bytes=12 * block_bytes(model.config, torch.float32))
+    most = 12 * BLOCK_SIZE
+    with live_server(model) as live:
+        assert httpx2.get(f"{live.url}/v1/models").json()["data"][0]["max_model_len"] == most
+        asked = {"model": "small", "messages": [{"role": "user", "content": "a"}], "ignore_eos": True}
+        answer = httpx2.post(f"{live.url}/v1/chat/completions", json=asked, timeout=60).json()
+        assert answer["usage"]["total_tokens"] == most and answer["choices"][0]["finish_reason"] == "length"
+        long = httpx2.post(f"{live.url}/v1/completions", json={"model": "small", "prompt": [5] * most}).json()["error"]
+        assert (long["param"], long["code"]) == ("prompt", "context_length_exceeded")
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(model):

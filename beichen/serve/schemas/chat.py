@@ -68,9 +68,7 @@ class ChatRequest(SamplingForm):
     @property
     def names(self) -> dict[str, str]:
         own = {"prompt_ids": "messages", "logprobs": "top_logprobs"}
-        if self.longest is None:  # then it is the prompt that leaves no room
-            own["max_new_tokens"] = "messages"
-        elif self.max_completion_tokens is not None:
+        if self.max_completion_tokens is not None:
             own["max_new_tokens"] = "max_completion_tokens"
         if self.reasoning_effort == "none" and (self.chat_template_kwargs is None or self.chat_template_kwargs.enable_thinking is None):
             own["thinking"] = "reasoning_effort"
