@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
         raise RequestError("a call is asked for, and the answer goes on with a text: give one", param="tool_choice")
     ids = rendered(tokenizer, body.messages, tools=offered, thinking=thinking, prompt=not going_on, names=body.names, room=max_model_len)
     if going_on:
-        ids = without_its_end(tokenizer, read_messages(body.messages)[-1], ids)
+        ids = without_its_end(tokenizer, read_messages(body.messages)[-1], ids, ends=model.stop_ids)
     in_thought = form.begins_in_thought(tokenizer.decode(ids[-16:], skip_special=False))
     opened = ""
     if forced:
@@ -90,12 +90,12 @@ def rendered(
         raise as_asked(fault, names, otherwise="messages") from fault
 
 
-def without_its_end(tokenizer: Tokenizer, last: Message, ids: list[int]) -> list[int]:
-    """A rendered dialogue without what closes its ``last`` message, an answer that is to go on."""
-    if last.role != "assistant" or last.tool_calls:
-        words = "the last message is a call" if last.tool_calls else f"the last message is of the {last.role}"
-        raise RequestError(f"{words}: only a text of the assistant goes on", param="continue_final_message")
-    end = max((place for place, token in enumerate(ids) if token in tokenizer.stop_ids), default=0)
+def without_its_end(tokenizer: Tokenizer, last: Message, ids: list[int], *, ends: Collection[int]) -> list[int]:
+    """A rendered dialogue without what closes its ``last`` message, an answer that is to go on. ends: ids at which answers end."""
+    if last.role != "assistant" or last.tool_calls or not last.content.strip():
+        what = "a call" if last.tool_calls else f"of the {last.role}" if last.role != "assistant" else "empty"
+        raise RequestError(f"the last message is {what}: only a text of the assistant goes on", param="continue_final_message")
+    end = max((place for place, token in enumerate(ids) if token in ends), default=0)
     content = last.content
     if not tokenizer.decode(ids[:end], skip_special=False).endswith(content):  # the format cuts blanks off, or puts some behind
         content = content.strip()

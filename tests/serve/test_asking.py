@@ -24,7 +24,7 @@ def test_an_answer_that_goes_on_is_the_rendered_one_without_its_end_in_every_for
     names = dict.fromkeys([*small_tokenizer().special_ids, *chat_template(name).specials])
     tokenizer = train_tokenizer(TEXTS, vocab_size=340, special_tokens=tuple(names)).with_template(name)
     whole = tokenizer.render(DIALOGUE).ids
-    ids = without_its_end(tokenizer, DIALOGUE[-1], whole)
+    ids = without_its_end(tokenizer, DIALOGUE[-1], whole, ends=tokenizer.stop_ids)
     assert whole[: len(ids)] == ids and set(tokenizer.stop_ids) & set(whole[len(ids) :])
     text, prompt = tokenizer.decode(ids, skip_special=False), tokenizer.render_text(DIALOGUE[:-1], add_generation_prompt=True)
     assert text.startswith(prompt) and text.removeprefix(prompt).removeprefix("<think>\n\n</think>\n\n").lstrip(" ") == SAID
@@ -57,9 +57,15 @@ def test_a_prompt_that_is_surely_too_long_is_refused_without_being_encoded(path,
 
 
 @pytest.mark.parametrize(
-    "last", [DIALOGUE[0], Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments={}),))], ids=["question", "call"]
+    "last",
+    [
+        DIALOGUE[0],
+        Message(role="assistant", content="a", tool_calls=(ToolCall(name="f", arguments={}),)),
+        Message(role="assistant", content=" "),
+    ],
+    ids=["question", "call", "nothing"],
 )
 def test_what_is_no_text_of_the_assistant_cannot_go_on(last):
     ids = small_tokenizer().render([DIALOGUE[0], last] if last.role == "assistant" else [last]).ids
     with pytest.raises(RequestError, match="only a text of the assistant goes on"):
-        without_its_end(small_tokenizer(), last, ids)
+        without_its_end(small_tokenizer(), last, ids, ends=small_tokenizer().stop_ids)
