@@ -39,6 +39,15 @@ def test_the_unit_starts_a_server_with_keys_and_waits_for_its_answers():
     assert int(seconds) > 30  # within which serve finishes what runs
 
 
+def test_the_proxy_lets_through_what_the_server_takes():
+    """nginx's own bounds are the server's defaults, and a stream is not held back."""
+    text = (DEPLOY / "nginx.conf").read_text()
+    defaults = parse(["/m"])
+    assert f"client_max_body_size {defaults.max_body_bytes >> 20}m;" in text
+    assert f"proxy_read_timeout {defaults.request_seconds:g}s;" in text and "proxy_buffering off;" in text
+    assert f"proxy_pass http://{defaults.host}:{defaults.port};" in text
+
+
 def test_both_languages_give_the_same_commands():
     blocks = [
         re.findall(r"^```\n(.*?)^```$", (DEPLOY / name).read_text(), re.MULTILINE | re.DOTALL) for name in ("README.md", "README.zh.md")
