@@ -36,7 +36,7 @@ LOGIT_ROWS = 256  # logits of a prompt that are looked at together
 
 
 @dataclass(frozen=True)
-class Span:
+class Reading:
     """What a forward reads of one sequence, behind all that has been computed."""
 
     sequence: Sequence
@@ -112,7 +112,7 @@ class Engine:
             rows, logits = work.decodes, self._logits(self._decode(work.decodes)) if work.decodes else None
         else:
             self._decoding = None
-            rows, logits = self._read(self._spans(work, drafts))
+            rows, logits = self._read(self._readings(work, drafts))
         if logits is None:
             return []
         if drafts is None:
@@ -130,8 +130,9 @@ class Engine:
         """Raises SettingsError for ids that the model does not know and for lengths that the cache cannot hold."""
         check_adapter(self.adapters, request.adapter)
         vocab_size = self.decoder.config.vocab_size
-        outside = next((token for token in request.prompt_ids if not 0 <= token < vocab_size), None)
-        if outside is not None:
+        low, high = min(request.prompt_ids), max(request.prompt_ids)
+        if low < 0 or high >= vocab_size:
+            outside = low if low < 0 else high
             raise SettingsError(
                 f"the prompt holds id {outside}, but the model knows 0 to {vocab_size - 1}", remedy="is this its tokenizer?"
             )
@@ -177,20 +178,21 @@ class Engine:
         drafts = drafting.drafter.draft([one.ids for one in decodes], counts)
         return drafts if any(drafts) else None
 
-    def _spans(self, work: Work, drafts: list[list[int]] | None) -> list[list[Span]]:
+    def _readings(self, work: Work, drafts: list[list[int]] | None) -> list[list[Reading]]:
         """All that is read in this step, in as few forwards as it is quick in: a few tokens go together, whoever they are of."""
         decodes = [
-            Span(one, [one.ids[-1], *draft], 1 + len(draft))
+            Reading(one, [one.ids[-1], *draft], 1 + len(draft))
             for one, draft in zip(work.decodes, drafts or [[]] * len(work.decodes), strict=True)
         ]
         prompts = []
         for one, count in work.prompts:
             end = one.computed + count
-            prompts.append(Span(one, one.ids[one.computed : end], int(end == len(one.ids))))
-        if self.pool.mixes or sum(len(span.ids) for span in (*decodes, *prompts)) <= FEW_TOKENS:
+            prompts.append(Reading(one, one.ids[one.computed : end], int(end == len(one.ids))))
+        if self.pool.mixes or sum(len(reading.ids) for reading in (*decodes, *prompts)) <= FEW_TOKENS:
             return [decodes + prompts]
-        fresh = [span for span in prompts if not span.sequence.computed]
-        return [spans for spans in (decodes, fresh, [span for span in prompts if span.sequence.computed]) if spans]
+        fresh = [reading for reading in prompts if not reading.sequence.computed]
+        begun = [reading for reading in prompts if reading.sequence.computed]
+        return [group for group in (decodes, fresh, begun) if group]
 
     def _decode(self, sequences: list[Sequence]) -> Tensor:
         """One token each.  -> hidden states [sequences, hidden]"""
@@ -204,24 +206,24 @@ class Engine:
             self._compute(sequence, 1)
         return hidden
 
-    def _read(self, groups: list[list[Span]]) -> tuple[list[Sequence], Tensor | None]:
+    def _read(self, groups: list[list[Reading]]) -> tuple[list[Sequence], Tensor | None]:
         """Each group in a forward of its own.  -> whose next ids can be chosen, and logits [places of theirs that are wanted, vocab]"""
         hidden, rows = [], []
-        for spans in groups:
-            counts = [len(span.ids) for span in spans]
-            pages = self._pass([span.sequence for span in spans], counts)
-            ids = np.fromiter(chain.from_iterable(span.ids for span in spans), np.int64, count=sum(counts))
-            places = self._rotations.of([(span.sequence.rope, span.sequence.length) for span in spans], counts)(pages.columns)
+        for group in groups:
+            counts = [len(reading.ids) for reading in group]
+            pages = self._pass([reading.sequence for reading in group], counts)
+            ids = np.fromiter(chain.from_iterable(reading.ids for reading in group), np.int64, count=sum(counts))
+            places = self._rotations.of([(reading.sequence.rope, reading.sequence.length) for reading in group], counts)(pages.columns)
             if self.adapters:
-                places = replace(places, spans=spans_of(self.adapters, [span.sequence.request for span in spans], counts))
+                places = replace(places, spans=spans_of(self.adapters, [reading.sequence.request for reading in group], counts))
             states = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages)
             wanted, end = list[int](), 0
-            for span in spans:
-                end += len(span.ids)
-                wanted += range(end - span.wanted, end)
-                if span.wanted:
-                    rows.append(span.sequence)
-                self._compute(span.sequence, len(span.ids) - max(0, span.wanted - 1))  # a draft counts once it is accepted
+            for reading in group:
+                end += len(reading.ids)
+                wanted += range(end - reading.wanted, end)
+                if reading.wanted:
+                    rows.append(reading.sequence)
+                self._compute(reading.sequence, len(reading.ids) - max(0, reading.wanted - 1))  # a draft counts once it is accepted
             hidden.append(states if len(wanted) == len(states) else states[wanted])
         return rows, self._logits(torch.cat(hidden)) if rows else None
 

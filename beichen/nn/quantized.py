@@ -23,6 +23,7 @@ from beichen.errors import CheckpointError
 from beichen.nn import kernels
 from beichen.nn.experts import StackedLinear
 from beichen.nn.grouped import grouped_linear
+from beichen.nn.kernels.quantized import NF4_BLOCK
 from beichen.nn.linear import Linear
 from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.spans import Span, moved
@@ -30,7 +31,6 @@ from beichen.nn.spans import Span, moved
 Kind = Literal["int8", "nf4"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-BLOCK = 64  # NF4: weights that share a scale
 AT_ONCE = 1 << 22  # weights that are quantized in one go, and dequantized from NF4
 NF4 = (  # quantiles of the normal distribution, zero among them (Dettmers et al. 2023, appendix E)
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495,
@@ -67,7 +67,7 @@ class QuantizedMatrix(nn.Module):
         step = max(1, AT_ONCE // self.in_features)
         for begin in range(0, len(rows), step):
             part = slice(begin, begin + step)
-            values = F.embedding(rows[part].int(), _pairs(rows.device)).view(*blocks[part].shape, BLOCK)
+            values = F.embedding(rows[part].int(), _pairs(rows.device)).view(*blocks[part].shape, NF4_BLOCK)
             values *= blocks[part].float()[..., None]
             out[part] = values.flatten(1)[:, : self.in_features]
         return out.view(*self.codes.shape[:-1], self.in_features)
@@ -194,8 +194,8 @@ def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _to_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    missing = -weight.shape[-1] % BLOCK
-    blocks = F.pad(weight.float(), (0, missing)).unflatten(-1, (-1, BLOCK))
+    missing = -weight.shape[-1] % NF4_BLOCK
+    blocks = F.pad(weight.float(), (0, missing)).unflatten(-1, (-1, NF4_BLOCK))
     scales = blocks.abs().amax(-1).half()
     _refuse_infinite(scales)
     wide = scales.float()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from beichen.errors import CheckpointError
 from beichen.nn.experts import StackedLinear
+from beichen.nn.kernels.quantized import NF4_BLOCK
 from beichen.nn.linear import Linear
-from beichen.nn.quantized import BLOCK, NF4, QuantizedLinear, QuantizedMatrix, QuantizedStackedLinear, kind_of, quantize
+from beichen.nn.quantized import NF4, QuantizedLinear, QuantizedMatrix, QuantizedStackedLinear, kind_of, quantize
 from tests.train.small_runs import tiny_decoder
 
 KINDS = ["int8", "nf4"]
@@ -32,7 +33,7 @@ def test_errors_stay_within_the_bounds(rows, columns, seed, spread):
     error = (QuantizedMatrix(weight, "int8").dequantized() - weight).abs()
     assert bool((error <= weight.abs().amax(-1, keepdim=True) / 254 * (1 + 1e-5)).all())
     error = (QuantizedMatrix(weight, "nf4").dequantized() - weight).abs()
-    for block, faults in zip(weight.split(BLOCK, dim=1), error.split(BLOCK, dim=1), strict=True):
+    for block, faults in zip(weight.split(NF4_BLOCK, dim=1), error.split(NF4_BLOCK, dim=1), strict=True):
         assert bool((faults <= 0.152 * block.abs().amax(-1, keepdim=True) + 2**-25).all())
 
 

@@ -36,7 +36,7 @@ struct LayerPointers {
     const bf16 *down_bias;
 };
 
-// One new column of a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
+// New columns of sequences, a few in all, through a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
 // query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [sequences, stride]; sequences, columns [rows]: whose
 // each is, and which of its columns; several: whether a sequence has more than one. Five meetings of the threads a layer, six with several; what
 // is small, every thread computes for itself. held: how the matrices are (Held).
