@@ -25,7 +25,6 @@ from bench.records import BenchResult, Run
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "telechat2" / "race_10min.yaml"
 HELD_OUT = 0.05
 EXPECTED_DOCUMENTS, EXPECTED_HELD_OUT = 4_728, 229  # of the race's four files
-RIVALS = {"a plain sketch with Muon, 10 min": 1.91, "nanochat, Muon, depth 4, 10 min": 2.08}  # measured once, on a 430 GFLOP/s machine
 
 
 @dataclass(frozen=True)

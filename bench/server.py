@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,11 +27,11 @@ from beichen.inference.language_model import LanguageModel, load
 from beichen.nn.config import DecoderConfig
 from beichen.text.byte_pair_training import train_tokenizer
 from bench.records import BenchResult, Run
+from bench.server_verdicts import ALONE, NEW, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
 from bench.serving_contender import random_prompts
 from bench.workload import ours, reference_config
 
-STREAMS, PROMPT_TOKENS, NEW_TOKENS = 16, 32, 128
-PREFIX_TOKENS = 1000
+PROMPT_TOKENS, NEW_TOKENS = 32, 128
 CACHE_BYTES, FIXED_BYTES = 512 << 20, 500_000_000
 ROOT = Path(__file__).resolve().parent.parent
 _prompts = partial(random_prompts, vocabulary=reference_config().vocab_size)
@@ -60,13 +60,6 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
         return found + _beginning(run, large)
 
 
-def overhead(rows: Sequence[BenchResult]) -> float | None:
-    """The share of the engine's throughput that the server costs."""
-    speeds = {row.what: row.value for row in rows}
-    direct, served = (speeds.get(f"{STREAMS} at once, {how}") for how in ("the engine alone", "streamed by the server"))
-    return None if direct is None or served is None else 1 - served / direct
-
-
 def _save(folder: Path, config: DecoderConfig) -> None:
     """Random weights, with a tokenizer of the texts of this project, whose ids mean words."""
     texts = [path.read_text(encoding="utf-8") for pattern in ("docs/*.md", "beichen/**/*.py") for path in sorted(ROOT.glob(pattern))]
@@ -77,7 +70,7 @@ def _save(folder: Path, config: DecoderConfig) -> None:
 def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
     model = load(folder)
     requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in _prompts(STREAMS, PROMPT_TOKENS, seed=0)]
-    speeds: dict[str, list[float]] = {"the engine alone": [], "streamed by the server": []}
+    speeds: dict[str, list[float]] = {ALONE: [], SERVED: []}
     with _served(folder) as server:
         for number in range(rounds + 1):  # the first is not counted
             begin = time.perf_counter()
@@ -96,16 +89,16 @@ def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
             second.append(asyncio.run(_ask(server.port, [*prompt, *tails[1]], tokens=1)).first)
     records = [
         run.record(
-            "server", f"{STREAMS} at once, {name}", values, "tok/s",
+            SECTION, streamed(name), values, "tok/s",
             settings=f"prompts of {PROMPT_TOKENS}, {NEW_TOKENS} new tokens, 42M Llama, bf16",
         )
         for name, values in speeds.items()
     ]  # fmt: skip
-    for name, values in (("new", first), ("shared with an earlier request", second)):
+    for name, values in ((NEW, first), (SHARED, second)):
         records.append(
             run.record(
-                "server",
-                f"first token, {PREFIX_TOKENS} tokens {name}",
+                SECTION,
+                first_token(name),
                 [value * 1e3 for value in values],
                 "ms",
                 settings="and 20 of its own",
@@ -127,9 +120,9 @@ def _beginning(run: Run, folder: Path) -> list[BenchResult]:
     bound = 1.15 * weights + CACHE_BYTES + FIXED_BYTES
     about = f"weights of {weights / 1e6:,.0f} MB, cache of {CACHE_BYTES / 1e6:,.0f} MB"
     return [
-        run.record("server", "from the command to the first token", seconds, "s", settings=about),
+        run.record(SECTION, "from the command to the first token", seconds, "s", settings=about),
         run.record(
-            "server", "peak memory", [peak / 1e6 for peak in peaks], "MB", ceiling=bound / 1e6,
+            SECTION, "peak memory", [peak / 1e6 for peak in peaks], "MB", ceiling=bound / 1e6,
             settings=f"{about}; ceiling: 1.15 x weights + cache + 500 MB",
         ),
     ]  # fmt: skip
@@ -198,17 +191,3 @@ async def _ask(port: int, prompt: list[int], *, tokens: int = NEW_TOKENS) -> _An
     writer.close()
     counted = re.findall(rb'"completion_tokens":\s*(\d+)', rest)
     return _Answer(first, int(counted[-1]))
-
-
-def as_lines(rows: Sequence[BenchResult]) -> list[str]:
-    """What the figures say, beside the aims."""
-    lines = []
-    if (share := overhead(rows)) is not None:
-        lines.append(f"- the server costs **{share:.1%}** of the engine's throughput at {STREAMS} streams (aim: under 3 %)")
-    new, shared = (
-        next((row.value for row in rows if row.what == f"first token, {PREFIX_TOKENS} tokens {name}"), None)
-        for name in ("new", "shared with an earlier request")
-    )
-    if new and shared:
-        lines.append(f"- a shared beginning of {PREFIX_TOKENS} tokens: the first token **{new / shared:.1f} x** sooner (aim 5 x)")
-    return lines
