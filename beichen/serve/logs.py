@@ -19,6 +19,7 @@ from beichen.serve.records import RequestRecord
 
 LogFormat = Literal["json", "text"]
 MAX_HELD = 10_000  # lines that wait for their writer
+_HEAD = ("time", "request_id", "method", "path", "status", "outcome")  # what a line of text begins with, bare
 
 
 def fields_of(record: RequestRecord) -> dict[str, Any]:
@@ -38,12 +39,9 @@ def as_line(fields: dict[str, Any], form: LogFormat) -> str:
     """One line in either form, whatever the values hold."""
     if form == "json":
         return json.dumps(fields, ensure_ascii=False)
-    head = [str(fields.get(name, "-")) for name in ("time", "request_id", "method", "path", "status", "outcome")]
-    rest = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in fields.items() if name not in _HEAD]
+    head = [str(fields.get(name, "-")) for name in _HEAD]
+    rest = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in fields.items() if name not in (*_HEAD, "level")]
     return " ".join([json.dumps(one)[1:-1] for one in head] + rest)
-
-
-_HEAD = {"time", "level", "request_id", "method", "path", "status", "outcome"}
 
 
 class RequestLog:

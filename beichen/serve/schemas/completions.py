@@ -20,16 +20,12 @@ Many = Field(min_length=1, max_length=MAX_TEXTS)
 
 def _kind_of_texts(value: Any) -> str:
     """By the first one, so that a fault of another is told as what it is."""
-    first = value[0] if isinstance(value, list) and value else None
-    return (
-        "text"
-        if not isinstance(value, list)
-        else "lists"
-        if isinstance(first, list)
-        else "ids"
-        if isinstance(first, int | float)
-        else "texts"
-    )
+    if not isinstance(value, list):
+        return "text"
+    first = value[0] if value else None
+    if isinstance(first, list):
+        return "lists"
+    return "ids" if isinstance(first, int | float) else "texts"
 
 
 Texts = Annotated[
