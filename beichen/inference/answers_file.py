@@ -95,6 +95,9 @@ class AnswersFile:
         if faults:
             faults.sort(key=lambda one: one[0])  # one that is no question stands before the one of its place, and came first
             write_atomically(self.faults, b"".join(_line(fault) for _, fault in faults))
+        else:
+            with explain_storage_faults(self.faults):
+                self.faults.unlink(missing_ok=True)  # of an earlier run
         with explain_storage_faults(self.journal):
             self.journal.unlink()
         return len(faults)

@@ -58,6 +58,14 @@ def test_answers_come_in_the_order_of_the_questions(tmp_path):
     assert not journal_of(output).exists()
 
 
+def test_faults_of_an_earlier_run_do_not_stay_beside_answers_without_any(tmp_path):
+    output = tmp_path / "out.jsonl"
+    for fault in ({"fault": "too long"}, None):
+        with AnswersFile(output, SETTINGS) as answers:
+            answers.add(0, QUESTIONS[0], answer=QUESTIONS[0], fault=fault)
+            assert answers.finish() == answers.faults.exists() == (fault is not None)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_journal_cut_anywhere_goes_on(tmp_path, seed):
     """Law: after a cut at any byte, the whole lines before it are kept, and what follows is as if nothing had happened."""
