@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -220,24 +221,25 @@ class Pace:
 def _print_answers(model: LanguageModel, questions: Questions, reporter: Reporter, *, skip: bool) -> int:
     """A line for each answer, in the order of the questions, each as soon as those before it are out."""
     waiting, _ = _check(questions, None, reporter, skip=skip)
-    asked: list[tuple[Record, Question]] = []
+    asked: deque[tuple[Record, Question]] = deque()  # not yet printed
     ended: dict[int, Completion | BeichenError] = {}
     printed = 0
 
     def requests() -> Iterator[Request]:
         for place, record in questions.records():
             try:
-                asked.append((record, questions.read(place, record)))
+                question = questions.read(place, record)
             except DataError:
                 continue  # named above, before the first answer
-            yield asked[-1][1].request
+            asked.append((record, question))
+            yield question.request
 
     with reporter.track("answering", total=waiting, unit="answers") as task, closing(model.generator.each(requests())) as answers:
         for number, answer in answers:
             ended[number] = answer
             task.advance()
             while printed in ended:
-                record, question = asked[printed]
+                record, question = asked.popleft()
                 said = ended.pop(printed)
                 printed += 1
                 if isinstance(said, BeichenError):
