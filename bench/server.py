@@ -1,13 +1,11 @@
 """What ``beichen serve`` costs beside the engine in it: streams over HTTP against the same requests given to the engine directly, the first
 token behind a shared beginning, the time from the command to the first answer, and the memory of the process.
 
-The server is the real command in a process of its own; its client is a bare socket in this one, which shares the cores with it.
+The server is the real command in a process of its own; its client in this one shares the cores with it and takes little of them.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import subprocess
 import sys
@@ -18,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,12 +23,14 @@ from beichen.inference.api import Request
 from beichen.inference.language_model import LanguageModel, load
 from beichen.nn.config import DecoderConfig
 from beichen.text.byte_pair_training import train_tokenizer
+from bench.light_client import ask
 from bench.records import BenchResult, Run
-from bench.server_verdicts import ALONE, NEW, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
+from bench.server_verdicts import ALONE, NEW, NEW_TOKENS, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
 from bench.serving_contender import random_prompts
 from bench.workload import ours, reference_config
 
-PROMPT_TOKENS, NEW_TOKENS = 32, 128
+PROMPT_TOKENS = 32
+LOOK = 0.004  # seconds between two looks of the client at its streams
 CACHE_BYTES, FIXED_BYTES = 512 << 20, 500_000_000
 ROOT = Path(__file__).resolve().parent.parent
 _prompts = partial(random_prompts, vocabulary=reference_config().vocab_size)
@@ -69,42 +68,26 @@ def _save(folder: Path, config: DecoderConfig) -> None:
 
 def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
     model = load(folder)
-    requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in _prompts(STREAMS, PROMPT_TOKENS, seed=0)]
-    speeds: dict[str, list[float]] = {ALONE: [], SERVED: []}
+    speeds: dict[tuple[int, str], list[float]] = {(tokens, way): [] for tokens in NEW_TOKENS for way in (ALONE, SERVED)}
     with _served(folder) as server:
         for number in range(rounds + 1):  # the first is not counted
-            begin = time.perf_counter()
-            model.generator.generate(requests)
-            direct = time.perf_counter() - begin
-            begin = time.perf_counter()
-            asyncio.run(_ask_all(server.port, [list(request.prompt_ids) for request in requests]))
-            served = time.perf_counter() - begin
-            if number:
-                for name, seconds in zip(speeds, (direct, served), strict=True):
-                    speeds[name].append(STREAMS * NEW_TOKENS / seconds)
-        first, second = [], []
+            for tokens in NEW_TOKENS:
+                prompts = _prompts(STREAMS, PROMPT_TOKENS, seed=number)
+                requests = [Request(prompt_ids=prompt, max_new_tokens=tokens) for prompt in prompts]
+                begin = time.perf_counter()
+                model.generator.generate(requests)
+                seconds = time.perf_counter() - begin, _stream_all(server, prompts, tokens=tokens)
+                for way, taken in zip((ALONE, SERVED), seconds, strict=True):
+                    speeds[tokens, way] += [STREAMS * tokens / taken] * (number > 0)
+        first: dict[str, list[float]] = {NEW: [], SHARED: []}
         for prompt in _prompts(rounds, PREFIX_TOKENS, seed=1):
-            tails = _prompts(2, 20, seed=prompt[0])
-            first.append(asyncio.run(_ask(server.port, [*prompt, *tails[0]], tokens=1)).first)
-            second.append(asyncio.run(_ask(server.port, [*prompt, *tails[1]], tokens=1)).first)
+            for times, tail in zip(first.values(), _prompts(2, 20, seed=prompt[0]), strict=True):
+                times.append(ask(server.port, [[*prompt, *tail]], tokens=1)[0].first * 1e3)
     records = [
-        run.record(
-            SECTION, streamed(name), values, "tok/s",
-            settings=f"prompts of {PROMPT_TOKENS}, {NEW_TOKENS} new tokens, 42M Llama, bf16",
-        )
-        for name, values in speeds.items()
-    ]  # fmt: skip
-    for name, values in ((NEW, first), (SHARED, second)):
-        records.append(
-            run.record(
-                SECTION,
-                first_token(name),
-                [value * 1e3 for value in values],
-                "ms",
-                settings="and 20 of its own",
-            )
-        )
-    return records
+        run.record(SECTION, streamed(tokens, way), values, "tok/s", settings=f"prompts of {PROMPT_TOKENS}, 42M Llama, bf16")
+        for (tokens, way), values in speeds.items()
+    ]
+    return records + [run.record(SECTION, first_token(name), values, "ms", settings="and 20 of its own") for name, values in first.items()]
 
 
 def _beginning(run: Run, folder: Path) -> list[BenchResult]:
@@ -113,9 +96,9 @@ def _beginning(run: Run, folder: Path) -> list[BenchResult]:
     for _ in range(3):
         begin = time.perf_counter()
         with _served(folder) as server:
-            asyncio.run(_ask(server.port, _prompts(1, PROMPT_TOKENS, seed=0)[0], tokens=1))
+            ask(server.port, _prompts(1, PROMPT_TOKENS, seed=0), tokens=1)
             seconds.append(time.perf_counter() - begin)
-            asyncio.run(_ask_all(server.port, _prompts(STREAMS, 500, seed=0)))
+            _stream_all(server, _prompts(STREAMS, 500, seed=0), tokens=min(NEW_TOKENS))
             peaks.append(server.peak_bytes())
     bound = 1.15 * weights + CACHE_BYTES + FIXED_BYTES
     about = f"weights of {weights / 1e6:,.0f} MB, cache of {CACHE_BYTES / 1e6:,.0f} MB"
@@ -157,37 +140,9 @@ def _served(folder: Path) -> Iterator[_Server]:
         process.wait(60)
 
 
-@dataclass
-class _Answer:
-    first: float  # seconds until the first token
-    tokens: int
-
-
-async def _ask_all(port: int, prompts: list[list[int]]) -> None:
-    answers = await asyncio.gather(*(_ask(port, prompt) for prompt in prompts))
-    if any(answer.tokens != NEW_TOKENS for answer in answers):
-        raise AssertionError(f"answers have {[answer.tokens for answer in answers]} tokens, each should have {NEW_TOKENS}")
-
-
-async def _ask(port: int, prompt: list[int], *, tokens: int = NEW_TOKENS) -> _Answer:
-    """One streamed completion."""
-    begin = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    asked: dict[str, Any] = {"model": "bench", "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, "stream": True}
-    body = json.dumps({**asked, "stream_options": {"include_usage": True}}).encode()
-    head = (
-        "POST /v1/completions HTTP/1.1",
-        "Host: bench",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    )
-    writer.write("\r\n".join([*head, "", ""]).encode() + body)
-    received = await reader.readuntil(b"data: ")
-    if not received.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(received.decode(errors="replace"))
-    first = time.perf_counter() - begin
-    rest = await reader.read()
-    writer.close()
-    counted = re.findall(rb'"completion_tokens":\s*(\d+)', rest)
-    return _Answer(first, int(counted[-1]))
+def _stream_all(server: _Server, prompts: list[list[int]], *, tokens: int) -> float:
+    """All prompts at once.  -> seconds until the last answer's end"""
+    answers = ask(server.port, prompts, tokens=tokens, pause=LOOK)
+    if any(answer.tokens != tokens for answer in answers):
+        raise AssertionError(f"answers have {[answer.tokens for answer in answers]} tokens, each should have {tokens}")
+    return max(answer.seconds for answer in answers)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from bench.records import BenchResult
 
 SECTION = "server"
-STREAMS, PREFIX_TOKENS = 16, 1000
+STREAMS, NEW_TOKENS, PREFIX_TOKENS = 16, (128, 512), 1000
 ALONE, SERVED = "the engine alone", "streamed by the server"
 NEW, SHARED = "new", "shared with an earlier request"
 
 
-def streamed(how: str) -> str:
+def streamed(tokens: int, way: str) -> str:
     """What a record of throughput is called."""
-    return f"{STREAMS} at once, {how}"
+    return f"{STREAMS} at once, {tokens} new tokens, {way}"
 
 
 def first_token(beginning: str) -> str:
@@ -22,18 +22,20 @@ def first_token(beginning: str) -> str:
     return f"first token, {PREFIX_TOKENS} tokens {beginning}"
 
 
-def overhead(rows: Sequence[BenchResult]) -> float | None:
-    """The share of the engine's throughput that the server costs."""
+def overhead(rows: Sequence[BenchResult], tokens: int) -> float | None:
+    """The share of the engine's throughput that the server costs, in answers of so many tokens."""
     speeds = {row.what: row.value for row in rows}
-    direct, served = speeds.get(streamed(ALONE)), speeds.get(streamed(SERVED))
+    direct, served = (speeds.get(streamed(tokens, way)) for way in (ALONE, SERVED))
     return None if direct is None or served is None else 1 - served / direct
 
 
 def as_lines(rows: Sequence[BenchResult]) -> list[str]:
     """What the figures say, beside the aims."""
     lines = []
-    if (share := overhead(rows)) is not None:
-        lines.append(f"- the server costs **{share:.1%}** of the engine's throughput at {STREAMS} streams (aim: under 3 %)")
+    for tokens in NEW_TOKENS:
+        if (share := overhead(rows, tokens)) is not None:
+            whose = f"{STREAMS} streams of {tokens} tokens"
+            lines.append(f"- the server costs **{share:.1%}** of the engine's throughput at {whose} (aim: under 3 %)")
     times = {row.what: row.value for row in rows}
     new, shared = times.get(first_token(NEW)), times.get(first_token(SHARED))
     if new and shared:
