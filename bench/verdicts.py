@@ -98,6 +98,11 @@ def _race(rows: Sequence[BenchResult]) -> list[str]:
     return [f"- {details}", *(f"- {name}: {value} (to beat)" for name, value in RIVALS.items())]
 
 
+def _foreseen(rows: Sequence[BenchResult]) -> list[str]:
+    shares = [row.details["estimate / measured"] for row in rows]
+    return [f"- foreseen over reached: **{min(shares):.2f} to {max(shares):.2f}** in {len(shares)} settings (aim: within 10 %)"]
+
+
 def _compared(section: str, rows: Sequence[BenchResult]) -> list[str]:
     return [f"- {what}: **{ratio:.2f} x**{aim}" for what, ratio, aim in tokenizer_verdicts.COMPARISONS[section](rows)]
 
@@ -111,6 +116,7 @@ LINES: dict[str, Callable[[Sequence[BenchResult]], list[str]]] = {
     "determinism": lambda rows: [f"- {label}: **{share:.3f}** of the speed without them" for label, share in of_default_speed(rows)],
     "experts": _experts,
     "learning race": _race,
+    "memory estimate": _foreseen,
     serving_verdicts.SECTION: serving_verdicts.as_lines,
     server_verdicts.SECTION: server_verdicts.as_lines,
     **{section: partial(finetune_verdicts.as_lines, section) for section in finetune_verdicts.TITLES},

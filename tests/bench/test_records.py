@@ -49,6 +49,14 @@ def test_the_page_shows_each_section_of_the_newest_run_and_its_ratios(tmp_path):
     assert "2026-01-01" not in text
 
 
+def test_what_is_foreseen_stands_beside_what_is_reached():
+    rows = [
+        RUN.record("memory estimate", name, [9.0], "MB", details={"estimate / measured": share})
+        for name, share in (("a", 0.96), ("b", 1.07))
+    ]
+    assert "**0.96 to 1.07** in 2 settings" in report.section_text("memory estimate", rows)
+
+
 def test_the_committed_records_are_records():
     for row in records.read():
         assert row.section in report.TITLES
