@@ -43,7 +43,8 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
     tokenizer = model.tokenizer
     form = answer_format(tokenizer.chat_format, tokenizer.special_ids)
     whole = forced or constraint is not None  # it begins with the answer's first character, so no thought can stand before
-    thinking = False if whole and form.thought is not None else body.thinking
+    able = form.thought is not None
+    thinking = False if whole and able else body.thinking(able=able)
     offered = () if choice.mode == "none" else tools
     going_on = body.continue_final_message
     if going_on and forced:

@@ -12,6 +12,7 @@ import torch
 from beichen.nn.decoder import Decoder
 from beichen.nn.greedy import greedy_logits
 from beichen.text.messages import Message
+from beichen.text.stream import IncrementalDecoder
 from beichen.text.tokenizer import Tokenizer
 
 
@@ -21,9 +22,15 @@ def greedy_answers(decoder: Decoder, tokenizer: Tokenizer, prompts: Sequence[str
     was_training = decoder.training
     decoder.eval()
     try:
-        return [tokenizer.decode(_answer(decoder, tokenizer, _ids(tokenizer, prompt, chat), tokens)) for prompt in prompts]
+        return [_whole_characters(tokenizer, _answer(decoder, tokenizer, _ids(tokenizer, prompt, chat), tokens)) for prompt in prompts]
     finally:
         decoder.train(was_training)
+
+
+def _whole_characters(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text, without the beginning of a character whose other ids did not come."""
+    decoder = IncrementalDecoder(tokenizer)
+    return "".join([decoder.push(token) for token in ids])
 
 
 def _ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:

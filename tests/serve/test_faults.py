@@ -58,7 +58,6 @@ BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
         ({**CHAT, "response_format": SCHEMA}, "response_format.json_schema.schema", VALUE),
         ({**CHAT, "tools": [CALL], "tool_choice": "required"}, "tools", VALUE), ({**CHAT, "tool_choice": "required"}, "tool_choice", VALUE),
         ({**CHAT, "logit_bias": {"9999": 1}}, "logit_bias", VALUE), ({**CHAT, "stop_token_ids": [9999]}, "stop_token_ids", VALUE),
-        ({**CHAT, "reasoning_effort": "none"}, "reasoning_effort", VALUE),
         ({**CHAT, "chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking", VALUE),
         ({**CHAT, "messages": [{"role": "user", "content": "天" * 2000}]}, "messages", LONG),
     ],
@@ -92,6 +91,14 @@ def test_every_bad_body_names_its_field_and_its_kind():
                 error = answer.json()["error"]
                 assert error == {"message": error["message"], "type": "invalid_request_error", "param": param, "code": code}, (path, body)
                 assert error["message"].startswith(f"{param}: ")
+
+
+def test_no_effort_is_what_a_model_without_thoughts_makes(live):
+    asked = {**CHAT, "max_tokens": 4, "temperature": 0}
+    plain, effortless = (
+        httpx2.post(f"{live.url}/v1/chat/completions", json={**asked, **more}).json() for more in ({}, {"reasoning_effort": "none"})
+    )
+    assert effortless["choices"] == plain["choices"] and effortless["usage"]["completion_tokens"]
 
 
 @pytest.mark.parametrize("fault", [BeichenError("the engine failed: x"), ZeroDivisionError("secret")])

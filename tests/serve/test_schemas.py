@@ -59,7 +59,7 @@ def test_what_clients_send_is_read():
         reasoning_effort="none", service_tier="auto", modalities=["text"],
         top_k=-1, min_p=0.1, repetition_penalty=1.05, presence_penalty=-2,
     )  # fmt: skip
-    assert (request.logit_bias, request.stops, request.longest, request.thinking, request.temperature) == (
+    assert (request.logit_bias, request.stops, request.longest, request.thinking(able=True), request.temperature) == (
         {7: -100},
         ("a", "b"),
         5,
@@ -68,8 +68,9 @@ def test_what_clients_send_is_read():
     )
     assert request.response_format is not None and request.response_format.type == "json_schema"
     bare = read(ChatRequest, **CHAT)
-    assert (bare.stops, bare.longest, bare.thinking, bare.stream, bare.temperature) == ((), None, None, False, None)
-    assert read(ChatRequest, **CHAT, chat_template_kwargs={"enable_thinking": True}, reasoning_effort="none").thinking is True
+    assert (bare.stops, bare.longest, bare.thinking(able=True), bare.stream, bare.temperature) == ((), None, None, False, None)
+    assert read(ChatRequest, **CHAT, chat_template_kwargs={"enable_thinking": True}, reasoning_effort="none").thinking(able=True)
+    assert read(ChatRequest, **CHAT, reasoning_effort="none").thinking(able=False) is None
     for prompt in ("text", [1, 2], ["a", "b"], [[1], [2, 3]]):
         assert read(CompletionRequest, model="m", prompt=prompt).prompt == prompt
         assert read(EmbeddingRequest, model="m", input=prompt).input == prompt

@@ -17,6 +17,7 @@ from beichen.train.answers import greedy_answers
 from beichen.train.metrics import read_metrics
 from beichen.train.result import TrainResult
 from beichen.train.run import train
+from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.train.small_runs import tiny_recipe, write_corpus, write_dialogues
 
 
@@ -110,3 +111,11 @@ def test_a_best_model_needs_something_held_out(tmp_path, corpus):
         train(tiny_recipe(tmp_path / "run", corpus, steps=4, data=data, evaluation={"every_steps": 2, "patience": 1}))
     with pytest.raises(SettingsError, match=r"evaluation\.every_steps"):
         train(tiny_recipe(tmp_path / "other", corpus, steps=4, evaluation={"keep_best": True}))
+
+
+def test_an_answer_that_is_cut_ends_in_a_whole_character(monkeypatch):
+    tokenizer = small_tokenizer()
+    ids = tokenizer.encode("a龘")
+    monkeypatch.setattr("beichen.train.answers._answer", lambda *_: ids[:-1])
+    assert "\ufffd" in tokenizer.decode(ids[:-1])
+    assert greedy_answers(small_decoder(), tokenizer, ["a"], tokens=1, chat=False) == ["a"]

@@ -70,16 +70,13 @@ class ChatRequest(SamplingForm):
         own = {"prompt_ids": "messages", "logprobs": "top_logprobs"}
         if self.max_completion_tokens is not None:
             own["max_new_tokens"] = "max_completion_tokens"
-        if self.reasoning_effort == "none" and (self.chat_template_kwargs is None or self.chat_template_kwargs.enable_thinking is None):
-            own["thinking"] = "reasoning_effort"
         return FIELDS | own
 
-    @property
-    def thinking(self) -> bool | None:
-        """Whether to think first; ``None``: as the model likes."""
+    def thinking(self, *, able: bool) -> bool | None:
+        """Whether to think first; ``None``: as the model likes. able: whether it can; no effort is what others make anyway."""
         if self.chat_template_kwargs is not None and self.chat_template_kwargs.enable_thinking is not None:
             return self.chat_template_kwargs.enable_thinking
-        return False if self.reasoning_effort == "none" else None
+        return False if able and self.reasoning_effort == "none" else None
 
 
 class Usage(Sent):
