@@ -16,6 +16,7 @@ expected, and the remedy. The library raises; only ``cli/`` prints the message a
     ├── DeviceError          a device or dtype that this machine lacks
     ├── RequestError         what a client of the server asked for
     ├── OverloadError        more requests than may wait
+    │   ├── QueueTimeError   a request that waited longer than it may
     │   └── ShutdownError    a request to a server that is ending
     ├── TimeLimitError       an answer that took longer than it may
     ├── ServerError          another server, as a client of it finds it
@@ -95,6 +96,10 @@ class RequestError(BeichenError):
 
 class OverloadError(BeichenError):
     """A request that cannot be taken now; a little later it may."""
+
+
+class QueueTimeError(OverloadError):
+    """A request that waited for its turn as long as it may."""
 
 
 class ShutdownError(OverloadError):

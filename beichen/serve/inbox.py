@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from beichen.errors import BeichenError, OverloadError, TimeLimitError
+from beichen.errors import BeichenError, QueueTimeError, TimeLimitError
 from beichen.inference.api import Delta, Request
 from beichen.inference.worker import Ticket
 from beichen.serve.limits import Limits
@@ -84,7 +84,7 @@ class Inbox:
     def _check_begun(self) -> None:
         if not any(ticket.begun for ticket in self.expected):
             words = f"the engine had no room for {self._limits.queue_seconds:g} seconds"
-            self.fail(OverloadError(words, remedy="try again a little later"))
+            self.fail(QueueTimeError(words, remedy="try again a little later"))
 
     def _end_late(self) -> None:
         self.fail(TimeLimitError(f"the answer took longer than {self._limits.request_seconds:g} seconds, the most that this server gives"))

@@ -37,7 +37,7 @@ class RequestRecord:
         """One word of few: ok, cancelled (by the client), refused, overloaded, expired (a time-out), failed."""
         if self.status is None or self.status == CLIENT_GONE or (not self.ended and self.fault is None):
             return "cancelled"
-        if self.fault in ("timeout", "queue_timeout", "body_timeout", "not_read"):
+        if self.fault in ("timeout", "queue_timeout", "body_timeout"):
             return "expired"
         if self.status in (429, 503):
             return "overloaded"

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from beichen.errors import BeichenError, OverloadError, RequestError, ShutdownError, TimeLimitError
+from beichen.errors import BeichenError, OverloadError, QueueTimeError, RequestError, ShutdownError, TimeLimitError
 from beichen.serve.records import note_fault
 from beichen.serve.schemas.base import ErrorBody, ErrorDetail, error_body
 
@@ -57,6 +57,8 @@ def _kind(fault: BeichenError) -> tuple[str, str, int]:
     """The type and code of OpenAI's form, and the status."""
     if isinstance(fault, ShutdownError):
         return "server_error", "shutting_down", 503
+    if isinstance(fault, QueueTimeError):
+        return "rate_limit_error", "queue_timeout", 429
     if isinstance(fault, OverloadError):
         return "rate_limit_error", "overloaded", 429
     if isinstance(fault, TimeLimitError):

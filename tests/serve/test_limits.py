@@ -22,6 +22,7 @@ from beichen.inference.worker import Ticket
 from beichen.nn.paged_cache import BLOCK_SIZE, block_bytes
 from beichen.serve.inbox import Expected, Inbox
 from beichen.serve.limits import Limits
+from beichen.serve.logs import RequestLog
 from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.serve.live_server import Live, live_server
 from tests.serve.test_app import assert_all_is_free, wait_until
@@ -73,11 +74,18 @@ def test_one_key_may_have_so_many_answers_and_others_go_on(model, still):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_the_engine_does_not_begin_is_refused_in_time(model, still, stream):
-    with live_server(model, limits=Limits(queue_seconds=0.05)) as live:
+    texts: list[str] = []
+    log = RequestLog(texts.append, form="json")
+    with live_server(model, limits=Limits(queue_seconds=0.05), log=log) as live:
         refused = ask(live, stream=stream)
-        assert refused.status_code == 429 and "no room for 0.05 seconds" in refused.json()["error"]["message"]
+        error = refused.json()["error"]
+        assert refused.status_code == 429 and refused.headers["Retry-After"] == "1" and error["code"] == "queue_timeout"
+        assert "no room for 0.05 seconds" in error["message"]
         still.set()
         assert_all_is_free(live)
+    log.close()
+    line = next(line for text in texts if (line := json.loads(text)).get("status") == 429)
+    assert line["outcome"] == "expired" and line["fault"] == "queue_timeout"
 
 
 @pytest.mark.parametrize("stream", [False, True])
