@@ -49,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--step-tokens", type=int, default=512, metavar="N", help="prompt tokens read between two tokens of an answer (default %(default)s)"
     )
     parser.add_argument(
-        "--draft", metavar="text|DIR",
-        help="guess several tokens ahead, from the text itself or by a small model of the same tokenizer; answers stay the same",
-    )  # fmt: skip
+        "--draft-from-text", action="store_true", help="guess several tokens ahead from the text itself; answers stay the same"
+    )
+    parser.add_argument("--draft-model", type=Path, metavar="DIR", help="the same by a small model with the same tokenizer")
     parser.add_argument("--draft-tokens", type=int, default=4, metavar="N", help="tokens guessed at a time (default %(default)s)")
     parser.add_argument(
         "--engine", choices=("beichen", "vllm"), default="beichen",
@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, least in (("port", 0), ("max_rows", 1), ("step_tokens", 1), ("draft_tokens", 1)):
         if getattr(arguments, name) < least:
             raise SettingsError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: expected {least} or more")
+    if arguments.draft_from_text and arguments.draft_model is not None:
+        raise SettingsError("--draft-from-text and --draft-model both say who guesses: give one")
     root_path = arguments.root_path.rstrip("/")
     if root_path and not root_path.startswith("/"):
         raise SettingsError(f"--root-path {arguments.root_path}: expected /like/this")
@@ -108,7 +110,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         from beichen.serve.running import Server
     except ImportError as fault:
         raise MissingExtraError(str(fault.name), extra="serve", purpose="beichen serve") from fault
-    from beichen.inference.draft_choice import drafting_for
+    from beichen.inference.draft_choice import drafting_by_model, drafting_from_text
     from beichen.inference.language_model import load
     from beichen.serve.access import Keys
     from beichen.serve.service import Service
@@ -129,10 +131,12 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
         template=arguments.template, base=arguments.base, quantize=arguments.quantize, adapters=adapters, reporter=make_reporter(),
     )  # fmt: skip
-    drafting = (
-        None if arguments.draft is None
-        else drafting_for(model, arguments.draft, tokens=arguments.draft_tokens, reporter=make_reporter())
-    )  # fmt: skip
+    if arguments.draft_from_text:
+        drafting = drafting_from_text(tokens=arguments.draft_tokens)
+    elif arguments.draft_model is not None:
+        drafting = drafting_by_model(model, arguments.draft_model, tokens=arguments.draft_tokens, reporter=make_reporter())
+    else:
+        drafting = None
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     service = Service(model, name, limits=limits)
     if service.max_model_len < (limits.max_model_len or model.max_length):

@@ -10,20 +10,21 @@ from beichen.inference.language_model import LanguageModel, load
 from beichen.inference.model_drafter import ModelDrafter
 from beichen.util.progress import SILENT, Reporter
 
-TEXT = "text"
+
+def drafting_from_text(*, tokens: int) -> Drafting:
+    """tokens: guessed at a time."""
+    return Drafting(drafter=TextDrafter(), tokens=tokens)
 
 
-def drafting_for(model: LanguageModel, draft: str, *, tokens: int, reporter: Reporter = SILENT) -> Drafting:
-    """draft: 'text', or the folder of a smaller model; tokens: guessed at a time. Raises SettingsError for a model of other tokens."""
-    if draft == TEXT:
-        return Drafting(drafter=TextDrafter(), tokens=tokens)
-    if not Path(draft).is_dir():
-        raise SettingsError(f"draft={draft}: expected '{TEXT}' or the folder of a small model", remedy="there is no such folder")
-    small = load(draft, device=model.device, dtype=model.decoder.head_weight.dtype, reporter=reporter)
+def drafting_by_model(model: LanguageModel, folder: Path, *, tokens: int, reporter: Reporter = SILENT) -> Drafting:
+    """folder: of the smaller model; tokens: guessed at a time. Raises SettingsError for a model of other tokens."""
+    if not folder.is_dir():
+        raise SettingsError(f"draft_model={folder}: expected the folder of a small model", remedy="there is no such folder")
+    small = load(folder, device=model.device, dtype=model.decoder.head_weight.dtype, reporter=reporter)
     if small.tokenizer.fingerprint != model.tokenizer.fingerprint:
         raise SettingsError(
-            f"draft={draft}: its tokenizer is not that of {model.folder}, so its ids mean other texts",
-            remedy=f"take a small model of the same family, or draft={TEXT}",
+            f"draft_model={folder}: its tokenizer is not that of {model.folder}, so its ids mean other texts",
+            remedy="take a small model of the same family, or guess from the text itself",
         )
     known = min(model.config.vocab_size, model.tokenizer.vocab_size)
     return Drafting(drafter=ModelDrafter(small.decoder, vocab_size=known), tokens=tokens)

@@ -32,7 +32,8 @@ AS_THEY_ARE = ("llama", "qwen")  # families whose published folders vLLM compute
 SERVER = "vllm.entrypoints.openai.api_server"  # what `vllm serve` runs
 HERE_ALONE = {
     "max_waiting": "vLLM's queue has no bound",
-    "draft": "vLLM has its own: --vllm-option speculative-config=JSON",
+    "draft_from_text": "vLLM has its own: --vllm-option speculative-config=JSON",
+    "draft_model": "vLLM has its own: --vllm-option speculative-config=JSON",
     "allow_special": "vLLM reads names of control tokens in raw completions as tokens, always",
     "compatibility": "vLLM computes as the exact model does",
     "device": "vLLM's own build decides the device",

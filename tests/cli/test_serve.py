@@ -123,3 +123,8 @@ def test_faults_of_settings_are_told_before_the_weights_are_read(tmp_path, capsy
         named = {"folder": tmp_path, "taken": other.getsockname()[1]}
         assert main(["serve", str(tmp_path / "no model"), *FLAGS, *(word.format(**named) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_one_of_two_guesses(tmp_path, capsys):
+    assert main(["serve", str(tmp_path), "--draft-from-text", "--draft-model", str(tmp_path)]) == 2
+    assert "--draft-from-text and --draft-model both say who guesses: give one" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_what_llama_layout_cannot_say_is_refused_by_name(tmp_path, monkeypatch):
     ("flags", "said"),
     [
         (["--max-waiting", "9"], "--max-waiting goes with --engine beichen alone\n  remedy: leave it out: vLLM's queue has no bound"),
-        (["--draft", "text"], "--draft goes with --engine beichen alone"),
+        (["--draft-from-text"], "--draft-from-text goes with --engine beichen alone"),
         (["--allow-special"], "--allow-special goes with --engine beichen alone"),
         (["--device", "cpu"], "vLLM's own build decides the device"),
         (["--port", "0"], "vLLM does not look for a free one"),
