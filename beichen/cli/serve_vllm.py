@@ -20,6 +20,7 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     from beichen.inference.vllm_serving import (
         HERE_ALONE,
         VllmOptions,
+        check_length,
         command_of,
         environment_of,
         export_cache,
@@ -50,6 +51,7 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     environment = environment_of(options, os.environ)
     program = find_vllm()
     cache, reporter = export_cache(), make_reporter()
+    check_length(arguments.folder, options.max_model_len, os.environ)
     folder = folder_for_vllm(arguments.folder, cache, reporter=reporter)
     template = write_chat_template(load_tokenizer(arguments.folder, template=arguments.template), cache)
     command = command_of(program, folder, options, chat_template=template)

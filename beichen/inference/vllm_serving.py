@@ -30,6 +30,8 @@ from beichen.util.progress import SILENT, Reporter
 
 AS_THEY_ARE = ("llama", "qwen")  # families whose published folders vLLM computes as they are; ours are put into Llama layout
 SERVER = "vllm.entrypoints.openai.api_server"  # what `vllm serve` runs
+ALLOWS_MORE = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+UNSTRETCHED = ("default", "llama3", "scaled_stepped_ntk")  # in vLLM's arithmetic; the last is exported as the first
 HERE_ALONE = {
     "max_waiting": "vLLM's queue has no bound",
     "draft_from_text": "vLLM has its own: --vllm-option speculative-config=JSON",
@@ -106,6 +108,19 @@ def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, 
     if options.threads is not None:
         found["OMP_NUM_THREADS"] = str(options.threads)
     return found
+
+
+def check_length(folder: Path | str, length: int | None, given: Mapping[str, str]) -> None:
+    """length: tokens of prompt and answer that are asked for. given: the environment. Raises SettingsError where vLLM would refuse it;
+    of positions that a rule stretches vLLM has its own arithmetic."""
+    if length is None or given.get(ALLOWS_MORE, "").strip().lower() in ("1", "true"):
+        return
+    config, _, _ = load_config(folder)
+    if length > config.max_position_embeddings and config.rope.rule in UNSTRETCHED:
+        raise SettingsError(
+            f"--max-model-len {length}: the model was trained on {config.max_position_embeddings} tokens, and vLLM takes no more",
+            remedy=f"leave it out, or set {ALLOWS_MORE}=1",
+        )
 
 
 def folder_for_vllm(folder: Path | str, cache: Path, *, reporter: Reporter = SILENT) -> Path:

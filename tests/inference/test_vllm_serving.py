@@ -19,7 +19,7 @@ from beichen.cli.serve_vllm import MAPPED
 from beichen.errors import ConfigError, SettingsError
 from beichen.inference import vllm_serving
 from beichen.inference.language_model import LanguageModel
-from beichen.inference.vllm_serving import VllmOptions, command_of, environment_of, folder_for_vllm, read_more
+from beichen.inference.vllm_serving import ALLOWS_MORE, VllmOptions, check_length, command_of, environment_of, folder_for_vllm, read_more
 from beichen.nn.config import RopeConfig
 from tests.inference.small_models import small_decoder, small_tokenizer
 
@@ -63,6 +63,15 @@ def test_a_folder_is_exported_once_or_served_as_it_is(tmp_path):
     assert (ours - theirs).abs().max() < 1e-4
     written = (target / "config.json").stat().st_mtime_ns
     assert folder_for_vllm(telechat, tmp_path / "cache") == target and (target / "config.json").stat().st_mtime_ns == written
+
+
+def test_a_length_beyond_the_trained_one_is_refused_unless_vllm_is_told_to_take_it(tmp_path):
+    folder = save_small(tmp_path / "llama", "llama")
+    for length, given in ((None, {}), (192, {}), (192, {ALLOWS_MORE: "0"}), (193, {ALLOWS_MORE: "1"})):
+        check_length(folder, length, given)
+    for given in ({}, {ALLOWS_MORE: "0"}):
+        with pytest.raises(SettingsError, match="--max-model-len 193: the model was trained on 192 tokens"):
+            check_length(folder, 193, given)
 
 
 def test_what_llama_layout_cannot_say_is_refused_by_name(tmp_path, monkeypatch):
