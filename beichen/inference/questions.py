@@ -14,6 +14,7 @@ from typing import Any
 from beichen.errors import BeichenError, DataError
 from beichen.inference.api import Completion, Constraint, Request
 from beichen.inference.language_model import LanguageModel, numbered
+from beichen.inference.usage import token_usage
 from beichen.text.answers.events import CallArguments, CallBegin, Said, Thought
 from beichen.text.answers.format import answer_format
 from beichen.text.answers.stream import read_answer
@@ -91,7 +92,7 @@ def _own_settings(record: Mapping[str, Any], settings: dict[str, Any]) -> dict[s
 
 def _continued(model: LanguageModel, record: Mapping[str, Any], request: Request, answer_key: str) -> Question:
     def write(answer: Completion) -> dict[str, Any]:
-        return {**record, answer_key: answer.text, "finish_reason": answer.finish_reason, "usage": usage(request, answer)}
+        return {**record, answer_key: answer.text, "finish_reason": answer.finish_reason, "usage": token_usage([request], len(answer.ids))}
 
     return _checked(model, Question(request=request, write=write))
 
@@ -121,7 +122,7 @@ def _answered(
         if calls:
             written["tool_calls"] = calls
         reason = "tool_calls" if calls and answer.finish_reason == "stop" else answer.finish_reason
-        return {**written, "finish_reason": reason, "usage": usage(request, answer)}
+        return {**written, "finish_reason": reason, "usage": token_usage([request], len(answer.ids))}
 
     return _checked(model, Question(request=request, write=write))
 
@@ -129,12 +130,6 @@ def _answered(
 def _checked(model: LanguageModel, question: Question) -> Question:
     model.generator.check(question.request)
     return question
-
-
-def usage(request: Request, answer: Completion) -> dict[str, int]:
-    """Tokens of both, as OpenAI's interface counts them."""
-    prompt, said = len(request.prompt_ids), len(answer.ids)
-    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
 
 def at_place(fault: BeichenError, origin: str) -> DataError:

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Iterator
 
 from beichen.inference.api import Delta
 from beichen.inference.api import TokenLogprob as Told
+from beichen.inference.usage import token_usage
 from beichen.serve.asking import ChatTurn
 from beichen.serve.schemas.chat import (
+    LEAST_LOGPROB,
     AnswerDelta,
     AnswerMessage,
     Call,
@@ -152,8 +154,7 @@ def _or_nothing(deltas: list[AnswerDelta], *, needed: bool) -> Iterator[AnswerDe
 
 def usage(turn: ChatTurn, readers: list[ChoiceReader]) -> Usage:
     """Tokens of the prompt, counted once, and of all answers."""
-    prompt, answers = len(turn.request.prompt_ids), sum(reader.tokens for reader in readers)
-    return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)
+    return Usage(**token_usage([turn.request], sum(reader.tokens for reader in readers)))
 
 
 def token_logprob(tokenizer: Tokenizer, told: Told) -> TokenLogprob:
@@ -161,7 +162,7 @@ def token_logprob(tokenizer: Tokenizer, told: Told) -> TokenLogprob:
 
     def named(token: int, logprob: float) -> TopLogprob:
         spelled = tokenizer.token_bytes(token)
-        return TopLogprob(token=spelled.decode("utf-8", "replace"), logprob=max(logprob, -9999.0), bytes=list(spelled))
+        return TopLogprob(token=spelled.decode("utf-8", "replace"), logprob=max(logprob, LEAST_LOGPROB), bytes=list(spelled))
 
     own = named(told.id, told.logprob)
     return TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=[named(*one) for one in told.top])

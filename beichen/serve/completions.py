@@ -8,8 +8,9 @@ from typing import Literal
 
 from beichen.inference.api import Completion, Delta, Request, TokenLogprob
 from beichen.inference.logprobs import best_of
+from beichen.inference.usage import token_usage
 from beichen.serve.chat import new_id
-from beichen.serve.schemas.chat import Usage
+from beichen.serve.schemas.chat import LEAST_LOGPROB, Usage
 from beichen.serve.schemas.completions import CompletionAnswer, CompletionChoice, CompletionLogprobs
 from beichen.serve.service import Service
 from beichen.text.tokenizer import Tokenizer
@@ -27,7 +28,8 @@ async def whole_completions(
         for answer in answers if best == count else best_of(answers, count):
             choices.append(_choice(service.model.tokenizer, request, answer, index=len(choices), echo=echo, tell=tell))
     return CompletionAnswer(
-        id=new_id("cmpl"), created=int(time.time()), model=service.name_of(requests[0]), choices=choices, usage=_usage(requests, tokens)
+        id=new_id("cmpl"), created=int(time.time()), model=service.name_of(requests[0]), choices=choices,
+        usage=Usage(**token_usage(requests, tokens)),
     )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ async def completion_events(
         offsets[place] += len(delta.text)
         yield event([CompletionChoice(index=place, text=delta.text, logprobs=told, finish_reason=_reason(delta.finish_reason))])
     if with_usage:
-        yield event([], _usage(requests, tokens))
+        yield event([], Usage(**token_usage(requests, tokens)))
 
 
 async def _answers(service: Service, request: Request, count: int) -> list[Completion]:
@@ -86,17 +88,12 @@ def _reason(reason: str | None) -> Literal["stop", "length"] | None:
 def _logprobs(tokenizer: Tokenizer, told: Sequence[TokenLogprob], *, offset: int) -> CompletionLogprobs:
     names = [tokenizer.token_bytes(one.id).decode("utf-8", "replace") for one in told]
     tops: list[dict[str, float] | None] = [
-        {tokenizer.token_bytes(token).decode("utf-8", "replace"): max(value, -9999.0) for token, value in one.top} for one in told
+        {tokenizer.token_bytes(token).decode("utf-8", "replace"): max(value, LEAST_LOGPROB) for token, value in one.top} for one in told
     ]
     offsets = []
     for name in names:
         offsets.append(offset)
         offset += len(name)
     return CompletionLogprobs(
-        tokens=names, token_logprobs=[max(one.logprob, -9999.0) for one in told], top_logprobs=tops, text_offset=offsets
+        tokens=names, token_logprobs=[max(one.logprob, LEAST_LOGPROB) for one in told], top_logprobs=tops, text_offset=offsets
     )
-
-
-def _usage(requests: Sequence[Request], tokens: int) -> Usage:
-    prompt = sum(len(request.prompt_ids) for request in requests)
-    return Usage(prompt_tokens=prompt, completion_tokens=tokens, total_tokens=prompt + tokens)

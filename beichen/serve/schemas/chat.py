@@ -87,6 +87,9 @@ class Usage(Sent):
     total_tokens: int
 
 
+LEAST_LOGPROB = -9999.0  # sent for what is impossible: JSON knows no minus infinity, and OpenAI's clients know this number
+
+
 class TopLogprob(Sent):
     token: str
     logprob: float
