@@ -15,8 +15,8 @@ from beichen.errors import BeichenError, DataError
 from beichen.inference.api import Completion, Constraint, Request
 from beichen.inference.language_model import LanguageModel, numbered
 from beichen.inference.usage import token_usage
-from beichen.text.answers.events import CallArguments, CallBegin, Said, Thought
 from beichen.text.answers.format import answer_format
+from beichen.text.answers.message import MessageParts, end_reason
 from beichen.text.answers.stream import read_answer
 
 Number = (int, float)
@@ -106,22 +106,15 @@ def _answered(
     in_thought = form.begins_in_thought(model.tokenizer.decode(request.prompt_ids[-16:], skip_special=False))
 
     def write(answer: Completion) -> dict[str, Any]:
-        said, thought, calls = "", "", list[dict[str, str]]()
+        message = MessageParts()
         for event in read_answer(form, answer.text, in_thought=in_thought, calls=bool(tools)):
-            if isinstance(event, Said):
-                said += event.text
-            elif isinstance(event, Thought):
-                thought += event.text
-            elif isinstance(event, CallBegin):
-                calls.append({"name": event.name, "arguments": ""})
-            elif isinstance(event, CallArguments):
-                calls[-1]["arguments"] += event.text
-        written: dict[str, Any] = {**record, answer_key: said}
-        if thought:
-            written["reasoning_content"] = thought
-        if calls:
-            written["tool_calls"] = calls
-        reason = "tool_calls" if calls and answer.finish_reason == "stop" else answer.finish_reason
+            message.add(event)
+        written: dict[str, Any] = {**record, answer_key: message.content}
+        if message.thought:
+            written["reasoning_content"] = message.thought
+        if message.calls:
+            written["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in message.calls]
+        reason = end_reason(answer.finish_reason, called=bool(message.calls))
         return {**written, "finish_reason": reason, "usage": token_usage([request], len(answer.ids))}
 
     return _checked(model, Question(request=request, write=write))

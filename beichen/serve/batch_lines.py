@@ -15,7 +15,7 @@ from beichen.inference.api import Completion, Delta
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.questions import Question
 from beichen.serve.asking import chat_turn
-from beichen.serve.chat import ChoiceReader, MessageParts, new_id, usage
+from beichen.serve.chat import ChoiceReader, WholeChoice, new_id, usage
 from beichen.serve.schemas.base import read_body
 from beichen.serve.schemas.chat import ChatAnswer, ChatRequest
 
@@ -35,12 +35,10 @@ def read_batch_line(model: LanguageModel, line: Mapping[str, Any]) -> Question:
     def write(answer: Completion) -> dict[str, Any]:
         reader = ChoiceReader(turn, model.tokenizer, parallel=parallel)
         whole = Delta(text=answer.text, ids=answer.ids, logprobs=answer.logprobs, finish_reason=answer.finish_reason)
-        message = MessageParts()
-        for said in reader.read(whole):
-            message.add(said)
-        message.logprobs = reader.logprobs
+        answer_read = WholeChoice(reader)
+        answer_read.read(whole)
         told = ChatAnswer(
-            id=new_id("chatcmpl"), created=int(time.time()), model=body.model, choices=[message.choice(turn, reader)],
+            id=new_id("chatcmpl"), created=int(time.time()), model=body.model, choices=[answer_read.choice(turn)],
             usage=usage(turn, [reader]),
         )  # fmt: skip
         response = {"status_code": 200, "request_id": new_id("req"), "body": told.model_dump(mode="json")}

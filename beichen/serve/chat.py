@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from typing import Literal
 
 from beichen.inference.api import Delta
 from beichen.inference.api import TokenLogprob as Told
@@ -30,6 +31,7 @@ from beichen.serve.schemas.chat import (
 )
 from beichen.serve.service import Service
 from beichen.text.answers.events import CallArguments, CallBegin, Event, Said, Thought
+from beichen.text.answers.message import MessageParts, end_reason
 from beichen.text.answers.stream import AnswerStream
 from beichen.text.tokenizer import Tokenizer
 
@@ -40,7 +42,7 @@ class ChoiceReader:
     def __init__(self, turn: ChatTurn, tokenizer: Tokenizer, *, parallel: bool = True) -> None:
         """parallel: whether the client takes more than one call; if not, only the first is told."""
         self._stream = AnswerStream(turn.form, in_thought=turn.in_thought, calls=turn.calls)
-        self._tokenizer, self._parallel = tokenizer, parallel
+        self._tokenizer, self._parallel, self._offered = tokenizer, parallel, turn.calls
         self._before = list(self._stream.push(turn.opened)) if turn.opened else []
         self.tokens = 0
         self.called = False
@@ -49,75 +51,78 @@ class ChoiceReader:
 
     def read(self, delta: Delta) -> list[AnswerDelta]:
         """What the client is told."""
+        return [told for event in self.events(delta) if (told := _told(event)) is not None]
+
+    def events(self, delta: Delta) -> list[Event]:
+        """What the answer says, as far as the client takes it."""
         self.tokens += len(delta.ids)
         self.logprobs = [token_logprob(self._tokenizer, one) for one in delta.logprobs or ()]
         events: list[Event] = [*self._before, *self._stream.push(delta.text)]
         self._before = []
         if delta.finish_reason is not None:
             events += self._stream.finish()
-        said = [told for event in events if (told := self._told(event)) is not None]
+        if not self._parallel:
+            events = [event for event in events if not isinstance(event, CallBegin | CallArguments) or not event.index]
+        if self._offered and not self.called:
+            self.called = any(isinstance(event, CallBegin) for event in events)
         if delta.finish_reason is not None:
-            self.finish_reason = "length" if delta.finish_reason == "length" else "tool_calls" if self.called else "stop"
-        return said
-
-    def _told(self, event: Event) -> AnswerDelta | None:
-        if isinstance(event, Said):
-            return AnswerDelta(content=event.text)
-        if isinstance(event, Thought):
-            return AnswerDelta(reasoning_content=event.text)
-        if isinstance(event, (CallBegin, CallArguments)) and event.index and not self._parallel:
-            return None
-        if isinstance(event, CallBegin):
-            self.called = True
-            function = FunctionDelta(name=event.name, arguments="")
-            return AnswerDelta(
-                tool_calls=[CallDelta(index=event.index, id=f"call_{secrets.token_hex(12)}", type="function", function=function)]
-            )
-        if isinstance(event, CallArguments):
-            return AnswerDelta(tool_calls=[CallDelta(index=event.index, function=FunctionDelta(arguments=event.text))])
-        return None
+            own: Literal["stop", "length"] = "length" if delta.finish_reason == "length" else "stop"
+            self.finish_reason = end_reason(own, called=self.called)
+        return events
 
 
-class MessageParts:
-    """Deltas of one choice, put together."""
+def _told(event: Event) -> AnswerDelta | None:
+    if isinstance(event, Said):
+        return AnswerDelta(content=event.text)
+    if isinstance(event, Thought):
+        return AnswerDelta(reasoning_content=event.text)
+    if isinstance(event, CallBegin):
+        function = FunctionDelta(name=event.name, arguments="")
+        return AnswerDelta(tool_calls=[CallDelta(index=event.index, id=_call_id(), type="function", function=function)])
+    if isinstance(event, CallArguments):
+        return AnswerDelta(tool_calls=[CallDelta(index=event.index, function=FunctionDelta(arguments=event.text))])
+    return None
 
-    def __init__(self) -> None:
-        self.content: list[str] = []
-        self.thought: list[str] = []
-        self.calls: list[Call] = []
-        self.logprobs: list[TokenLogprob] = []
 
-    def add(self, delta: AnswerDelta) -> None:
-        self.content += [delta.content] if delta.content else []
-        self.thought += [delta.reasoning_content] if delta.reasoning_content else []
-        for call in delta.tool_calls or ():
-            if call.id is not None and call.function.name is not None:
-                self.calls.append(Call(id=call.id, function=CalledFunction(name=call.function.name, arguments="")))
-            self.calls[-1].function.arguments += call.function.arguments or ""
+class WholeChoice:
+    """One answer of a turn, read to its end."""
 
-    def message(self) -> AnswerMessage:
-        content = "".join(self.content)
+    def __init__(self, reader: ChoiceReader) -> None:
+        self._reader = reader
+        self._parts = MessageParts()
+        self._logprobs: list[TokenLogprob] = []
+
+    def read(self, delta: Delta) -> None:
+        for event in self._reader.events(delta):
+            self._parts.add(event)
+        self._logprobs += self._reader.logprobs
+
+    def choice(self, turn: ChatTurn, *, index: int = 0) -> ChatChoice:
+        """As the client gets it."""
+        assert self._reader.finish_reason is not None
+        told = None if turn.request.logprobs is None else ChoiceLogprobs(content=self._logprobs)
+        return ChatChoice(index=index, message=self._message(), logprobs=told, finish_reason=self._reader.finish_reason)
+
+    def _message(self) -> AnswerMessage:
+        parts = self._parts
+        calls = [Call(id=_call_id(), function=CalledFunction(name=call.name, arguments=call.arguments)) for call in parts.calls]
         return AnswerMessage(
-            content=None if self.calls and not content else content, reasoning_content="".join(self.thought) or None,
-            tool_calls=self.calls or None,
+            content=None if calls and not parts.content else parts.content, reasoning_content=parts.thought or None,
+            tool_calls=calls or None,
         )  # fmt: skip
 
-    def choice(self, turn: ChatTurn, reader: ChoiceReader, *, index: int = 0) -> ChatChoice:
-        """The whole of what a reader has read to its end."""
-        assert reader.finish_reason is not None
-        told = None if turn.request.logprobs is None else ChoiceLogprobs(content=self.logprobs)
-        return ChatChoice(index=index, message=self.message(), logprobs=told, finish_reason=reader.finish_reason)
+
+def _call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
 
 
 async def whole_answer(service: Service, turn: ChatTurn, *, count: int, parallel: bool) -> ChatAnswer:
     """All choices, once they have ended."""
     readers = [ChoiceReader(turn, service.model.tokenizer, parallel=parallel) for _ in range(count)]
-    messages = [MessageParts() for _ in range(count)]
+    answers = [WholeChoice(reader) for reader in readers]
     async for place, delta in service.answer([turn.request] * count):
-        for said in readers[place].read(delta):
-            messages[place].add(said)
-        messages[place].logprobs += readers[place].logprobs
-    choices = [message.choice(turn, reader, index=place) for place, (reader, message) in enumerate(zip(readers, messages, strict=True))]
+        answers[place].read(delta)
+    choices = [answer.choice(turn, index=place) for place, answer in enumerate(answers)]
     return ChatAnswer(
         id=new_id("chatcmpl"), created=int(time.time()), model=service.name_of(turn.request), choices=choices, usage=usage(turn, readers)
     )
