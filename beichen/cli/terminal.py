@@ -107,7 +107,10 @@ class _Meter:
 
 
 def _figure(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    """'2.31', '1e-05', '11,640': four digits, of large numbers all that stand before the point."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 class LineReporter:
