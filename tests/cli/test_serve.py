@@ -62,7 +62,8 @@ def test_it_says_where_it_is_answers_and_ends_well_when_told_to(model_folder, tm
 
 
 STILL_LOADING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it, and so would this process
 import beichen.inference.language_model as language_model
 from beichen.cli.main import main
 
