@@ -117,8 +117,8 @@ class Server(uvicorn.Server):
         try:
             for one in SIGNALS:
                 loop.add_signal_handler(one, self._on_signal, one)
-        except (ValueError, RuntimeError, NotImplementedError):
-            yield  # only the main thread gets signals, and not on every system: whoever runs this elsewhere ends it by ``end_soon``
+        except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or a system without: ``end_soon`` ends it
+            yield
             return
         try:
             yield
