@@ -1,6 +1,7 @@
 """Perplexity by length: the same text in windows of each length, all positions scored.
 
 beichen perplexity runs/long/128 runs/long/512 --files novels.jsonl --held-out 0.05 --lengths 128 256 512
+beichen perplexity runs/quickstart-001 --files novels.jsonl --lengths 256 --quantize nf4
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from beichen.cli.options import add_json_option
+from beichen.cli.options import add_compute_options, add_json_option, add_quantize_option
 from beichen.cli.terminal import make_reporter, print_json
 
 
@@ -21,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--lengths", type=int, nargs="+", required=True, help="each divides the longest")
     parser.add_argument("--tokens", type=int, default=65_536, help="how much of the text is scored (default: %(default)s)")
-    parser.add_argument("--dtype", help="number format (default: what the device multiplies in hardware)")
-    parser.add_argument("--device", help="cpu, cuda, npu (default: the fastest)")
+    add_compute_options(parser)
+    add_quantize_option(parser)
     add_json_option(parser)
 
 
@@ -30,14 +31,18 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.checkpoints.loading import load_checkpoint
     from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.train.perplexity import perplexity_by_length, read_ids
-    from beichen.util.device import choose_device, choose_dtype
+    from beichen.util.device import choose_device, choose_dtype, set_threads
 
+    set_threads(arguments.threads)
     reporter, device = make_reporter(), choose_device(arguments.device)
+    dtype = choose_dtype(arguments.dtype, device)
     ids = read_ids(arguments.files, load_tokenizer(arguments.folders[0]), tokens=arguments.tokens, held_out=arguments.held_out)
     table = {}
     for folder in arguments.folders:
-        decoder = load_checkpoint(folder, device=device, dtype=choose_dtype(arguments.dtype, device), reporter=reporter).decoder
-        table[str(folder)] = perplexity_by_length(decoder, ids, arguments.lengths, reporter=reporter)
+        checkpoint = load_checkpoint(
+            folder, device=device, dtype=dtype, compatibility=arguments.compatibility, quantize=arguments.quantize, reporter=reporter
+        )  # fmt: skip
+        table[str(folder)] = perplexity_by_length(checkpoint.decoder, ids, arguments.lengths, reporter=reporter)
     if arguments.json:
         print_json(table)
         return 0
