@@ -1,7 +1,7 @@
 """Products of a few rows with quantized matrices on the CPU, without gradients: codes are multiplied as they are.
 
 Formats: ``nn/quantized.py``. Rule: as near to the exact product with the dequantized matrix as bf16 rows let it be; the rows of x are taken
-in 16 bits, the largest number of a row being 32767.
+in 16 bits, so that no number is off by more than 2^-16 of its row's length.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from beichen.nn.kernels import build
 
-HELD: dict[str | None, int] = {None: 0, "int8": 1, "nf4": 2}  # as ``Held`` in source/quantized_rows.h
+HELD: dict[str | None, int] = {None: 0, "int8": 1, "nf4": 2}  # as ``Held`` in source/short_rows.h
 _FORMATS = {"int8": (torch.int8, torch.float32), "nf4": (torch.uint8, torch.float16)}
 NF4_BLOCK = 64  # weights that share a scale
 

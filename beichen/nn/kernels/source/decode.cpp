@@ -83,9 +83,8 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
         };
         ShortRows whole{};  // what enters quantized matrices,
         FewRows spread{nullptr, 0, rows, held ? nullptr : private_scratch.take<uint32_t>(pairs_of(rows, padded_columns(widest)))};  // or others
-        if (held) whole = {private_scratch.take<int16_t>(short_padded(rows) * short_columns(widest)), private_scratch.take<float>(short_padded(rows)), 0};
+        if (held) whole = take_shorts(private_scratch, rows, widest);
         auto enter = [&](const bf16 *from, long stride, long K) {
-            whole.stride = short_columns(K);
             spread.x = from;
             spread.stride = stride;
             if (held) into_shorts(from, stride, rows, K, Held(held), whole);

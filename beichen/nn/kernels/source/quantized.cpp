@@ -4,12 +4,18 @@
 
 namespace {
 thread_local Scratch call_scratch;
-}
+const float NF4_VALUES[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+                                     0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+typedef int8_t codes16 __attribute__((vector_size(16), aligned(16), may_alias));
+typedef uint8_t bytes16 __attribute__((vector_size(16), aligned(16), may_alias));
+INLINE ints sixteen_codes(const int8_t *p, Whole) { return __builtin_convertvector(load<codes16>(p), ints); }
+INLINE ints sixteen_codes(const int8_t *p, Part part) { codes16 v = {}; memcpy(&v, p, part.count); return __builtin_convertvector(v, ints); }
+}  // namespace
 
 KERNEL void linear_few_rows_quantized(const bf16 *x, const void *codes, const void *scales, const bf16 *bias, float *wide, bf16 *narrow_out, long rows, long K, long N, int held,
                                       int threads) {
     call_scratch.reserve(short_bytes(rows, K) + (wide ? 0 : rows * N * sizeof(float)) + 512);
-    const ShortRows xs{call_scratch.take<int16_t>(short_padded(rows) * short_columns(K)), call_scratch.take<float>(short_padded(rows)), short_columns(K)};
+    ShortRows xs = take_shorts(call_scratch, rows, K);
     float *y = wide ? wide : call_scratch.take<float>(rows * N);
     into_shorts(x, K, rows, K, Held(held), xs);
 #pragma omp parallel num_threads(threads) if (K * N > WORTH_A_THREAD)

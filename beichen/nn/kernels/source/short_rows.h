@@ -1,0 +1,192 @@
+// Rows of x as 16-bit whole numbers, side by side in the lanes of vectors, as products with codes take them (quantized_rows.h).
+// The error of a number is at most 2^-16 of its row's length: of a row as a whole below that of bf16.
+#pragma once
+#include "few_rows.h"
+#include <cmath>
+#include <type_traits>
+
+template <int N> using Constant = std::integral_constant<int, N>;
+enum Held : int { AS_BF16 = 0, AS_INT8 = 1, AS_NF4 = 2 };
+#if defined(BEICHEN_AVX512) && defined(__AVX512VNNI__)
+#define BEICHEN_VNNI 1
+#endif
+
+constexpr long INT8_COLUMNS = 64, NF4_COLUMNS = 128;  // that are multiplied in one go: two vectors of a row, and four
+constexpr float MOST = 32639;  // of a whole number: its bytes are -128 .. 127 both
+constexpr int NF4_ONE = 8191;  // what 1 stands for in NF4's table
+constexpr float NF4_MOST = 262000;  // of the sum of a block's magnitudes: with the table, below 2^31
+#ifdef BEICHEN_VNNI
+constexpr float UPPER = 256;  // what the first of two products with int8 codes is worth beside the second
+constexpr long SPAN = 512;  // steps of 64 columns whose products with int8 codes fit into 32 bits, all in one lane
+#else
+constexpr float UPPER = 1;
+constexpr long SPAN = 8;
+#endif
+static const uint16_t FOURTHS[64] = {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60};
+static const uint16_t ENDS[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};  // the first half of one vector, the second of another
+typedef int16_t words16 __attribute__((vector_size(64), aligned(64), may_alias));
+typedef int8_t bytes8 __attribute__((vector_size(32), aligned(32), may_alias));
+
+INLINE ints dot_shorts(ints sum, lanes a, lanes b) {  // + a[2i] b[2i] + a[2i+1] b[2i+1]
+#if defined(BEICHEN_VNNI)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(BEICHEN_AVX512)
+    return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#else
+    return sum + ((ints)(a << 16) >> 16) * ((ints)(b << 16) >> 16) + ((ints)a >> 16) * ((ints)b >> 16);
+#endif
+}
+INLINE ints dot_pair_of_shorts(ints sum, lanes a, const uint32_t *pair) {  // the same with one pair in all lanes
+#ifdef BEICHEN_VNNI
+    asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(a), "m"(*pair));  // as dot_pair
+    return sum;
+#else
+    return dot_shorts(sum, a, splat(*pair));
+#endif
+}
+// Four int8 codes a lane, as `dot_codes` takes them.
+INLINE lanes ready_codes(lanes codes) {
+#ifdef BEICHEN_VNNI
+    return codes ^ splat(0x80808080u);  // + 128: bytes of one factor have no sign
+#else
+    return codes;
+#endif
+}
+// Four codes a lane times the numbers of one part: PART 0 holds their upper bytes, or the first and third; 1 their lower bytes, or the others.
+template <int PART> INLINE ints dot_codes(ints sum, lanes codes, lanes numbers) {
+#ifdef BEICHEN_VNNI
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)numbers);
+#else
+    return dot_shorts(sum, PART ? (lanes)((words16)codes >> 8) : (lanes)((words16)((words16)codes << 8) >> 8), numbers);
+#endif
+}
+INLINE vec to_floats(ints x) { return __builtin_convertvector(x, vec); }
+
+// Rows stand in groups of 16, 8, 4, 2 or 1; of 16 / M columns' words of M rows one vector is made: row m's are in lanes 16 / M * m and on.
+INLINE int group_of(long left) { return left >= 13 ? 16 : left >= 5 ? 8 : left >= 3 ? 4 : int(left); }
+INLINE long short_padded(long rows) {
+    long padded = 0;
+    for (; padded < rows; padded += group_of(rows - padded)) {}
+    return padded;
+}
+INLINE long row_vectors(long K, Held held) { return held == AS_NF4 ? (K + NF4_COLUMNS - 1) / NF4_COLUMNS * 4 : (K + INT8_COLUMNS - 1) / INT8_COLUMNS * 2; }
+INLINE long row_spans(long K) { return (K + INT8_COLUMNS * SPAN - 1) / (INT8_COLUMNS * SPAN); }
+// x: of each group [vectors of a row, M] vectors; units: what 1 is worth in each row; zeros: what codes of 0 add to each span's sums, negative.
+struct ShortRows { lanes *x; float *units; ints *zeros; long vectors, spans; };
+INLINE size_t short_bytes(long rows, long K) {
+    return short_padded(rows) * (((K + NF4_COLUMNS - 1) / NF4_COLUMNS * 4 + row_spans(K) * 2) * sizeof(vec) + sizeof(float)) + 256;
+}
+INLINE ShortRows take_shorts(Scratch &scratch, long rows, long K) {
+    const long padded = short_padded(rows);
+    auto *x = scratch.take<lanes>(padded * ((K + NF4_COLUMNS - 1) / NF4_COLUMNS * 4));
+    auto *zeros = scratch.take<ints>(padded * row_spans(K) * 2);
+    return {x, scratch.take<float>(padded), zeros, 0, 0};
+}
+
+// 128 columns in the order in which a 16-bit piece of codes holds them: vector j has columns 4w + {1, 0, 3, 2}[j], w = 0 .. 31.
+INLINE void into_nf4_order(const int16_t *x, lanes *out) {
+    const shorts low[2] = {load<shorts>(x), load<shorts>(x + 32)}, high[2] = {load<shorts>(x + 64), load<shorts>(x + 96)};
+    const shorts first = load<shorts>(FOURTHS), second = load<shorts>(FOURTHS + 32), ends = load<shorts>(ENDS);
+    for (int j = 0; j < 4; j++) {
+        const uint16_t at = j ^ 1;
+        shorts begin = __builtin_shuffle(low[0], low[1], first + at), end = __builtin_shuffle(high[0], high[1], second + at);
+        out[j] = (lanes)__builtin_shuffle(begin, end, ends);
+    }
+}
+// The two parts of 64 columns.
+INLINE void into_parts(const int16_t *x, lanes *out) {
+#ifdef BEICHEN_VNNI
+    const words16 numbers[2] = {load<words16>(x), load<words16>(x + 32)};
+    bytes8 parts[4];
+    for (int i = 0; i < 2; i++) {
+        parts[i] = __builtin_convertvector((words16)(numbers[i] + 128) >> 8, bytes8);
+        parts[2 + i] = __builtin_convertvector(numbers[i], bytes8);
+    }
+    memcpy(out, parts, sizeof(parts));
+#else
+    int16_t parts[2][32];
+    for (int i = 0; i < 32; i++) { parts[0][i] = x[2 * i]; parts[1][i] = x[2 * i + 1]; }
+    memcpy(out, parts, sizeof(parts));
+#endif
+}
+// In which order 16 words of NF4 codes are taken, two blocks' beside one another: lanes of a row below half are the first block's.
+template <int C> INLINE lanes nf4_word_order() {
+    lanes order;
+    for (int i = 0; i < 16; i++) { const int s = i / C, c = i % C; order[i] = C == 1 ? i : c < C / 2 ? s * (C / 2) + c : 8 + s * (C / 2) + c - C / 2; }
+    return order;
+}
+// [M rows][16 words] to M vectors.
+template <int M> INLINE void into_lanes(const lanes *rows, lanes *out) {
+    constexpr int C = 16 / M;
+    const auto *words = reinterpret_cast<const uint32_t *>(rows);
+    auto *to = reinterpret_cast<uint32_t *>(out);
+    if constexpr (M == 16) return transpose16(words, 16, to, 16);
+    for (int s = 0; s < M; s++) for (int m = 0; m < M; m++) memcpy(to + 16 * s + C * m, words + 16 * m + C * s, 4 * C);
+}
+// What a whole number of the row is worth, 0 of a row that is as good as zero, NaN of one that is not finite.
+INLINE float unit_of(const bf16 *x, long K, Held held) {
+    ints top = {};  // of magnitudes, compared as bits: a NaN is the largest
+    float fullest = 0;
+    auto see = [&](long k, auto part) { ints m = (ints)load_bf16(x + k, part) & 0x7fffffff; top = m > top ? m : top; return (vec)m; };
+    if (held != AS_NF4) sixteens(K, see);
+    else for (long k = 0; k < K; k += 64) {
+        vec block = {};
+        sixteens(K - k < 64 ? K - k : 64, [&](long c, auto part) { block += see(k + c, part); });
+        const float all = sum(block);
+        fullest = all > fullest ? all : fullest;
+    }
+    int32_t bits = 0;
+    for (int i = 0; i < 16; i++) bits = top[i] > bits ? top[i] : bits;
+    float largest; memcpy(&largest, &bits, 4);
+    if (bits >= 0x7f800000) return NAN;
+    if (largest < 1e-30f) return 0;
+    const float unit = largest / MOST, other = fullest / NF4_MOST;
+    return unit > other ? unit : other;
+}
+template <int M>
+static void into_group(const bf16 *x, long from_stride, long used, long K, Held held, const ShortRows &out, lanes *to, ints *zeros, float *units) {
+    const long columns = held == AS_NF4 ? NF4_COLUMNS : INT8_COLUMNS;
+    const int vectors = held == AS_NF4 ? 4 : 2;
+    float inverse[M];
+    for (int m = 0; m < M; m++) {
+        units[m] = m < used ? unit_of(x + m * from_stride, K, held) : 0;
+        inverse[m] = units[m] > 0 ? 1 / units[m] : 0;
+    }
+    memset(zeros, 0, out.spans * 2 * sizeof(ints));
+    lanes tile[4][M] = {};
+    for (long k = 0; k < K; k += columns, to += vectors * M) {
+        for (int m = 0; m < M && m < used; m++) if (inverse[m] > 0) {
+            const long here = K - k < columns ? K - k : columns;
+            alignas(64) int16_t whole[NF4_COLUMNS];
+            if (here < columns) memset(whole, 0, sizeof(whole));
+            sixteens(here, [&](long c, auto part) {  // adding 1.5 * 2^23 rounds, and leaves the whole number in the lower half
+                store(whole + c, __builtin_convertvector((lanes)(load_bf16(x + m * from_stride + k + c, part) * inverse[m] + 12582912.f), halves));
+            });
+            lanes own[4];
+            if (held == AS_NF4) into_nf4_order(whole, own); else into_parts(whole, own);
+            for (int v = 0; v < vectors; v++) tile[v][m] = held == AS_NF4 ? __builtin_shuffle(own[v], nf4_word_order<16 / M>()) : own[v];
+        }
+        for (int v = 0; v < vectors; v++) into_lanes<M>(tile[v], to + v * M);
+        ints *of_span = zeros + k / (INT8_COLUMNS * SPAN) * 2;
+        if (held != AS_NF4) for (int s = 0; s < M; s++) {
+            of_span[0] -= dot_codes<0>(ints{}, ready_codes(lanes{}), load<lanes>(to + s));
+            of_span[1] -= dot_codes<1>(ints{}, ready_codes(lanes{}), load<lanes>(to + M + s));
+        }
+    }
+}
+// f(M as a constant, its first row, number of the vector of x at which it begins) of each group.
+template <typename F> INLINE void each_group(long rows, F f) {
+    long first = 0;
+    for (; rows - first >= 13; first += 16) f(Constant<16>{}, first);
+    if (rows - first >= 5) { f(Constant<8>{}, first); first += 8; }
+    if (rows - first >= 3) { f(Constant<4>{}, first); first += 4; }
+    if (rows - first == 2) f(Constant<2>{}, first);
+    if (rows - first == 1) f(Constant<1>{}, first);
+}
+static void into_shorts(const bf16 *x, long from_stride, long rows, long K, Held held, ShortRows &out) {
+    out.vectors = row_vectors(K, held);
+    out.spans = row_spans(K);
+    each_group(rows, [&](auto m, long first) {
+        into_group<decltype(m)::value>(x + first * from_stride, from_stride, rows - first, K, held, out, out.x + first * out.vectors, out.zeros + first * out.spans * 2, out.units + first);
+    });
+}
