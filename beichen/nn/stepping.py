@@ -1,13 +1,14 @@
 """A few new tokens of every sequence through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, quantized or not, RMSNorm, no experts, no adapter on the decoder or on any of the
-tokens) it is one call into them; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one run
-of decoding: weights must not move meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, quantized or not, RMSNorm, no experts, no adapter on the decoder itself) it is one
+call into them, adapters of some of the tokens included; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper``
+belongs to one run of decoding: weights must not move meanwhile.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -15,9 +16,11 @@ from beichen.nn import kernels
 from beichen.nn.decoder import Decoder, Layer
 from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear_layer import LinearLayer
+from beichen.nn.low_rank import LowRank
 from beichen.nn.paged_cache import PagedPass
 from beichen.nn.places import Places
 from beichen.nn.quantized import QuantizedLinear
+from beichen.nn.spans import Span, Updates
 
 FEW_TOKENS = 64  # in all; with more, the decoder's own forward is as fast
 
@@ -28,19 +31,42 @@ class Stepper:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self._compiled = compiled_step(decoder)
+        self._adapters: dict[int, tuple[Updates, kernels.StepAdapter | None]] = {}  # by identity: what has been seen, and its compiled form
 
     def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
         """ids [tokens], as ``pages`` has them; places of [1, tokens]. Moves ``pages`` on.  -> hidden states [tokens, hidden], normed"""
         embedded = self.decoder.embed(ids)
-        if self._compiled is None or places.spans or len(ids) > FEW_TOKENS:
+        adapted = None if len(ids) > FEW_TOKENS else self._adapted(places.spans)
+        if self._compiled is None or adapted is None:
             return self.decoder.run(embedded[None], places, cache=pages)[0]
         pages.check_room()
         hidden = self._compiled(
             embedded, places.cos[0], places.sin[0], pages.tables, pages.sequences, pages.columns, pages.pool.keys, pages.pool.values,
-            query_scale=None if places.query_scale is None else places.query_scale[0], several=pages.several,
+            query_scale=None if places.query_scale is None else places.query_scale[0], several=pages.several, adapted=adapted,
         )  # fmt: skip
         pages.advance(1)
         return hidden
+
+    def _adapted(self, spans: Sequence[Span]) -> list[tuple[int, int, kernels.StepAdapter]] | None:
+        """As the compiled step takes them; None where it cannot."""
+        if self._compiled is None:
+            return None
+        found = []
+        for span in spans:
+            if id(span.updates) not in self._adapters:
+                self._adapters[id(span.updates)] = span.updates, self._prepared(self._compiled, span.updates)
+            _, adapter = self._adapters[id(span.updates)]
+            if adapter is None:
+                return None
+            found.append((span.begin, span.end, adapter))
+        return found
+
+    def _prepared(self, step: kernels.DecoderStep, updates: Updates) -> kernels.StepAdapter | None:
+        matrices = [matrix for layer in self.decoder.layers if isinstance(layer, Layer) for matrix in _matrices(layer)]
+        known = {layer: update.few_rows for layer, update in updates.items() if isinstance(update, LowRank)}
+        if not updates.keys() <= set(matrices) or len(known) < len(updates) or None in known.values():
+            return None
+        return step.adapter([known.get(matrix) for matrix in matrices])
 
 
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
@@ -56,6 +82,12 @@ def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
         num_heads=config.num_attention_heads, num_key_value_heads=config.num_key_value_heads, head_dim=config.head_dim,
         eps=config.norm_eps, scale=1.0 / math.sqrt(config.head_dim), residual_after_norm=config.residual_after_norm,
     )  # fmt: skip
+
+
+def _matrices(layer: Layer) -> tuple[LinearLayer, ...]:
+    """In the order of the compiled step."""
+    assert isinstance(layer.feed_forward, FeedForward)
+    return layer.attention.qkv, layer.attention.output, layer.feed_forward.gate_up, layer.feed_forward.down
 
 
 def _layer_weights(layer: Layer) -> kernels.LayerWeights:

@@ -146,7 +146,7 @@ def test_an_adapter_that_is_not_here_is_refused_by_name():
         DecoderGenerator(base, None, kv_bytes=1 << 20).check(Request(prompt_ids=[1], max_new_tokens=1, adapter="low"))
 
 
-def test_the_compiled_step_gives_way_to_a_batch_with_an_adapter():
+def test_the_compiled_step_moves_each_row_by_its_own_adapter():
     """In bfloat16, where the base's step is one kernel: with company or without, as near to the truth as with the adapter alone."""
     base = copy.deepcopy(base_of("dense")).bfloat16()
     adapters = {name: beside(base, name) for name in NAMES}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,8 +14,11 @@ import torch
 from beichen.nn import kernels
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.linear_layer import LinearLayer
+from beichen.nn.low_rank import LowRank, Part
 from beichen.nn.paged_cache import PagedPass, PagePool
 from beichen.nn.quantized import KINDS, quantize
+from beichen.nn.spans import Span, Updates
 from beichen.nn.stepping import Stepper, compiled_step
 from tests import needs
 
@@ -53,9 +59,20 @@ def decoder_of(shape: str, dtype: torch.dtype) -> Decoder:
 ROPE_LENGTH = 40
 
 
+def hidden_states(decoder: Decoder, **settings: Any) -> torch.Tensor:
+    """As ``states_of_rows``, one below the other.  -> [tokens, hidden]"""
+    return torch.cat(states_of_rows(decoder, **settings)).float()
+
+
 @torch.no_grad()
-def hidden_states(decoder: Decoder, *, rows: int, steps: int, most: int) -> torch.Tensor:
-    """Prompts of 4 to 9 tokens, then steps of 1 to ``most`` each; half of the rows leave after three.  -> [tokens of its half, hidden]"""
+def states_of_rows(
+    decoder: Decoder, *, rows: int, steps: int, most: int, carried: Sequence[Updates | None] = ()
+) -> list[torch.Tensor]:  # fmt: skip
+    """Prompts of 4 to 9 tokens, then steps of 1 to ``most`` each; half of the rows leave after three.  -> of every step, of each row of
+    that half: hidden states [its tokens, hidden]
+
+    carried: each sequence's adapter, if any; prompts are read without.
+    """
     chooser = np.random.default_rng(2)
     pasts = chooser.integers(4, 10, rows)
     blocks = -(-(9 + steps * most) // 16)
@@ -67,7 +84,7 @@ def hidden_states(decoder: Decoder, *, rows: int, steps: int, most: int) -> torc
         cache=PagedPass(pool, tables, pasts, np.zeros_like(pasts)),
     )  # fmt: skip
     step = Stepper(decoder)
-    found = []
+    found: list[torch.Tensor] = []
     for number in range(steps):
         if number == 3:
             tables, pasts, rows = tables[::2], pasts[::2], len(pasts[::2])
@@ -76,10 +93,15 @@ def hidden_states(decoder: Decoder, *, rows: int, steps: int, most: int) -> torc
         places = decoder.places(
             torch.cat([torch.arange(past, past + count) for past, count in zip(pasts, counts, strict=True)])[None], ROPE_LENGTH
         )
+        if carried:
+            ends = [0, *np.cumsum(counts).tolist()]
+            held = carried if number < 3 else carried[::2]
+            spans = (Span(ends[row], ends[row + 1], one) for row, one in enumerate(held) if one is not None)
+            places = replace(places, spans=tuple(spans))
         hidden = step(ids, places, PagedPass(pool, tables, counts, pasts))
         found += hidden.split(counts.tolist()) if number >= 3 else hidden.split(counts.tolist())[::2]
         pasts = pasts + counts
-    return torch.cat(found).float()
+    return found
 
 
 @needs.compiled_kernels
@@ -109,3 +131,55 @@ def test_quantized_layers_take_the_same_step(shape, rows, most, kind):
         plain = hidden_states(decoder, rows=rows, steps=6, most=most)
     exact = hidden_states(decoder.float(), rows=rows, steps=6, most=most)
     assert (found - exact).square().mean().sqrt() < (plain - exact).square().mean().sqrt() * 1.5 + 1e-3
+
+
+def adapter_of(decoder: Decoder, seed: int) -> Updates:
+    """Random updates of three layers in four, with every odd seed DoRA; the same numbers in every format."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    layers = [module for module in decoder.modules() if isinstance(module, LinearLayer)]
+    for layer in layers:
+        rows, columns = layer.shape
+        parts = [Part(0, rows // 3, rank=1 + seed, scale=0.7), Part(rows // 3 + 5, rows, rank=16, scale=1.5)]
+        adapter = LowRank(columns, rows, parts, magnitudes=seed % 2 == 1).requires_grad_(False).eval()
+        for matrix in (adapter.a, *adapter.b):
+            matrix.normal_(std=0.1, generator=generator).copy_(matrix.bfloat16())
+            matrix.data = matrix.data.to(decoder.head_weight.dtype)
+        for magnitude in adapter.magnitudes or ():
+            magnitude.uniform_(0.5, 1.5, generator=generator)
+        adapter.settle(layer)
+        found[layer] = adapter
+    return {layer: adapter for number, (layer, adapter) in enumerate(found.items()) if number % 4 != seed % 4}
+
+
+@needs.compiled_kernels
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize(("rows", "most"), [(1, 1), (2, 1), (7, 1), (16, 1), (9, 4)])
+@pytest.mark.parametrize("shape", ["telechat2", "all biases, odd widths", "normed"])
+def test_each_row_is_moved_by_its_adapter_alone(shape, rows, most, kind, monkeypatch):
+    """As near to the truth as the decoder's own forward; a row without an adapter is, to the bit, as if nobody had one."""
+    decoder = decoder_of(shape, torch.bfloat16)
+    if kind is not None:
+        quantize(decoder, kind)
+    chosen = [None, 1, 2, 3, 4][-rows:] if rows < 5 else [None, None, *np.sort(np.random.default_rng(rows).integers(1, 5, rows - 2))]
+
+    def states(adapters: Callable[[int], Updates]) -> list[torch.Tensor]:
+        made = {seed: adapters(seed) for seed in range(1, 5)}
+        return states_of_rows(decoder, rows=rows, steps=6, most=most, carried=[None if one is None else made[one] for one in chosen])
+
+    def distance(found: list[torch.Tensor], exact: list[torch.Tensor]) -> torch.Tensor:
+        return (torch.cat(found).float() - torch.cat(exact)).square().mean().sqrt()
+
+    with monkeypatch.context() as patch:
+        forward = Mock(wraps=decoder.run)
+        patch.setattr(decoder, "run", forward)
+        found = states(lambda seed: adapter_of(decoder, seed))
+    assert forward.call_count == 1, "only the prompts go through the decoder's own forward"
+    alone = states_of_rows(decoder, rows=rows, steps=6, most=most)
+    for number, (one, other) in enumerate(zip(found, alone, strict=True)):
+        assert torch.equal(one, other) == (chosen[::2][number % len(chosen[::2])] is None)
+    with kernels.switched_off():
+        plain = states(lambda seed: adapter_of(decoder, seed))
+    decoder.float()
+    exact = states(lambda seed: adapter_of(decoder, seed))
+    assert distance(found, exact) < distance(plain, exact) * 1.5 + 1e-3

@@ -7,7 +7,7 @@ from beichen.nn.kernels.decode import DecoderStep, LayerWeights, can_run_few_row
 from beichen.nn.kernels.embedding import embedding
 from beichen.nn.kernels.experts import can_run_experts, experts
 from beichen.nn.kernels.feed_forward import swiglu
-from beichen.nn.kernels.low_rank import FewRowUpdate
+from beichen.nn.kernels.low_rank import FewRowUpdate, StepAdapter
 from beichen.nn.kernels.norms import add_rms_norm, rms_norm
 from beichen.nn.kernels.optimizer import adamw_step, can_step, muon_apply, muon_direction, round_stochastically, sum_of_squares
 from beichen.nn.kernels.quantized import Codes, dequantized, few_row_quantized, nf4_codes
@@ -20,6 +20,7 @@ __all__ = [
     "FewRowUpdate",
     "LayerWeights",
     "Status",
+    "StepAdapter",
     "adamw_step",
     "add_rms_norm",
     "can_run",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from beichen.nn.kernels import build
+from beichen.nn.kernels.low_rank import AdaptedRows, FewRowUpdate, StepAdapter, rows_of
 from beichen.nn.kernels.quantized import HELD, Codes
 
 FEW_ROWS = 64  # above, torch's own matrix product is as fast
@@ -112,21 +113,29 @@ class DecoderStep:
     ) -> None:  # fmt: skip
         tensors = [tensor for layer in layers for tensor in layer.tensors()]
         build.require(final_norm, *(one for layer in layers for one in vars(layer).values() if not isinstance(one, Codes)))
-        self._kept = (tensors, final_norm)
+        self._kept, self._matrices = (tensors, final_norm), [getattr(layer, name).shape for layer in layers for name in _MATRICES]
         self._pointers = (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
         self._final_norm = final_norm.data_ptr()
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
         self._eps, self._scale, self._residual_after_norm, self._held = eps, scale, int(residual_after_norm), HELD[layers[0].held_as]
-        self._run = build.function("decode_step", "pppppppppppp llllllllll ff iiii")
+        self._run = build.function("decode_step", "ppppppppppppp lllllllllll ff iiii")
+
+    def adapter(self, updates: Sequence[FewRowUpdate | None]) -> StepAdapter:
+        """What an adapter does to qkv, output, gate and up, down of each layer in turn; None where it leaves one alone."""
+        for update, shape in zip(updates, self._matrices, strict=True):
+            if update is not None and not update.fits(shape[1], shape[0]):
+                raise ValueError(f"an update of {update.end} columns from {update.inner} does not fit a matrix {tuple(shape)}")
+        return StepAdapter(updates)
 
     def __call__(
         self, x: Tensor, cos: Tensor, sin: Tensor, tables: Tensor, sequences: Tensor, columns: Tensor, keys: Tensor, values: Tensor, *,
-        query_scale: Tensor | None = None, several: bool = False,
+        query_scale: Tensor | None = None, several: bool = False, adapted: Sequence[AdaptedRows] = (),
     ) -> Tensor:  # fmt: skip
         """x [rows, hidden] bf16: the embedding of the new ids; cos, sin [rows, d / 2], query_scale [rows] float32; keys, values [layers,
         blocks, m, size, d]; tables [sequences, most blocks] int32: each one's blocks; sequences, columns [rows] int32: whose a new column
-        is, and which; several: whether a sequence has more than one.  -> final hidden states [rows, hidden], normed
+        is, and which; several: whether a sequence has more than one; adapted: in their order, apart from each other.  -> final hidden
+        states [rows, hidden], normed
         """
         rows, (layers, blocks, kv_heads, size, dim) = len(x), keys.shape
         if (layers, kv_heads, dim) != (self._layers, self._kv_heads, self._dim) or values.shape != keys.shape or size % 16:
@@ -136,11 +145,11 @@ class DecoderStep:
         build.require(tables, sequences, columns, dtype=torch.int32)
         if len(sequences) != rows or columns.shape != (rows,) or cos.shape != (rows, dim // 2):
             raise ValueError(f"{rows} rows came with {len(sequences)} sequences, {len(columns)} columns and cos {tuple(cos.shape)}")
-        out = torch.empty_like(x)
+        out, moved = torch.empty_like(x), rows_of(adapted, rows)
         self._run(
             self._pointers, self._final_norm, x.data_ptr(), cos.data_ptr(), sin.data_ptr(),
             None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
-            keys.data_ptr(), values.data_ptr(), out.data_ptr(),
+            keys.data_ptr(), values.data_ptr(), out.data_ptr(), moved, len(adapted),
             self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, blocks, size, tables.shape[1],
             self._eps, self._scale, self._residual_after_norm, int(several), self._held, torch.get_num_threads(),
         )  # fmt: skip

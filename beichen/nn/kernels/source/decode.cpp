@@ -1,5 +1,6 @@
 // Decoding: the linear layer of a few rows, attention over the cache, and one step of a whole decoder in one call.
 #include "cached_attention.h"
+#include "low_rank.h"
 #include "quantized_rows.h"
 #include "sixteen_rows.h"
 #include <omp.h>
@@ -39,15 +40,18 @@ struct LayerPointers {
 // New columns of sequences, a few in all, through a whole decoder: x [rows, hidden] (after the embedding) to the final normed hidden states.
 // query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [sequences, stride]; sequences, columns [rows]: whose
 // each is, and which of its columns; several: whether a sequence has more than one. Five meetings of the threads a layer, six with several; what
-// is small, every thread computes for itself. held: how the matrices are (Held).
+// is small, every thread computes for itself. held: how the matrices are (Held). moved: rows with adapters (four matrices a layer), for which the
+// threads meet four times more a layer.
 KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
-                        const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, long num_layers, long rows, long hidden, long heads, long kv_heads,
-                        long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int held, int threads) {
-    const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows), F = intermediate;
+                        const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, const UpdatedRows *moved, long num_moved, long num_layers, long rows, long hidden,
+                        long heads, long kv_heads, long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int held, int threads) {
+    const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows) + (moved ? 3 : 0), F = intermediate;
     const long hs = padded_columns(hidden), as = padded_columns(heads * dim), fs = padded_columns(F), area = blocks * kv_heads * size * dim;
     long longest = 0;
     for (long r = 0; r < rows; r++) longest = columns[r] > longest ? columns[r] : longest;
-    call_scratch.reserve(rows * (W + hidden + 2 * F) * 4 + padded * (as + fs) * 2 + 1024);
+    Updates updates(moved, num_moved, 4 * num_layers);
+    call_scratch.reserve(rows * (W + hidden + 2 * F) * 4 + padded * (as + fs) * 2 + updates.bytes(rows) + 1024);
+    updates.take(call_scratch, rows);
     float *qkv = call_scratch.take<float>(rows * W), *update = call_scratch.take<float>(rows * hidden), *gate_up = call_scratch.take<float>(rows * 2 * F);
     bf16 *mixed = call_scratch.take<bf16>(padded * as), *active = call_scratch.take<bf16>(padded * fs);
     memset(mixed, 0, padded * as * sizeof(bf16));
@@ -84,23 +88,27 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
         ShortRows whole{};  // what enters quantized matrices,
         FewRows spread{nullptr, 0, rows, held ? nullptr : private_scratch.take<uint32_t>(pairs_of(rows, padded_columns(widest)))};  // or others
         if (held) whole = take_shorts(private_scratch, rows, widest);
-        auto enter = [&](const bf16 *from, long stride, long K) {
+        auto enter = [&](long matrix, const bf16 *from, long stride, long K) {
             spread.x = from;
             spread.stride = stride;
             if (held) into_shorts(from, stride, rows, K, Held(held), whole);
             else spread_rows(spread);
+            if (!moved) return;
+            updates.descend(matrix, from, stride, K, id, count);
+#pragma omp barrier
         };
-        auto linear = [&](long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
+        auto linear = [&](long matrix, long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
             if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, to, N);
             else few_row_products(spread, static_cast<const bf16 *>(w.weights), K, part.from, part.to, bias, to, N);
+            updates.ascend(matrix, part, to, N);
         };
 
         for (long l = 0; l < num_layers; l++) {
             const LayerPointers &layer = layers[l];
             const Pages pages{keys + l * area, values + l * area, kv_heads, size, dim};
             add_norm(l ? update : nullptr, layer.attention_norm, residual_after_norm);
-            enter(normed, hs, hidden);
-            linear(hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
+            enter(4 * l, normed, hs, hidden);
+            linear(4 * l, hidden, layer.qkv, layer.qkv_bias, share(W, id, count), qkv, W);
             auto fetch = [&](long task) {
                 const long row = task / kv_heads;
                 if (row < rows) fetch_first_keys(pages, tables + sequences[row] * stride, task % kv_heads, columns[row]);
@@ -137,22 +145,22 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 }
             }
 #pragma omp barrier
-            enter(mixed, as, heads * dim);
-            linear(heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
+            enter(4 * l + 1, mixed, as, heads * dim);
+            linear(4 * l + 1, heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
             add_norm(update, layer.feed_forward_norm, residual_after_norm);
             const Share part = share(F, id, count);
-            enter(normed, hs, hidden);
-            linear(hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
-            linear(hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
+            enter(4 * l + 2, normed, hs, hidden);
+            linear(4 * l + 2, hidden, layer.gate_up, layer.gate_up_bias, part, gate_up, 2 * F);
+            linear(4 * l + 2, hidden, layer.gate_up, layer.gate_up_bias, {F + part.from, F + part.to}, gate_up, 2 * F);
             for (long r = 0; r < rows; r++) sixteens(part.to - part.from, [&](long c, auto p) {
                 const float *g = gate_up + r * 2 * F + part.from + c;
                 vec gate = rounded(load_float(g, p));
                 store_bf16(active + r * fs + part.from + c, gate * sigmoid(gate) * rounded(load_float(g + F, p)), p);
             });
 #pragma omp barrier
-            enter(active, fs, F);
-            linear(F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
+            enter(4 * l + 3, active, fs, F);
+            linear(4 * l + 3, F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
 #pragma omp barrier
         }
         add_norm(num_layers ? update : nullptr, final_norm, false);
