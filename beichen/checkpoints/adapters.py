@@ -106,18 +106,19 @@ def read_adapter(folder: Path | str) -> StoredAdapter:
 
 def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout: float = 0.0) -> None:
     """The decoder with the adapter; it is frozen but for that. Raises CheckpointError where it does not fit."""
-    _check_fit(decoder, names, stored)
+    check_fit(decoder, names, stored)
     attach(decoder, names, stored.shape, seed=0, dropout=dropout)
     fill(decoder, names, stored.matrices)
 
 
 def updates_of(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> Updates:
     """The adapter beside the decoder, which stays as it is (see ``nn.spans``). Raises CheckpointError where it does not fit."""
-    _check_fit(decoder, names, stored)
+    check_fit(decoder, names, stored)
     return made_apart(decoder, names, stored.shape, stored.matrices)
 
 
-def _check_fit(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> None:
+def check_fit(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> None:
+    """Raises CheckpointError where an adapter names a layer that the decoder lacks, or has in another size."""
     known, layers = places(names, decoder), linear_layers(decoder)
     for layer, held in stored.matrices.items():
         if layer not in known:
@@ -141,24 +142,32 @@ def save_adapter(
 
     write_extra, generation: as for ``save_checkpoint``.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    for layer, held in published(decoder, names).items():
-        tensors |= {f"{PREFIX}{layer}.lora_A.weight": held.a, f"{PREFIX}{layer}.lora_B.weight": held.b}
-        if held.magnitudes is not None:
-            tensors[f"{PREFIX}{layer}.lora_magnitude_vector"] = held.magnitudes
+    config = adapter_config(decoder, names, shape, base_folder=base.folder, dropout=dropout)
     with write_folder_atomically(Path(folder)) as inside:
         for write in write_extra:
             write(inside)
-        write_json(inside / CONFIG, _config(decoder, names, shape, dropout, base))
         write_json(inside / BASE, {"version": VERSION, **dataclasses.asdict(base)})
         if generation is not None:
             write_json(inside / GENERATION_CONFIG, generation)
-        digest = write_safetensors(inside / WEIGHTS, {name: planned(tensor.contiguous()) for name, tensor in tensors.items()})
-        write_digests(inside, {WEIGHTS: digest})
+        write_matrices(inside, config, published(decoder, names))
 
 
-def _config(decoder: Decoder, names: NameTable, shape: AdapterShape, dropout: float, base: BaseRecord) -> dict[str, Any]:
-    """As PEFT writes it."""
+def write_matrices(folder: Path, config: Mapping[str, Any], matrices: Mapping[str, Matrices]) -> None:
+    """The two files that PEFT reads, and the digest of the weights."""
+    tensors: dict[str, torch.Tensor] = {}
+    for layer, held in matrices.items():
+        tensors |= {f"{PREFIX}{layer}.lora_A.weight": held.a, f"{PREFIX}{layer}.lora_B.weight": held.b}
+        if held.magnitudes is not None:
+            tensors[f"{PREFIX}{layer}.lora_magnitude_vector"] = held.magnitudes
+    write_json(folder / CONFIG, config)
+    digest = write_safetensors(folder / WEIGHTS, {name: planned(tensor.contiguous()) for name, tensor in tensors.items()})
+    write_digests(folder, {WEIGHTS: digest})
+
+
+def adapter_config(
+    decoder: Decoder, names: NameTable, shape: AdapterShape, *, base_folder: str, dropout: float = 0.0
+) -> dict[str, Any]:  # fmt: skip
+    """adapter_config.json as PEFT writes it; of the decoder its layers alone are asked for, which need hold nothing."""
     linear = places(names, decoder)
     meta = {name: tensor for name, tensor in decoder.state_dict().items() if name.endswith(".weight") and ".adapter." not in name}
     known = {name.removesuffix(".weight") for name in names.views(meta, decoder.config)} | linear.keys()
@@ -173,7 +182,7 @@ def _config(decoder: Decoder, names: NameTable, shape: AdapterShape, dropout: fl
 
     alphas = {name: shape.alphas.get(name, shape.alpha) for name in shape.ranks}
     return {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.folder.removeprefix("hf:"), "inference_mode": True,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_folder.removeprefix("hf:"), "inference_mode": True,
         "r": rank, "lora_alpha": shape.alpha, "lora_dropout": dropout, "target_modules": shortest_ends(shape.ranks, known),
         "rank_pattern": patterns(shape.ranks, rank), "alpha_pattern": patterns(alphas, shape.alpha),
         "use_rslora": shape.rslora, "use_dora": shape.dora, "fan_in_fan_out": any(linear[name].transposed for name in shape.ranks),

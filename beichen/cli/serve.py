@@ -124,7 +124,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         raise SettingsError(f"--kv-memory: {fault}") from fault
     keys = Keys(read_api_keys(arguments))
     name = arguments.name or arguments.folder.resolve().name
-    adapters = _adapters(arguments.adapter, name)
+    adapters = read_adapters(arguments.adapter, name)
     listener = _listener(arguments.host, arguments.port, limits.stall_seconds)
     set_threads(arguments.threads)
     model = load(
@@ -173,7 +173,7 @@ def read_api_keys(arguments: argparse.Namespace) -> list[str]:
     return []
 
 
-def _adapters(given: list[str], base: str) -> dict[str, str]:
+def read_adapters(given: list[str], base: str) -> dict[str, str]:
     """NAME=DIR, several times -> folders by name."""
     found: dict[str, str] = {}
     for one in given:

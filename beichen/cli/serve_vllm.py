@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from dataclasses import replace
 from typing import Any
 
 from beichen.cli.terminal import make_reporter
 from beichen.errors import SettingsError
 
 MAPPED = frozenset({"folder", "host", "port", "name", "api_key_file", "template", "max_model_len", "kv_memory", "max_rows", "step_tokens",
-                    "dtype", "threads", "engine", "vllm_option", "draft_tokens"})  # fmt: skip
+                    "dtype", "threads", "engine", "vllm_option", "draft_tokens", "adapter"})  # fmt: skip
 
 
 def run_vllm(arguments: argparse.Namespace) -> int:
     """Does not return, unless something is wrong."""
+    from beichen.checkpoints.hubs import find_folder
     from beichen.checkpoints.tokenizers import load_tokenizer
-    from beichen.cli.serve import read_api_keys
+    from beichen.cli.serve import read_adapters, read_api_keys
+    from beichen.inference.vllm_adapters import adapters_for_vllm
     from beichen.inference.vllm_serving import (
         HERE_ALONE,
         VllmOptions,
@@ -43,8 +47,10 @@ def run_vllm(arguments: argparse.Namespace) -> int:
         kv_bytes = parse_bytes(arguments.kv_memory) if "kv_memory" in changed else None
     except ValueError as fault:
         raise SettingsError(f"--kv-memory: {fault}") from fault
+    name = arguments.name or arguments.folder.resolve().name
+    named = read_adapters(arguments.adapter, name)
     options = VllmOptions(
-        name=arguments.name or arguments.folder.resolve().name, host=arguments.host, port=arguments.port,
+        name=name, host=arguments.host, port=arguments.port,
         max_model_len=arguments.max_model_len, kv_bytes=kv_bytes, max_rows=changed.get("max_rows"), step_tokens=changed.get("step_tokens"),
         dtype=arguments.dtype, threads=arguments.threads, keys=read_api_keys(arguments), more=read_more(arguments.vllm_option),
     )  # fmt: skip
@@ -53,9 +59,14 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     cache, reporter = export_cache(), make_reporter()
     check_length(arguments.folder, options.max_model_len, os.environ)
     folder = folder_for_vllm(arguments.folder, cache, reporter=reporter)
-    template = write_chat_template(load_tokenizer(arguments.folder, template=arguments.template), cache)
+    tokenizer = load_tokenizer(arguments.folder, template=arguments.template)
+    if named:
+        base = find_folder(arguments.folder, reporter=reporter)
+        found = adapters_for_vllm(named, base, folder, cache, tokenizer=tokenizer, template=arguments.template, reporter=reporter)
+        options = replace(options, adapters=found)
+    template = write_chat_template(tokenizer, cache)
     command = command_of(program, folder, options, chat_template=template)
-    reporter.line("vLLM: " + " ".join(command))
+    reporter.line("vLLM: " + shlex.join(command))
     os.execvpe(command[0], command, environment)
 
 

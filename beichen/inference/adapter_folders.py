@@ -38,12 +38,13 @@ def open_adapters(
         updates = load_beside(folder, checkpoint, base, reporter=reporter)
         own = read_tokenizer(folder, template=template, default_template=default_template) if holds_tokenizer(folder) else None
         if own is not None and tokenizer is not None:
-            _check_same_tokens(tokenizer, own, folder)
+            check_same_tokens(tokenizer, own, folder)
         defaults = read_generation_defaults(folder) if (folder / GENERATION_CONFIG).exists() else None
         found[name] = Adapter(updates=updates, tokenizer=own, defaults=defaults)
     return found
 
 
-def _check_same_tokens(base: Tokenizer, own: Tokenizer, folder: Path) -> None:
+def check_same_tokens(base: Tokenizer, own: Tokenizer, folder: Path) -> None:
+    """Raises TokenizerError where an adapter's folder counts other tokens than its base."""
     if own.vocab_size != base.vocab_size or any(own.piece(token) != base.piece(token) for token in range(base.vocab_size)):
         raise TokenizerError(f"{folder}: its tokens are not those of the base", remedy="serve it alone: its folder instead of the base's")

@@ -8,6 +8,7 @@ and found again. Rule: what vLLM cannot do is refused by name, never left out in
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.llama_export import export_llama, llama_config
 from beichen.checkpoints.loading import load_config
 from beichen.errors import SettingsError
+from beichen.inference.vllm_adapters import VllmAdapters
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate
 from beichen.text.tokenizer import Tokenizer
@@ -40,7 +42,6 @@ HERE_ALONE = {
     "compatibility": "vLLM computes as the exact model does",
     "device": "vLLM's own build decides the device",
     "base": "merge the adapter first: beichen merge",
-    "adapter": "fold it into its base (beichen merge); for Llama and Qwen also --vllm-option enable-lora and lora-modules=NAME=DIR",
     "quantize": "vLLM has its own: --vllm-option quantization=NAME",
     "original_paths": "they are part of Beichen's own server",
     "root_path": "vLLM has its own: --vllm-option root-path=PATH",
@@ -62,6 +63,7 @@ class VllmOptions:
     dtype: str | None = None
     threads: int | None = None
     keys: Sequence[str] = ()
+    adapters: VllmAdapters | None = None
     more: Mapping[str, str | None] = field(default_factory=dict)  # options of vLLM itself, by their names without dashes
 
 
@@ -85,17 +87,28 @@ def command_of(program: Sequence[str], folder: Path, options: VllmOptions, *, ch
     said: dict[str, Any] = {
         "served-model-name": options.name, "host": options.host, "port": options.port, "max-model-len": options.max_model_len,
         "kv-cache-memory-bytes": options.kv_bytes, "max-num-seqs": options.max_rows, "max-num-batched-tokens": options.step_tokens,
-        "dtype": options.dtype, "chat-template": chat_template,
+        "dtype": options.dtype, "chat-template": chat_template, **_adapter_words(options),
     }  # fmt: skip
     twice = next((name for name in options.more if said.get(name) is not None), None)
     if twice is not None:
         raise SettingsError(f"--vllm-option {twice}: an option of beichen serve says the same", remedy="give one of them")
     command = [*program, "--model", str(folder)]
     for name, value in said.items():
-        command += [] if value is None else [f"--{name}", str(value)]
+        words = value if isinstance(value, list) else [str(value)]
+        command += [] if value is None else [f"--{name}", *words]
     for name, value in options.more.items():
         command += [f"--{name}"] if value is None else [f"--{name}", value]
     return command
+
+
+def _adapter_words(options: VllmOptions) -> dict[str, Any]:
+    """How many may be in a batch is vLLM's memory, and may be said otherwise."""
+    if options.adapters is None:
+        return {}
+    folders = options.adapters.folders
+    modules = [json.dumps({"name": name, "path": str(folder)}, ensure_ascii=False) for name, folder in folders.items()]
+    room = {} if "max-loras" in options.more else {"max-loras": len(folders)}
+    return {"enable-lora": [], "lora-modules": modules, "max-lora-rank": options.adapters.rank, **room}
 
 
 def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, str]:
