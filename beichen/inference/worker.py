@@ -8,6 +8,7 @@ them to wait forever; other work on the model is done in parts, one between two 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from beichen.nn import kernels
 Result = TypeVar("Result")
 
 PIECES = 160  # a second, of all answers together: what sending more takes from the model is felt, and nobody reads faster
+CROWD = 8  # answers that are told something in one step
 LONGEST_PAUSE = 0.25  # seconds between two pieces of one answer, however many there are
 
 
@@ -54,7 +56,7 @@ class EngineWorker:
     """``submit`` from any thread; ``deliver`` is called in the worker's."""
 
     def __init__(self, generator: DecoderGenerator, deliver: Deliver, *, max_waiting: int = 256, interval: float = 0.0) -> None:
-        """max_waiting: requests that may wait for the engine; more are refused. interval: least seconds between two pieces of an answer,
+        """max_waiting: requests that may wait for the engine; more are refused. interval: seconds between two pieces of an answer,
         so that many quick ones do not keep the cores from the engine; with many answers at once it grows, unless it is 0. The first piece
         of an answer and its last never wait."""
         self.generator, self.engine = generator, generator.engine
@@ -228,19 +230,21 @@ class EngineWorker:
 
 
 class Pauses:
-    """When answers are told what has come: each after a pause, and one after another, for a crowd of pieces would stop the engine."""
+    """When answers are told what has come: each after a pause, in small crowds one after another. Every crowd wakes the server once, which
+    costs more than what it is told; one of everybody would stop the engine."""
 
     def __init__(self, least: float) -> None:
         self._least = least
         self._last = 0.0
 
     def next(self, now: float, *, answers: int) -> float:
-        """now: monotonic seconds at which one of so many answers was told something.  -> when it is told more"""
+        """now: monotonic seconds at which one of so many answers was told something.  -> when it is told more: after about a pause"""
         if not self._least:
             return now
         pause = max(self._least, min(answers / PIECES, LONGEST_PAUSE))
         self._last = min(max(now + pause, self._last + pause / answers), now + 2 * pause)
-        return self._last
+        slot = pause / math.ceil(answers / CROWD)
+        return round(self._last / slot) * slot
 
 
 def _settle(future: Future[Any], value: Any, fault: Exception | None) -> None:

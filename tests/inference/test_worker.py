@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from beichen.errors import BeichenError, OverloadError, SettingsError
 from beichen.inference.api import Completion, Delta, Request, SamplingSettings, join
 from beichen.inference.generation import DecoderGenerator
-from beichen.inference.worker import LONGEST_PAUSE, PIECES, EngineWorker, Pauses, Piece, Ticket
+from beichen.inference.worker import CROWD, LONGEST_PAUSE, PIECES, EngineWorker, Pauses, Piece, Ticket
 from tests.inference.small_models import small_decoder, small_tokenizer
 
 
@@ -169,7 +170,7 @@ def test_a_fault_of_other_work_is_told_to_whoever_asked_for_it():
 
 
 @given(answers=st.integers(1, 200), least=st.floats(0.001, 2), step=st.floats(0.0005, 0.05))
-def test_pieces_are_few_a_second_and_come_one_after_another(answers, least, step):
+def test_pieces_are_few_a_second_and_come_in_crowds_one_after_another(answers, least, step):
     """Answers that begin together, and steps of the engine for some pauses: whoever is due is told."""
     pauses, now, due, told = Pauses(least), 0.0, [0.0] * answers, list[tuple[float, int]]()
     longest = max(least, LONGEST_PAUSE)
@@ -178,12 +179,14 @@ def test_pieces_are_few_a_second_and_come_one_after_another(answers, least, step
             if due[number] <= now:
                 told.append((now, number))
                 due[number] = pauses.next(now, answers=answers)
-                assert now + least <= due[number] <= now + 2 * longest
+                assert now + least / 2 <= due[number] <= now + 2.5 * longest
         now += step
     pause = max(least, min(answers / PIECES, LONGEST_PAUSE))
     later = [when for when, _ in told if when > 2 * pause]
     assert len(later) <= (now - 2 * pause) * answers / pause + answers
-    assert max((later.count(when) for when in set(later)), default=0) <= step * answers / pause + 2
+    slot = pause / math.ceil(answers / CROWD)
+    assert max((later.count(when) for when in set(later)), default=0) <= CROWD * (step / slot + 2)
+    assert len(set(later)) <= (now - 2 * pause) / slot + 2
     assert {number for when, number in told if when > 2 * pause} == set(range(answers))
 
 
