@@ -52,15 +52,15 @@ class LowRank(nn.Module):
         flat = [(experts or 1) * width for width in widths]  # vectors: weight decay leaves them alone
         self.magnitudes = nn.ParameterList(torch.ones(size, device=device) for size in flat) if magnitudes else None
         self._settled: Tensor | None = None
-        self.few_rows: kernels.FewRowUpdate | None = None
+        self._few_rows: kernels.FewRowUpdate | None = None
 
     def forward(self, x: Tensor, out: Tensor, layer: LinearLayer, ends: Tensor | None = None) -> Tensor:
         """x [..., in] and what the layer made of it, ``out`` [..., out], which may be overwritten.  -> [..., out]
 
         ends: of a stack, where each expert's rows end (see ``grouped_linear``); the layer's bias is then not yet added.
         """
-        if self.few_rows is not None and kernels.can_run_few_rows(x, self.a) and out.is_contiguous():
-            self.few_rows.add(x, out)
+        if self._few_rows is not None and kernels.can_run_few_rows(x, self.a) and out.is_contiguous():
+            self._few_rows.add(x, out)
             return out
         dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
         if ends is None and self.magnitudes is None:
@@ -98,10 +98,19 @@ class LowRank(nn.Module):
     def settle(self, layer: LinearLayer) -> None:
         """From now on neither the layer's weights nor the update's will change: DoRA's lengths are looked up, not computed each time, and
         few rows may go through a kernel."""
-        self._settled = None if self.magnitudes is None else self.row_factors(layer.full_weight())
-        if self.experts is None and kernels.can_run(self.a, *self.b, layer.bias):
-            begins, scales = zip(*((part.begin, part.scale) for part in self.parts), strict=True)
-            self.few_rows = kernels.FewRowUpdate(self.a, list(self.b), begins, scales, factors=self._settled, bias=layer.bias)
+        self._settled, self._few_rows = None if self.magnitudes is None else self.row_factors(layer.full_weight()), None
+        self._few_rows = self.for_few_rows(layer)
+
+    @torch.no_grad()
+    def for_few_rows(self, layer: LinearLayer) -> kernels.FewRowUpdate | None:
+        """The update as it is now, for kernels; None where they cannot run it."""
+        if self._few_rows is not None:
+            return self._few_rows
+        if self.experts is not None or (self.training and self.dropout) or not kernels.can_run(self.a, *self.b, layer.bias):
+            return None
+        factors = self.row_factors(layer.full_weight()) if self.magnitudes is not None and self._settled is None else self._settled
+        begins, scales = zip(*((part.begin, part.scale) for part in self.parts), strict=True)
+        return kernels.FewRowUpdate(self.a, list(self.b), begins, scales, factors=factors, bias=layer.bias)
 
     @torch.no_grad()
     def begin_at(self, weight: Tensor) -> None:

@@ -1,8 +1,8 @@
 """A few new tokens of every sequence through the whole decoder: what decoding does over and over.
 
-Where the compiled kernels can do it (bf16 on the CPU, quantized or not, RMSNorm, no experts, no adapter on the decoder itself) it is one
-call into them, adapters of some of the tokens included; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper``
-belongs to one run of decoding: weights must not move meanwhile.
+Where the compiled kernels can do it (bf16 on the CPU, quantized or not, RMSNorm, no experts) it is one call into them, adapters on the
+decoder or of some of the tokens included; elsewhere it is the decoder's own forward. Both are equal by test. A ``Stepper`` belongs to one
+run of decoding: weights must not move meanwhile.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class Stepper:
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self._compiled = compiled_step(decoder)
+        self._carried = {layer: layer.adapter for layer in _linear_layers(decoder) if layer.adapter is not None}
         self._adapters: dict[int, tuple[Updates, kernels.StepAdapter | None]] = {}  # by identity: what has been seen, and its compiled form
 
     def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
         """ids [tokens], as ``pages`` has them; places of [1, tokens]. Moves ``pages`` on.  -> hidden states [tokens, hidden], normed"""
         embedded = self.decoder.embed(ids)
-        adapted = None if len(ids) > FEW_TOKENS else self._adapted(places.spans)
+        adapted = None if len(ids) > FEW_TOKENS else self._adapted(places.spans, len(ids))
         if self._compiled is None or adapted is None:
             return self.decoder.run(embedded[None], places, cache=pages)[0]
         pages.check_room()
@@ -47,10 +48,12 @@ class Stepper:
         pages.advance(1)
         return hidden
 
-    def _adapted(self, spans: Sequence[Span]) -> list[tuple[int, int, kernels.StepAdapter]] | None:
-        """As the compiled step takes them; None where it cannot."""
-        if self._compiled is None:
+    def _adapted(self, spans: Sequence[Span], tokens: int) -> list[tuple[int, int, kernels.StepAdapter]] | None:
+        """Which tokens carry what, as the compiled step takes it; None where it cannot."""
+        if self._compiled is None or (self._carried and spans):
             return None
+        if self._carried:
+            spans = [Span(0, tokens, self._carried)]
         found = []
         for span in spans:
             if id(span.updates) not in self._adapters:
@@ -63,7 +66,7 @@ class Stepper:
 
     def _prepared(self, step: kernels.DecoderStep, updates: Updates) -> kernels.StepAdapter | None:
         matrices = [matrix for layer in self.decoder.layers if isinstance(layer, Layer) for matrix in _matrices(layer)]
-        known = {layer: update.few_rows for layer, update in updates.items() if isinstance(update, LowRank)}
+        known = {layer: update.for_few_rows(layer) for layer, update in updates.items() if isinstance(update, LowRank)}
         if not updates.keys() <= set(matrices) or len(known) < len(updates) or None in known.values():
             return None
         return step.adapter([known.get(matrix) for matrix in matrices])
@@ -72,16 +75,20 @@ class Stepper:
 def compiled_step(decoder: Decoder) -> kernels.DecoderStep | None:
     """The whole step as one kernel, or None where it does not fit this decoder or this machine."""
     config = decoder.config
-    if config.norm != "rms" or config.experts is not None or not kernels.can_run(*decoder.parameters()):
+    own = [parameter for name, parameter in decoder.named_parameters() if ".adapter." not in name]
+    if config.norm != "rms" or config.experts is not None or not kernels.can_run(*own):
         return None
-    layers = [module for module in decoder.modules() if isinstance(module, LinearLayer)]
-    if any(layer.adapter is not None for layer in layers) or len({layer.held_as for layer in layers}) > 1:
+    if len({layer.held_as for layer in _linear_layers(decoder)}) > 1:
         return None
     return kernels.DecoderStep(
         [_layer_weights(layer) for layer in decoder.layers if isinstance(layer, Layer)], decoder.final_norm.weight,
         num_heads=config.num_attention_heads, num_key_value_heads=config.num_key_value_heads, head_dim=config.head_dim,
         eps=config.norm_eps, scale=1.0 / math.sqrt(config.head_dim), residual_after_norm=config.residual_after_norm,
     )  # fmt: skip
+
+
+def _linear_layers(decoder: Decoder) -> list[LinearLayer]:
+    return [module for module in decoder.modules() if isinstance(module, LinearLayer)]
 
 
 def _matrices(layer: Layer) -> tuple[LinearLayer, ...]:

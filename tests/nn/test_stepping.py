@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_quantized_layers_take_the_same_step(shape, rows, most, kind):
     assert (found - exact).square().mean().sqrt() < (plain - exact).square().mean().sqrt() * 1.5 + 1e-3
 
 
-def adapter_of(decoder: Decoder, seed: int) -> Updates:
+def adapter_of(decoder: Decoder, seed: int) -> dict[LinearLayer, LowRank]:
     """Random updates of three layers in four, with every odd seed DoRA; the same numbers in every format."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
@@ -156,7 +156,7 @@ def adapter_of(decoder: Decoder, seed: int) -> Updates:
 @pytest.mark.parametrize("kind", [None, *KINDS])
 @pytest.mark.parametrize(("rows", "most"), [(1, 1), (2, 1), (7, 1), (16, 1), (9, 4)])
 @pytest.mark.parametrize("shape", ["telechat2", "all biases, odd widths", "normed"])
-def test_each_row_is_moved_by_its_adapter_alone(shape, rows, most, kind, monkeypatch):
+def test_each_row_is_moved_by_its_adapter_alone(shape, rows, most, kind):
     """As near to the truth as the decoder's own forward; a row without an adapter is, to the bit, as if nobody had one."""
     decoder = decoder_of(shape, torch.bfloat16)
     if kind is not None:
@@ -170,9 +170,7 @@ def test_each_row_is_moved_by_its_adapter_alone(shape, rows, most, kind, monkeyp
     def distance(found: list[torch.Tensor], exact: list[torch.Tensor]) -> torch.Tensor:
         return (torch.cat(found).float() - torch.cat(exact)).square().mean().sqrt()
 
-    with monkeypatch.context() as patch:
-        forward = Mock(wraps=decoder.run)
-        patch.setattr(decoder, "run", forward)
+    with patch.object(decoder, "run", wraps=decoder.run) as forward:
         found = states(lambda seed: adapter_of(decoder, seed))
     assert forward.call_count == 1, "only the prompts go through the decoder's own forward"
     alone = states_of_rows(decoder, rows=rows, steps=6, most=most)
@@ -183,3 +181,23 @@ def test_each_row_is_moved_by_its_adapter_alone(shape, rows, most, kind, monkeyp
     decoder.float()
     exact = states(lambda seed: adapter_of(decoder, seed))
     assert distance(found, exact) < distance(plain, exact) * 1.5 + 1e-3
+
+
+@needs.compiled_kernels
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_decoder_that_carries_an_adapter_takes_the_step_as_with_the_adapter_beside_it(seed):
+    """To the bit."""
+    decoder = decoder_of("telechat2", torch.bfloat16)
+    beside = adapter_of(decoder, seed)
+    tokens = torch.tensor([3, 1, 4])
+
+    def stepped(spans: tuple[Span, ...]) -> torch.Tensor:
+        pool = PagePool(decoder.config, blocks=3, dtype=torch.bfloat16, block_size=16)
+        pages = PagedPass(pool, np.arange(3)[:, None], np.ones(3, np.int64), np.zeros(3, np.int64))
+        with torch.no_grad(), patch.object(decoder, "run", side_effect=AssertionError("the decoder's own forward")):
+            return Stepper(decoder)(tokens, replace(decoder.places(torch.zeros(1, 3, dtype=torch.int64), ROPE_LENGTH), spans=spans), pages)
+
+    expected, base = stepped((Span(0, 3, beside),)), stepped(())
+    for layer, adapter in adapter_of(decoder, seed).items():
+        layer.adapter = adapter
+    assert torch.equal(stepped(()), expected) and not torch.equal(base, expected)
