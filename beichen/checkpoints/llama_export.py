@@ -20,6 +20,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.rope import step_factor
 from beichen.util.progress import SILENT, Reporter
 
+STEPPED = ("stepped_ntk", "stepped_base")  # plain up to their original length
 TOKEN_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -34,6 +35,7 @@ def beyond_llama(config: DecoderConfig) -> list[str]:
         "residual_after_norm": config.residual_after_norm,
         "logit_scale": config.logit_scale != 1.0,
         "experts": config.experts is not None,
+        "rope": config.rope.rule in STEPPED and config.max_position_embeddings > config.rope.original_length,
     }
     return [key for key in differs if differs[key]]
 
@@ -58,6 +60,8 @@ def llama_config(config: DecoderConfig) -> DecoderConfig:
 
 def _rope(config: DecoderConfig) -> RopeConfig:
     rope = config.rope
+    if rope.rule in STEPPED:
+        return RopeConfig(base=rope.base)
     if rope.rule != "scaled_stepped_ntk":
         return rope
     alpha = step_factor(rope.trained_length, rope.original_length)

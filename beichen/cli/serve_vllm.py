@@ -21,11 +21,12 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.cli.serve import read_adapters, read_api_keys
     from beichen.inference.vllm_adapters import adapters_for_vllm
+    from beichen.inference.vllm_lengths import words_for_length
     from beichen.inference.vllm_serving import (
         HERE_ALONE,
         VllmOptions,
-        check_length,
         command_of,
+        config_for_vllm,
         environment_of,
         export_cache,
         find_vllm,
@@ -50,24 +51,25 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     name = arguments.name or arguments.folder.resolve().name
     named = read_adapters(arguments.adapter, name)
     options = VllmOptions(
-        name=name, host=arguments.host, port=arguments.port,
-        max_model_len=arguments.max_model_len, kv_bytes=kv_bytes, max_rows=changed.get("max_rows"), step_tokens=changed.get("step_tokens"),
-        dtype=arguments.dtype, threads=arguments.threads, keys=read_api_keys(arguments), more=read_more(arguments.vllm_option),
+        name=name, host=arguments.host, port=arguments.port, kv_bytes=kv_bytes, max_rows=changed.get("max_rows"),
+        step_tokens=changed.get("step_tokens"), dtype=arguments.dtype, threads=arguments.threads, keys=read_api_keys(arguments),
+        more=read_more(arguments.vllm_option),
     )  # fmt: skip
-    environment = environment_of(options, os.environ)
+    environment_of(options, os.environ)  # keys that vLLM cannot take are refused before anything is written
     program = find_vllm()
     cache, reporter = export_cache(), make_reporter()
-    check_length(arguments.folder, options.max_model_len, os.environ)
-    folder = folder_for_vllm(arguments.folder, cache, reporter=reporter)
+    base = find_folder(arguments.folder, reporter=reporter)
+    length = words_for_length(config_for_vllm(base)[0], arguments.max_model_len, base)
+    folder = folder_for_vllm(base, cache, reporter=reporter)
     tokenizer = load_tokenizer(arguments.folder, template=arguments.template)
+    adapters = None
     if named:
-        base = find_folder(arguments.folder, reporter=reporter)
-        found = adapters_for_vllm(named, base, folder, cache, tokenizer=tokenizer, template=arguments.template, reporter=reporter)
-        options = replace(options, adapters=found)
+        adapters = adapters_for_vllm(named, base, folder, cache, tokenizer=tokenizer, template=arguments.template, reporter=reporter)
+    options = replace(options, length=length, adapters=adapters)
     template = write_chat_template(tokenizer, cache)
     command = command_of(program, folder, options, chat_template=template)
     reporter.line("vLLM: " + shlex.join(command))
-    os.execvpe(command[0], command, environment)
+    os.execvpe(command[0], command, environment_of(options, os.environ))
 
 
 def _usual_options() -> dict[str, Any]:

@@ -24,6 +24,8 @@ from beichen.checkpoints.llama_export import export_llama, llama_config
 from beichen.checkpoints.loading import load_config
 from beichen.errors import SettingsError
 from beichen.inference.vllm_adapters import VllmAdapters
+from beichen.inference.vllm_lengths import ALLOWS_MORE, LengthWords
+from beichen.nn.config import DecoderConfig
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate
 from beichen.text.tokenizer import Tokenizer
@@ -32,8 +34,6 @@ from beichen.util.progress import SILENT, Reporter
 
 AS_THEY_ARE = ("llama", "qwen")  # families whose published folders vLLM computes as they are; ours are put into Llama layout
 SERVER = "vllm.entrypoints.openai.api_server"  # what `vllm serve` runs
-ALLOWS_MORE = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
-UNSTRETCHED = ("default", "llama3", "scaled_stepped_ntk")  # in vLLM's arithmetic; the last is exported as the first
 HERE_ALONE = {
     "max_waiting": "vLLM's queue has no bound",
     "draft_from_text": "vLLM has its own: --vllm-option speculative-config=JSON",
@@ -56,7 +56,7 @@ class VllmOptions:
     name: str
     host: str = "127.0.0.1"
     port: int = 8000
-    max_model_len: int | None = None
+    length: LengthWords = field(default_factory=LengthWords)
     kv_bytes: int | None = None
     max_rows: int | None = None
     step_tokens: int | None = None
@@ -84,10 +84,12 @@ def find_vllm() -> list[str]:
 
 def command_of(program: Sequence[str], folder: Path, options: VllmOptions, *, chat_template: Path | None = None) -> list[str]:
     """The command line of vLLM's server over a folder that it reads."""
+    positions = options.length.positions
     said: dict[str, Any] = {
-        "served-model-name": options.name, "host": options.host, "port": options.port, "max-model-len": options.max_model_len,
+        "served-model-name": options.name, "host": options.host, "port": options.port, "max-model-len": options.length.max_model_len,
         "kv-cache-memory-bytes": options.kv_bytes, "max-num-seqs": options.max_rows, "max-num-batched-tokens": options.step_tokens,
         "dtype": options.dtype, "chat-template": chat_template, **_adapter_words(options),
+        "hf-overrides": None if positions is None else json.dumps({"max_position_embeddings": positions}),
     }  # fmt: skip
     twice = next((name for name in options.more if said.get(name) is not None), None)
     if twice is not None:
@@ -118,33 +120,31 @@ def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, 
     found = {**given, "HF_HUB_OFFLINE": given.get("HF_HUB_OFFLINE", "1"), "VLLM_NO_USAGE_STATS": given.get("VLLM_NO_USAGE_STATS", "1")}
     if options.keys:
         found["VLLM_API_KEY"] = options.keys[0]
+    if options.length.allow_more:
+        found[ALLOWS_MORE] = "1"
     if options.threads is not None:
         found["OMP_NUM_THREADS"] = str(options.threads)
     return found
 
 
-def check_length(folder: Path | str, length: int | None, given: Mapping[str, str]) -> None:
-    """length: tokens of prompt and answer that are asked for. given: the environment. Raises SettingsError where vLLM would refuse it;
-    of positions that a rule stretches vLLM has its own arithmetic."""
-    if length is None or given.get(ALLOWS_MORE, "").strip().lower() in ("1", "true"):
-        return
-    config, _, _ = load_config(folder)
-    if length > config.max_position_embeddings and config.rope.rule in UNSTRETCHED:
+def config_for_vllm(folder: Path) -> tuple[DecoderConfig, bool]:
+    """What a folder's model is, and whether vLLM reads the folder as it is. Raises for what vLLM cannot be given at all."""
+    if is_adapter(folder):
         raise SettingsError(
-            f"--max-model-len {length}: the model was trained on {config.max_position_embeddings} tokens, and vLLM takes no more",
-            remedy=f"leave it out, or set {ALLOWS_MORE}=1",
+            f"{folder}: an adapter alone is not what vLLM serves",
+            remedy="name its base, and the adapter as --adapter NAME=DIR; or fold it into the base: beichen merge",
         )
+    config, _, family = load_config(folder)
+    if family not in AS_THEY_ARE:
+        llama_config(config)  # raises for what Llama layout cannot say, before anything is read
+    return config, family in AS_THEY_ARE
 
 
 def folder_for_vllm(folder: Path | str, cache: Path, *, reporter: Reporter = SILENT) -> Path:
     """A folder that vLLM computes as Beichen computes this one. cache: where exports are kept, each under its source's print."""
     path = find_folder(folder, reporter=reporter)
-    if is_adapter(path):
-        raise SettingsError(f"{path}: an adapter alone is not what vLLM serves", remedy="fold it into its base: beichen merge")
-    config, _, family = load_config(path)
-    if family in AS_THEY_ARE:
+    if config_for_vllm(path)[1]:
         return path
-    llama_config(config)  # raises for what Llama layout cannot say, before anything is read
     target = cache / f"{path.resolve().name}-{folder_print(path)}"
     if not target.exists():
         reporter.line(f"writing {path} in Llama layout to {target}, once")

@@ -40,12 +40,25 @@ def test_stock_transformers_gives_equal_logits(tmp_path, base_length, trained_le
     assert (tmp_path / "llama" / "tokenizer_config.json").exists()
 
 
+@pytest.mark.parametrize("rule", ["stepped_ntk", "stepped_base"])
+def test_a_rule_that_acts_beyond_the_trained_length_alone_is_none_in_llama_layout(rule):
+    stepped = replace(random_decoder().config, rope=RopeConfig(rule=rule, base=500.0, original_length=32))
+    assert llama_config(stepped).rope == RopeConfig(base=500.0)
+
+
 EXPERTS = ExpertsConfig(num_experts=4, num_experts_per_token=2, intermediate_size=8)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"residual_after_norm": True}, {"embedding_norm": True}, {"logit_scale": 0.5}, {"norm": "layer"}, {"experts": EXPERTS}],
+    [
+        {"residual_after_norm": True},
+        {"embedding_norm": True},
+        {"logit_scale": 0.5},
+        {"norm": "layer"},
+        {"experts": EXPERTS},
+        {"rope": RopeConfig(rule="stepped_ntk", original_length=16)},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_llama_cannot_say_is_refused_by_name(change):

@@ -19,7 +19,8 @@ from beichen.cli.serve_vllm import MAPPED
 from beichen.errors import ConfigError, SettingsError
 from beichen.inference import vllm_serving
 from beichen.inference.language_model import LanguageModel
-from beichen.inference.vllm_serving import ALLOWS_MORE, VllmOptions, check_length, command_of, environment_of, folder_for_vllm, read_more
+from beichen.inference.vllm_lengths import LengthWords
+from beichen.inference.vllm_serving import VllmOptions, command_of, environment_of, folder_for_vllm, read_more
 from beichen.nn.config import RopeConfig
 from tests.inference.small_models import small_decoder, small_tokenizer
 
@@ -35,7 +36,13 @@ def save_small(folder: Path, family: str) -> Path:
 
 def test_the_command_line_says_what_was_said_and_nothing_else(tmp_path):
     options = VllmOptions(
-        name="m", port=9, max_model_len=64, kv_bytes=1 << 20, keys=["k"], threads=3, more=read_more(["--a_b=c=d", "eager"])
+        name="m",
+        port=9,
+        length=LengthWords(max_model_len=64),
+        kv_bytes=1 << 20,
+        keys=["k"],
+        threads=3,
+        more=read_more(["--a_b=c=d", "eager"]),
     )
     command = command_of(["vllm"], tmp_path, options)
     assert command == [
@@ -48,7 +55,7 @@ def test_the_command_line_says_what_was_said_and_nothing_else(tmp_path):
     with pytest.raises(SettingsError, match="takes one key"):
         environment_of(VllmOptions(name="m", keys=["k", "l"]), {})
     with pytest.raises(SettingsError, match="max-model-len: an option of beichen serve says the same"):
-        command_of(["vllm"], tmp_path, VllmOptions(name="m", max_model_len=4, more={"max-model-len": "8"}))
+        command_of(["vllm"], tmp_path, VllmOptions(name="m", length=LengthWords(max_model_len=4), more={"max-model-len": "8"}))
     with pytest.raises(SettingsError, match="expected NAME or NAME=VALUE"):
         read_more(["a b=c"])
 
@@ -65,13 +72,10 @@ def test_a_folder_is_exported_once_or_served_as_it_is(tmp_path):
     assert folder_for_vllm(telechat, tmp_path / "cache") == target and (target / "config.json").stat().st_mtime_ns == written
 
 
-def test_a_length_beyond_the_trained_one_is_refused_unless_vllm_is_told_to_take_it(tmp_path):
-    folder = save_small(tmp_path / "llama", "llama")
-    for length, given in ((None, {}), (192, {}), (192, {ALLOWS_MORE: "0"}), (193, {ALLOWS_MORE: "1"})):
-        check_length(folder, length, given)
-    for given in ({}, {ALLOWS_MORE: "0"}):
-        with pytest.raises(SettingsError, match="--max-model-len 193: the model was trained on 192 tokens"):
-            check_length(folder, 193, given)
+def test_an_adapter_alone_is_refused_with_what_helps(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"an adapter alone is not what vLLM serves\n.*--adapter NAME=DIR"):
+        folder_for_vllm(tmp_path, tmp_path / "cache")
 
 
 def test_what_llama_layout_cannot_say_is_refused_by_name(tmp_path, monkeypatch):
