@@ -142,9 +142,10 @@ def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.
 
 
 def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter, *, skip: bool) -> tuple[int, list[Unread]]:
-    """Read every record that has no answer yet; faults end the command, or are put aside.  -> how many are to be answered, and what is no
-    record"""
+    """Read every record that has no answer yet; faults end the command, or are put aside. Those that an earlier command put aside are named
+    again.  -> how many are to be answered, and what is no record"""
     faults, unread, waiting, found = list[DataError](), list[Unread](), 0, 0
+    put_aside = 0  # of the faults, by an earlier command
     with reporter.track("reading questions", total=None, unit="questions") as task:
         for line in questions.lines():
             if isinstance(line, Unread):
@@ -155,6 +156,10 @@ def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter
             found += 1
             task.advance()
             if answers is not None and answers.holds(place, record.value):
+                told = answers.fault_of(place)
+                if told is not None:
+                    faults.append(DataError(told))
+                    put_aside += 1
                 continue
             try:
                 questions.read(place, record)
@@ -165,11 +170,12 @@ def _check(questions: Questions, answers: AnswersFile | None, reporter: Reporter
                     answers.add(place, record.value, fault=_told(record, str(fault.args[0])))
     if not found and not faults:
         raise DataError(f"{questions.path}: holds no records", remedy='a line looks like {"prompt": "..."} or {"messages": [...]}')
-    for named in faults[1 if not skip else 0 : FAULTS_NAMED]:
+    ends = not skip and len(faults) > put_aside
+    for named in faults[1 if ends else 0 : FAULTS_NAMED]:
         reporter.warn(str(named.args[0]))
     if len(faults) > FAULTS_NAMED:
         reporter.warn(f"and {len(faults) - FAULTS_NAMED} more")
-    if faults and not skip:
+    if ends:
         remedy = faults[0].remedy or "correct or remove it"
         raise DataError(str(faults[0].args[0]), remedy=f"{remedy}; --skip-bad answers the others and puts bad records aside")
     return waiting, unread

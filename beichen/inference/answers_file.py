@@ -36,6 +36,7 @@ class AnswersFile:
         self._settings = json.loads(json.dumps(settings, ensure_ascii=False))
         self._reporter = reporter
         self._known: dict[int, tuple[str, int, int]] = {}  # of each question: its print, and where its line stands in the journal
+        self._unanswered: dict[int, str] = {}  # why some of them have no answer
 
     def __enter__(self) -> AnswersFile:
         self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,10 @@ class AnswersFile:
             )
         return known is not None
 
+    def fault_of(self, place: int) -> str | None:
+        """Why a question that is done has no answer; ``None`` where it has one."""
+        return self._unanswered.get(place)
+
     def add(
         self, place: int, question: Mapping[str, Any], *, answer: Mapping[str, Any] | None = None, fault: Mapping[str, Any] | None = None
     ) -> None:
@@ -74,6 +79,8 @@ class AnswersFile:
         begin = self._end
         self._add({**entry, "answer": answer} if fault is None else {**entry, **fault, "question": question})
         self._known[place] = str(entry["print"]), begin, self._end - begin
+        if fault is not None:
+            self._unanswered[place] = str(fault["fault"])
 
     def finish(self, unread: Sequence[tuple[int, Mapping[str, Any]]] = ()) -> int:
         """All questions are done: the output appears, the journal goes. unread: faults of what is no question at all, each with the place
@@ -122,6 +129,8 @@ class AnswersFile:
                 try:
                     entry = json.loads(line)
                     self._known[entry["place"]] = entry["print"], begin, len(line)
+                    if "fault" in entry:
+                        self._unanswered[entry["place"]] = str(entry["fault"])
                 except (ValueError, KeyError, TypeError):  # what a machine without power leaves
                     self._reporter.warn(f"{self.journal}:{number + 1}: damaged; its question is asked again")
         with explain_storage_faults(self.journal):

@@ -18,6 +18,7 @@ import beichen
 from beichen.cli.generate import _all_settings, add_arguments
 from beichen.cli.main import main
 from beichen.cli.sampling_options import sampling_settings_of
+from beichen.inference.answers_file import AnswersFile
 from tests.cli.model_folder import model_folder as model_folder
 
 FLAGS = ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", "6"]
@@ -185,6 +186,28 @@ def test_bad_lines_come_in_the_order_of_the_file_with_what_stood_there(model_fol
     for fault in faults:
         line = lines[fault["line"] - 1]
         assert fault.get("question") == {"prompt": ""} if line == empty else fault["raw"] == line.decode("utf-8", "replace")[:1000]
+
+
+def test_a_command_that_goes_on_names_bad_records_again(model_folder, tmp_path, capsys, monkeypatch):
+    """Those of the journal and those of lines that are none, in the order of the file."""
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "a"}\n{"prompt": ""}\nnothing\n{"prompt": "b", "top_p": 7}\n', "utf-8")
+    given = ["generate", str(model_folder), *FLAGS, "--input", str(source), "--output", str(tmp_path / "out.jsonl")]
+
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def named() -> list[str]:
+        return re.findall(rf"warning: {re.escape(str(source))}:([0-9]+):", capsys.readouterr().err)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswersFile, "finish", stopped)
+        assert main([*given, "--skip-bad"]) == 130
+    assert named() == ["2", "3", "4"]
+    assert main(given) == 2 and named() == ["3", "4"], "the error itself names the first"
+    assert main([*given, "--skip-bad"]) == 0
+    assert named() == ["2", "3", "4"]
+    assert [fault["line"] for fault in lines_of(tmp_path / "out.faults.jsonl")] == [2, 3, 4]
 
 
 def test_openai_batch_lines(model_folder, tmp_path):

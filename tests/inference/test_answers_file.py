@@ -66,6 +66,15 @@ def test_faults_of_an_earlier_run_do_not_stay_beside_answers_without_any(tmp_pat
             assert answers.finish() == answers.faults.exists() == (fault is not None)
 
 
+def test_whoever_goes_on_is_told_why_questions_have_no_answer(tmp_path):
+    with AnswersFile(tmp_path / "out.jsonl", SETTINGS) as answers:
+        answers.add(0, QUESTIONS[0], answer=QUESTIONS[0])
+        answers.add(1, QUESTIONS[1], fault={"fault": "too long", "line": 2})
+        assert [answers.fault_of(place) for place in range(3)] == [None, "too long", None]
+    with AnswersFile(tmp_path / "out.jsonl", SETTINGS) as answers:
+        assert [answers.fault_of(place) for place in range(3)] == [None, "too long", None]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_journal_cut_anywhere_goes_on(tmp_path, seed):
     """Law: after a cut at any byte, the whole lines before it are kept, and what follows is as if nothing had happened."""
