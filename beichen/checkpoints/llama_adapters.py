@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from beichen.checkpoints.adapters import StoredAdapter, adapter_config, check_fit, write_matrices
+from beichen.checkpoints.adapter_folder import StoredAdapter, adapter_config, write_matrices
+from beichen.checkpoints.adapter_loading import check_fit
 from beichen.checkpoints.llama_export import llama_config
 from beichen.errors import CheckpointError
 from beichen.models.adapters import AdapterShape, Matrices

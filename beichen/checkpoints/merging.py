@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from beichen.checkpoints.adapted import load_adapted
+from beichen.checkpoints.adapter_loading import load_adapted
 from beichen.checkpoints.loading import load_checkpoint, widest
 from beichen.checkpoints.reading import WeightFiles, open_shard
 from beichen.checkpoints.saving import copy_side_files, save_checkpoint

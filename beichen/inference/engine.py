@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
-from beichen.inference.adapters import Adapters, by_adapter, check_adapter, spans_of
+from beichen.inference.adapter_batches import Adapters, by_adapter, check_adapter, spans_of
 from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
 from beichen.inference.decoding_rows import DecodingRows

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from beichen.errors import BeichenError, SettingsError
-from beichen.inference.adapters import Adapters
+from beichen.inference.adapter_batches import Adapters
 from beichen.inference.answering import Answer
 from beichen.inference.api import Completion, Delta, Request, in_order
 from beichen.inference.constraints import ConstrainedAnswer, ConstraintCompiler

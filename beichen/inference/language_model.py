@@ -14,17 +14,17 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from beichen.checkpoints.adapted import load_adapted
-from beichen.checkpoints.adapters import is_adapter
+from beichen.checkpoints.adapter_folder import is_adapter
+from beichen.checkpoints.adapter_loading import load_adapted
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
-from beichen.inference.adapter_folders import Adapter, open_adapters
-from beichen.inference.adapters import check_adapter
+from beichen.inference.adapter_batches import check_adapter
 from beichen.inference.api import Completion, Constraint, Delta, Request, SamplingSettings
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
+from beichen.inference.named_adapters import Adapter, open_adapters
 from beichen.inference.padding import interval_of, real_columns
 from beichen.inference.rotations import rope_key
 from beichen.models.adapters import adapted_layers

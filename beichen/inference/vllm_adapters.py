@@ -12,15 +12,16 @@ from pathlib import Path
 
 import torch
 
-from beichen.checkpoints.adapters import StoredAdapter, check_fit, is_adapter, read_adapter
+from beichen.checkpoints.adapter_folder import StoredAdapter, is_adapter, read_adapter
+from beichen.checkpoints.adapter_loading import check_fit
 from beichen.checkpoints.fingerprints import check_base, folder_print
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.llama_adapters import export_adapter
 from beichen.checkpoints.loading import load_config
 from beichen.checkpoints.published_files import GENERATION_CONFIG
 from beichen.errors import CheckpointError, SettingsError
-from beichen.inference.adapter_folders import check_same_tokens
 from beichen.inference.generation_defaults import read_generation_defaults
+from beichen.inference.named_adapters import check_same_tokens
 from beichen.models.registry import load_family
 from beichen.nn.decoder import Decoder
 from beichen.text.chat_jinja import to_jinja

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beichen.checkpoints.adapters import is_adapter
+from beichen.checkpoints.adapter_folder import is_adapter
 from beichen.checkpoints.fingerprints import folder_print
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.llama_export import export_llama, llama_config

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from beichen.checkpoints.adapters import is_adapter, put_on, read_adapter, save_adapter
+from beichen.checkpoints.adapter_folder import is_adapter, read_adapter, save_adapter
+from beichen.checkpoints.adapter_loading import put_on
 from beichen.checkpoints.fingerprints import BaseRecord, check_base, record_base
 from beichen.checkpoints.hubs import find_folder
 from beichen.errors import SettingsError

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from beichen.checkpoints.adapters import read_adapter
+from beichen.checkpoints.adapter_folder import read_adapter
 from beichen.checkpoints.loading import load_config
 from beichen.models.adapters import attach
 from beichen.models.registry import load_family

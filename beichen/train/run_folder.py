@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from beichen.checkpoints.adapters import is_adapter
+from beichen.checkpoints.adapter_folder import is_adapter
 from beichen.config import parse_settings, settings_as_dict
 from beichen.errors import SettingsError
 from beichen.train.settings import TrainRecipe

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from beichen.checkpoints.adapted import load_adapted
-from beichen.checkpoints.adapters import CONFIG, WEIGHTS, read_adapter, save_adapter
+from beichen.checkpoints.adapter_folder import CONFIG, WEIGHTS, read_adapter, save_adapter
+from beichen.checkpoints.adapter_loading import load_adapted
 from beichen.checkpoints.fingerprints import record_base
 from beichen.checkpoints.llama_adapters import export_adapter
 from beichen.checkpoints.llama_export import beyond_llama, export_llama

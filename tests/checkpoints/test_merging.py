@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from beichen.checkpoints.adapted import load_adapted
-from beichen.checkpoints.adapters import save_adapter
+from beichen.checkpoints.adapter_folder import save_adapter
+from beichen.checkpoints.adapter_loading import load_adapted
 from beichen.checkpoints.fingerprints import record_base
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.merging import merge_adapter

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import beichen
-from beichen.checkpoints.adapters import read_adapter, save_adapter
+from beichen.checkpoints.adapter_folder import read_adapter, save_adapter
 from beichen.checkpoints.fingerprints import record_base
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer

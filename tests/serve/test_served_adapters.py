@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import beichen
-from beichen.checkpoints.adapters import save_adapter
+from beichen.checkpoints.adapter_folder import save_adapter
 from beichen.checkpoints.fingerprints import record_base
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.errors import CheckpointError, SettingsError, TokenizerError

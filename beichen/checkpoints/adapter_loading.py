@@ -1,4 +1,7 @@
-"""An adapter folder -> its base with the adapter on it, held in memory as it was trained (quantized, if it was)."""
+"""A folder's adapter meets its base: loaded with it and put on it, or made ready beside a base that is loaded already.
+
+Rule: no other base than the one trained on, no adapter that does not fit; a base that was quantized in training is so again.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from typing import NamedTuple
 
 import torch
 
-from beichen.checkpoints.adapters import BASE, StoredAdapter, is_adapter, put_on, read_adapter, updates_of
+from beichen.checkpoints.adapter_folder import BASE, StoredAdapter, is_adapter, read_adapter
 from beichen.checkpoints.fingerprints import check_base
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.hubs.folders import hub_name
 from beichen.checkpoints.loading import Checkpoint, load_checkpoint
 from beichen.errors import CheckpointError, SettingsError
+from beichen.models.adapters import attach, fill, made_apart
+from beichen.models.linear_names import linear_layers, places
+from beichen.models.naming import NameTable
 from beichen.models.registry import load_family
+from beichen.nn.decoder import Decoder
 from beichen.nn.quantized import Kind, kind_of
 from beichen.nn.spans import Updates
 from beichen.util.progress import SILENT, Reporter
@@ -65,9 +72,35 @@ def load_beside(folder: Path | str, checkpoint: Checkpoint, base: Path, *, repor
         check_base(stored.base, base, reporter=reporter)
         held = kind_of(checkpoint.decoder)
         if stored.base.quantized != held:
-            names = [one or "full precision" for one in (stored.base.quantized, held)]
-            reporter.warn(f"{folder}: was trained on its base in {names[0]}, which is held in {names[1]} here: answers may differ a little")
-    return updates_of(checkpoint.decoder, load_family(checkpoint.family).names, stored)
+            then, now = (one or "full precision" for one in (stored.base.quantized, held))
+            reporter.warn(f"{folder}: was trained on its base in {then}, which is held in {now} here: answers may differ a little")
+    names = load_family(checkpoint.family).names
+    check_fit(checkpoint.decoder, names, stored)
+    return made_apart(checkpoint.decoder, names, stored.shape, stored.matrices)
+
+
+def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout: float = 0.0) -> None:
+    """The decoder with the adapter; it is frozen but for that. Raises CheckpointError where it does not fit."""
+    check_fit(decoder, names, stored)
+    attach(decoder, names, stored.shape, seed=0, dropout=dropout)
+    fill(decoder, names, stored.matrices)
+
+
+def check_fit(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> None:
+    """Raises CheckpointError where an adapter names a layer that the decoder lacks, or has in another size."""
+    known, layers = places(names, decoder), linear_layers(decoder)
+    for layer, held in stored.matrices.items():
+        if layer not in known:
+            raise CheckpointError(
+                f"{stored.folder}: adapts {layer}, which is no linear layer of this model",
+                remedy="the adapter belongs to another model; name the right base (--base)",
+            )
+        rows, columns = len(known[layer].rows), layers[known[layer].layer].shape[-1]
+        if held.b.shape[0] != rows or held.a.shape[1] != columns:
+            raise CheckpointError(
+                f"{stored.folder}: {layer} is adapted as [{held.b.shape[0]}, {held.a.shape[1]}], the model's is [{rows}, {columns}]",
+                remedy="the adapter belongs to a model of another size; name the right base (--base)",
+            )
 
 
 def find_base(stored: StoredAdapter, base: Path | str | None, *, reporter: Reporter = SILENT) -> Path:

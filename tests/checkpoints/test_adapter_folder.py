@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from beichen.checkpoints.adapted import load_adapted
-from beichen.checkpoints.adapters import is_adapter, read_adapter, save_adapter
-from beichen.checkpoints.fingerprints import record_base, weights_sha256
+from beichen.checkpoints.adapter_folder import is_adapter, read_adapter, save_adapter
+from beichen.checkpoints.adapter_loading import load_adapted
+from beichen.checkpoints.fingerprints import record_base
 from beichen.checkpoints.loading import load_checkpoint
-from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import BeichenError, CheckpointError
 from beichen.models.adapters import AdapterShape, attach
 from beichen.models.linear_names import choose
@@ -29,8 +28,12 @@ IDS = torch.arange(60).view(2, 30) % 50
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    random_model(LlamaConfig, LlamaForCausalLM, num_key_value_heads=2).save_pretrained(folder)
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def write_base(folder: Path, **sizes: Any) -> Path:
+    """A model of transformers' making."""
+    random_model(LlamaConfig, LlamaForCausalLM, num_key_value_heads=2, **sizes).save_pretrained(folder)
     return folder
 
 
@@ -138,34 +141,3 @@ def test_tensors_of_something_else_are_named(tmp_path, base):
     save_file({**held, "base_model.model.model.embed_tokens.lora_embedding_A": torch.zeros(3, 50)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match=r"embed_tokens\.lora_embedding_A is no matrix of LoRA"):
         read_adapter(tmp_path)
-
-
-def test_a_base_that_is_another_or_elsewhere_is_told(tmp_path, base):
-    write_ours(tmp_path / "adapter", base, ["q_proj"])
-    other = random_model(LlamaConfig, LlamaForCausalLM, num_key_value_heads=2)
-    other.model.norm.weight.data += 1
-    other.save_pretrained(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="not the base that the adapter was trained on"):
-        load_adapted(tmp_path / "adapter", base=tmp_path / "other")
-    path = tmp_path / "adapter" / "adapter_base.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "folder": "/nowhere/at all"}))
-    with pytest.raises(CheckpointError, match="/nowhere/at all, which is no folder here"):
-        load_adapted(tmp_path / "adapter")
-    assert load_adapted(tmp_path / "adapter", base=base).base == base
-
-
-def test_the_hash_is_of_weights_not_of_files(tmp_path, base):
-    checkpoint = load_checkpoint(base)
-    save_checkpoint(
-        tmp_path / "shards", checkpoint.decoder, family="llama", published=checkpoint.published, source=base, shard_bytes=10_000
-    )
-    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
-    assert weights_sha256(tmp_path / "shards") == weights_sha256(base)
-
-
-def test_an_adapter_of_another_size_is_named(tmp_path, base):
-    write_ours(tmp_path / "adapter", base, ["q_proj"])
-    (tmp_path / "adapter" / "adapter_base.json").unlink()
-    random_model(LlamaConfig, LlamaForCausalLM, num_key_value_heads=2, hidden_size=64).save_pretrained(tmp_path / "wide")
-    with pytest.raises(CheckpointError, match=r"q_proj is adapted as \[32, 32\], the model's is \[64, 64\]"):
-        load_adapted(tmp_path / "adapter", base=tmp_path / "wide")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from beichen.checkpoints.adapted import load_beside
+from beichen.checkpoints.adapter_loading import load_beside
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import Checkpoint
 from beichen.checkpoints.published_files import GENERATION_CONFIG

@@ -23,11 +23,10 @@ from beichen.checkpoints.reading import open_shard, read_json
 from beichen.checkpoints.safetensors_writing import planned, write_safetensors
 from beichen.checkpoints.saving import write_json
 from beichen.errors import CheckpointError, ConfigError
-from beichen.models.adapters import AdapterShape, Matrices, attach, fill, made_apart, published
-from beichen.models.linear_names import linear_layers, places, shortest_ends
+from beichen.models.adapters import AdapterShape, Matrices, published
+from beichen.models.linear_names import places, shortest_ends
 from beichen.models.naming import NameTable
 from beichen.nn.decoder import Decoder
-from beichen.nn.spans import Updates
 from beichen.util.files import write_folder_atomically
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "adapter_base.json"
@@ -102,36 +101,6 @@ def read_adapter(folder: Path | str) -> StoredAdapter:
         folder=folder, shape=shape, matrices=matrices, base=base,
         base_folder=base.folder if base is not None else config.get("base_model_name_or_path"),
     )  # fmt: skip
-
-
-def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout: float = 0.0) -> None:
-    """The decoder with the adapter; it is frozen but for that. Raises CheckpointError where it does not fit."""
-    check_fit(decoder, names, stored)
-    attach(decoder, names, stored.shape, seed=0, dropout=dropout)
-    fill(decoder, names, stored.matrices)
-
-
-def updates_of(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> Updates:
-    """The adapter beside the decoder, which stays as it is (see ``nn.spans``). Raises CheckpointError where it does not fit."""
-    check_fit(decoder, names, stored)
-    return made_apart(decoder, names, stored.shape, stored.matrices)
-
-
-def check_fit(decoder: Decoder, names: NameTable, stored: StoredAdapter) -> None:
-    """Raises CheckpointError where an adapter names a layer that the decoder lacks, or has in another size."""
-    known, layers = places(names, decoder), linear_layers(decoder)
-    for layer, held in stored.matrices.items():
-        if layer not in known:
-            raise CheckpointError(
-                f"{stored.folder}: adapts {layer}, which is no linear layer of this model",
-                remedy="the adapter belongs to another model; name the right base (--base)",
-            )
-        rows, columns = len(known[layer].rows), layers[known[layer].layer].shape[-1]
-        if held.b.shape[0] != rows or held.a.shape[1] != columns:
-            raise CheckpointError(
-                f"{stored.folder}: {layer} is adapted as [{held.b.shape[0]}, {held.a.shape[1]}], the model's is [{rows}, {columns}]",
-                remedy="the adapter belongs to a model of another size; name the right base (--base)",
-            )
 
 
 def save_adapter(
