@@ -15,6 +15,7 @@ from torch import Tensor
 from beichen.nn.kernels import build
 from beichen.nn.kernels.low_rank import AdaptedRows, FewRowUpdate, StepAdapter, rows_of
 from beichen.nn.kernels.quantized import HELD, Codes
+from beichen.nn.kernels.threads import crew
 
 FEW_ROWS = 64  # above, torch's own matrix product is as fast
 
@@ -37,7 +38,7 @@ def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dty
     run = build.function("linear_few_rows", "ppppp lll i")
     run(
         x.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(), wide, narrow,
-        x.numel() // inner, inner, outer, torch.get_num_threads(),
+        x.numel() // inner, inner, outer, crew.size(),
     )  # fmt: skip
     return out
 
@@ -119,7 +120,7 @@ class DecoderStep:
         self._layers, self._hidden, self._intermediate = len(layers), final_norm.shape[0], layers[0].down.shape[1]
         self._heads, self._kv_heads, self._dim = num_heads, num_key_value_heads, head_dim
         self._eps, self._scale, self._residual_after_norm, self._held = eps, scale, int(residual_after_norm), HELD[layers[0].held_as]
-        self._run = build.function("decode_step", "ppppppppppppp lllllllllll ff iiii")
+        self._run = build.function("decode_step", "ppppppppppppp lllllllllll ff iiii > d")
 
     def adapter(self, updates: Sequence[FewRowUpdate | None]) -> StepAdapter:
         """What an adapter does to qkv, output, gate and up, down of each layer in turn; None where it leaves one alone."""
@@ -146,11 +147,12 @@ class DecoderStep:
         if len(sequences) != rows or columns.shape != (rows,) or cos.shape != (rows, dim // 2):
             raise ValueError(f"{rows} rows came with {len(sequences)} sequences, {len(columns)} columns and cos {tuple(cos.shape)}")
         out, moved = torch.empty_like(x), rows_of(adapted, rows)
-        self._run(
+        waited = self._run(
             self._pointers, self._final_norm, x.data_ptr(), cos.data_ptr(), sin.data_ptr(),
             None if query_scale is None else query_scale.data_ptr(), tables.data_ptr(), sequences.data_ptr(), columns.data_ptr(),
             keys.data_ptr(), values.data_ptr(), out.data_ptr(), moved, len(adapted),
             self._layers, rows, self._hidden, self._heads, self._kv_heads, self._dim, self._intermediate, blocks, size, tables.shape[1],
-            self._eps, self._scale, self._residual_after_norm, int(several), self._held, torch.get_num_threads(),
+            self._eps, self._scale, self._residual_after_norm, int(several), self._held, crew.size(),
         )  # fmt: skip
+        crew.tell(waited)
         return out

@@ -162,3 +162,29 @@ def test_a_step_equals_the_uncached_decoder(
         found.append(step(x[:, column].contiguous(), cos, sin, tables, torch.arange(rows).int(), own, keys, values, query_scale=sharper))
     wanted = slow_decoder(layers, final, x, angle.cos(), angle.sin(), first, heads, dim, after, scale.double())
     assert error(torch.stack(found, 1)[:, 3:], wanted[:, 3:]) < 0.02
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9, 16, 21])
+@pytest.mark.parametrize(("heads", "kv_heads", "dim", "hidden", "inner"), [(4, 2, 16, 100, 173), (3, 3, 32, 96, 64)])
+def test_a_step_is_the_same_bit_for_bit_with_any_number_of_threads(
+    rows: int, heads: int, kv_heads: int, dim: int, hidden: int, inner: int
+) -> None:
+    """So that an answer does not depend on how busy the machine is."""
+    torch.manual_seed(rows)
+    layers = [layer(hidden, heads, kv_heads, dim, inner, True, normed=False) for _ in range(2)]
+    step = DecoderStep(
+        layers, torch.rand(hidden).bfloat16(), num_heads=heads, num_key_value_heads=kv_heads, head_dim=dim, eps=1e-5, scale=dim**-0.5
+    )
+    tables, blocks = scattered_tables(rows, 40)
+    columns = torch.randint(20, 40, (rows,)).int()
+    x, angle = torch.randn(rows, hidden).bfloat16(), torch.rand(rows, dim // 2) * 6
+    past = torch.randn(2, 2, blocks, kv_heads, 16, dim).bfloat16()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4, 7):
+            torch.set_num_threads(threads)
+            keys, values = past.clone()
+            found.append(step(x, angle.cos(), angle.sin(), tables, torch.arange(rows).int(), columns, keys, values))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)

@@ -41,8 +41,8 @@ struct LayerPointers {
 // query_scale [rows] (null: 1). keys, values: [layers, blocks, kv_heads, size, dim]; tables [sequences, stride]; sequences, columns [rows]: whose
 // each is, and which of its columns; several: whether a sequence has more than one. Five meetings of the threads a layer, six with several; what
 // is small, every thread computes for itself. held: how the matrices are (Held). moved: rows with adapters (four matrices a layer), for which the
-// threads meet four times more a layer.
-KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
+// threads meet four times more a layer. Returns the share of the time that the thread waited for the others that waited longest.
+KERNEL double decode_step(const LayerPointers *layers, const bf16 *final_norm, const bf16 *x, const float *cos, const float *sin, const float *query_scale, const int32_t *tables,
                         const int32_t *sequences, const int32_t *columns, bf16 *keys, bf16 *values, bf16 *out, const UpdatedRows *moved, long num_moved, long num_layers, long rows, long hidden,
                         long heads, long kv_heads, long dim, long intermediate, long blocks, long size, long stride, float eps, float scale, int residual_after_norm, int several, int held, int threads) {
     const long W = (heads + 2 * kv_heads) * dim, group = heads / kv_heads, half = dim / 2, padded = padded_rows(rows) + (moved ? 3 : 0), F = intermediate;
@@ -56,8 +56,16 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
     bf16 *mixed = call_scratch.take<bf16>(padded * as), *active = call_scratch.take<bf16>(padded * fs);
     memset(mixed, 0, padded * as * sizeof(bf16));
     memset(active, 0, padded * fs * sizeof(bf16));
+    const double begin = omp_get_wtime();
+    double longest_wait = 0;
 #pragma omp parallel num_threads(threads)
     {
+        double waited = 0;
+        auto meet = [&] {
+            const double from = omp_get_wtime();
+#pragma omp barrier
+            waited += omp_get_wtime() - from;
+        };
         const int id = omp_get_thread_num(), count = omp_get_num_threads();
         const long widest = hidden > F ? (hidden > heads * dim ? hidden : heads * dim) : F > heads * dim ? F : heads * dim;
         private_scratch.reserve((longest + 64) * 4 + padded_columns(dim) * 2 + rows * hidden * 2 + padded * hs * 2 + 1024 + (held ? short_bytes(rows, widest) : pairs_of(rows, padded_columns(widest)) * 4));
@@ -95,7 +103,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             else spread_rows(spread);
             if (!moved) return;
             updates.descend(matrix, from, stride, K, id, count);
-#pragma omp barrier
+            meet();
         };
         auto linear = [&](long matrix, long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
             if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, to, N);
@@ -114,7 +122,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 if (row < rows) fetch_first_keys(pages, tables + sequences[row] * stride, task % kv_heads, columns[row]);
             };
             fetch(id);
-#pragma omp barrier
+            meet();
             auto turn = [&](const float *head, long row, const bf16 *norm, const float *sharper, bf16 *to) {
                 vec squares = {};
                 if (norm) sixteens(dim, [&](long p, auto part) { vec v = rounded(load_float(head + p, part)); squares = fma(v, v, squares); });
@@ -133,7 +141,7 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
             };
             if (several) {
                 for (long task = id; task < rows * kv_heads; task += count) keep(task / kv_heads, task % kv_heads);
-#pragma omp barrier
+                meet();
             }
             for (long task = id; task < rows * kv_heads; task += count) {
                 const long row = task / kv_heads, kv = task % kv_heads;
@@ -144,10 +152,10 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                     attend_one(q, pages, tables + sequences[row] * stride, kv, columns[row] + 1, scale, scores, mixed + row * as + h * dim);
                 }
             }
-#pragma omp barrier
+            meet();
             enter(4 * l + 1, mixed, as, heads * dim);
             linear(4 * l + 1, heads * dim, layer.output, layer.output_bias, share(hidden, id, count), update, hidden);
-#pragma omp barrier
+            meet();
             add_norm(update, layer.feed_forward_norm, residual_after_norm);
             const Share part = share(F, id, count);
             enter(4 * l + 2, normed, hs, hidden);
@@ -158,12 +166,15 @@ KERNEL void decode_step(const LayerPointers *layers, const bf16 *final_norm, con
                 vec gate = rounded(load_float(g, p));
                 store_bf16(active + r * fs + part.from + c, gate * sigmoid(gate) * rounded(load_float(g + F, p)), p);
             });
-#pragma omp barrier
+            meet();
             enter(4 * l + 3, active, fs, F);
             linear(4 * l + 3, F, layer.down, layer.down_bias, share(hidden, id, count), update, hidden);
-#pragma omp barrier
+            meet();
         }
         add_norm(num_layers ? update : nullptr, final_norm, false);
         if (id == 0) for (long r = 0; r < rows; r++) memcpy(out + r * hidden, normed + r * hs, hidden * sizeof(bf16));
+#pragma omp critical
+        longest_wait = waited > longest_wait ? waited : longest_wait;
     }
+    return longest_wait / (omp_get_wtime() - begin);
 }
