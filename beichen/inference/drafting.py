@@ -6,7 +6,7 @@ answer is what the model alone would give: the same ids where it is greedy, the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from beichen.errors import SettingsError
 from beichen.inference.sampling import SampledRow, Sampler
+from beichen.inference.sequence import Sequence as Text
 from beichen.inference.speculation import accept, propose, uniforms_for
 
 UNLUCKY = 0.25  # a share of guesses that held below which they cost more than they bring (measured: a step of five ids takes two of one)
@@ -42,11 +43,28 @@ class Drafting:
             if getattr(self, name) < 1:
                 raise SettingsError(f"drafting.{name}={getattr(self, name)}: expected 1 or more")
 
+    def guess(self, texts: Sequence[Text], spare: Callable[[Text, int], int]) -> list[list[int]] | None:
+        """What may follow each of them; None where nobody has a guess, or where guessing does not pay. spare: for how many columns beyond
+        its ids a text has room, of so many."""
+        if not 0 < len(texts) <= self.most_rows:
+            return None
+        counts = [
+            0 if one.row.history_matters else spare(one, min(self.length(one.luck, len(one.ids)), one.length - len(one.ids) - 1))
+            for one in texts
+        ]
+        drafts = self.drafter.draft([one.ids for one in texts], counts)
+        return drafts if any(drafts) else None
+
     def length(self, luck: float, place: int) -> int:
         """How many ids to guess for a text of ``place`` ids, of whose guesses lately this share held: checking ids is not for nothing."""
         if luck < UNLUCKY:
             return min(self.tokens, 2) if place % PROBE == 0 else 0
         return max(1, round(self.tokens * luck))
+
+
+def later_luck(luck: float, *, drafted: int, held: int) -> float:
+    """The share of guesses that held lately, after one more of so many ids."""
+    return MEMORY * luck + (1 - MEMORY) * held / drafted
 
 
 class TextDrafter:

@@ -7,7 +7,6 @@ beginnings, beyond rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -15,33 +14,23 @@ import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
-from beichen.inference.adapter_batches import Adapters, by_adapter, check_adapter, spans_of
+from beichen.inference.adapter_batches import Adapters, by_adapter, check_adapter
 from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
-from beichen.inference.decoding_rows import DecodingRows
-from beichen.inference.drafting import MEMORY, Drafting, settle
+from beichen.inference.drafting import Drafting, later_luck, settle
+from beichen.inference.forwards import Forwards, Reading
 from beichen.inference.logprobs import token_logprobs
-from beichen.inference.rotations import Rotations, rope_key
+from beichen.inference.rotations import rope_key
 from beichen.inference.sampling import ConstraintState, SampledRow, Sampler, check_ids
 from beichen.inference.scheduler import Scheduler, Work
 from beichen.inference.sequence import Sequence
 from beichen.nn.decoder import Decoder
-from beichen.nn.paged_cache import BLOCK_SIZE, PagedPass, PagePool, block_bytes
-from beichen.nn.stepping import FEW_TOKENS, Stepper
+from beichen.nn.paged_cache import BLOCK_SIZE, PagePool, block_bytes
 
 MAX_ROWS = 256
 KV_BYTES = 2 * 2**30
 STEP_TOKENS = 4096
 LOGIT_ROWS = 256  # logits of a prompt that are looked at together
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a forward reads of one sequence, behind all that has been computed."""
-
-    sequence: Sequence
-    ids: list[int]
-    wanted: int  # logits of so many of its last places are looked at
 
 
 class Engine:
@@ -64,10 +53,8 @@ class Engine:
         self.scheduler = Scheduler(self.blocks, max_rows=max_rows, step_tokens=max(step_tokens, max_rows + 1))
         self.share_prefixes, self.drafting, self.adapters = share_prefixes, drafting, adapters or {}
         self.drafted = self.accepted = 0  # ids, of all answers
-        self._step = Stepper(decoder)
-        self._rotations = Rotations(decoder)
+        self._forwards = Forwards(decoder, self.pool, vocab_size=self.vocab_size, adapters=self.adapters)
         self._sampler = Sampler(vocab_size=self.vocab_size, device=weight.device)
-        self._decoding: DecodingRows | None = None
         self._arrivals = 0
 
     @property
@@ -107,12 +94,8 @@ class Engine:
         work = self.scheduler.next()
         if self.adapters:
             work = by_adapter(work)
-        drafts = self._drafts(work.decodes)
-        if drafts is None and not work.prompts:
-            rows, logits = work.decodes, self._logits(self._decode(work.decodes)) if work.decodes else None
-        else:
-            self._decoding = None
-            rows, logits = self._read(self._readings(work, drafts))
+        drafts = None if self.drafting is None else self.drafting.guess(work.decodes, self.scheduler.spare)
+        rows, logits = self._read(work, drafts) if drafts or work.prompts else self._decode(work.decodes)
         if logits is None:
             return []
         if drafts is None:
@@ -123,7 +106,7 @@ class Engine:
             self._learn(rows, drafts, chosen)
         self._tell(rows, chosen, logits, drafts)
         if not self.scheduler.running:
-            self._decoding = None  # it would keep what has ended
+            self._forwards.forget()
         return rows
 
     def check(self, request: Request) -> None:
@@ -156,7 +139,7 @@ class Engine:
         updates = None if request.adapter is None else self.adapters[request.adapter]
         hidden = self.decoder(input_ids, rope_length=length, updates=updates)[0, :-1]
         for begin in range(0, len(ids) - 1, LOGIT_ROWS):
-            logits = self.decoder.logits(hidden[begin : begin + LOGIT_ROWS])[:, : self.vocab_size]
+            logits = self._forwards.logits(hidden[begin : begin + LOGIT_ROWS])
             following = ids[begin + 1 : begin + 1 + len(logits)]
             told += token_logprobs(logits, following, [request.prompt_logprobs] * len(following))
         return tuple(told)
@@ -165,77 +148,27 @@ class Engine:
         """Raises AssertionError where a block is lost or owned by nobody who runs."""
         self.blocks.check_integrity(sequence.table for sequence in self.scheduler.running)
 
-    def _drafts(self, decodes: list[Sequence]) -> list[list[int]] | None:
-        """What may follow each of them; None where nobody has a guess, or where guessing does not pay."""
-        drafting = self.drafting
-        if drafting is None or not 0 < len(decodes) <= drafting.most_rows:
-            return None
-        counts = [
-            0 if one.row.history_matters
-            else self.scheduler.spare(one, min(drafting.length(one.luck, len(one.ids)), one.length - len(one.ids) - 1))
-            for one in decodes
-        ]  # fmt: skip
-        drafts = drafting.drafter.draft([one.ids for one in decodes], counts)
-        return drafts if any(drafts) else None
+    def _decode(self, decodes: list[Sequence]) -> tuple[list[Sequence], Tensor | None]:
+        """One id each.  -> those that read one, and logits of what follows [sequences, vocab]"""
+        if not decodes:
+            return [], None
+        logits = self._forwards.decode(decodes)
+        for sequence in decodes:
+            self._compute(sequence, 1)
+        return decodes, logits
 
-    def _readings(self, work: Work, drafts: list[list[int]] | None) -> list[list[Reading]]:
-        """All that is read in this step, in as few forwards as it is quick in: a few tokens go together, whoever they are of."""
-        decodes = [
-            Reading(one, [one.ids[-1], *draft], 1 + len(draft))
-            for one, draft in zip(work.decodes, drafts or [[]] * len(work.decodes), strict=True)
-        ]
+    def _read(self, work: Work, drafts: list[list[int]] | None) -> tuple[list[Sequence], Tensor | None]:
+        """Prompts, and the last ids of whoever decodes with what is guessed to follow.  -> as ``Forwards.read`` says"""
+        guesses = drafts or [[]] * len(work.decodes)
+        decodes = [Reading(one, [one.ids[-1], *guess], 1 + len(guess)) for one, guess in zip(work.decodes, guesses, strict=True)]
         prompts = []
         for one, count in work.prompts:
             end = one.computed + count
             prompts.append(Reading(one, one.ids[one.computed : end], int(end == len(one.ids))))
-        if self.pool.mixes or sum(len(reading.ids) for reading in (*decodes, *prompts)) <= FEW_TOKENS:
-            return [decodes + prompts]
-        fresh = [reading for reading in prompts if not reading.sequence.computed]
-        begun = [reading for reading in prompts if reading.sequence.computed]
-        return [group for group in (decodes, fresh, begun) if group]
-
-    def _decode(self, sequences: list[Sequence]) -> Tensor:
-        """One token each.  -> hidden states [sequences, hidden]"""
-        if self._decoding is None or self._decoding.sequences != sequences:  # by identity
-            self._decoding = DecodingRows(
-                sequences, self._rotations, self.pool, spans_of(self.adapters, [one.request for one in sequences], [1] * len(sequences))
-            )
-        ids, places = self._decoding.next()
-        hidden = self._step(ids, places, self._decoding.pages)
-        for sequence in sequences:
-            self._compute(sequence, 1)
-        return hidden
-
-    def _read(self, groups: list[list[Reading]]) -> tuple[list[Sequence], Tensor | None]:
-        """Each group in a forward of its own.  -> whose next ids can be chosen, and logits [places of theirs that are wanted, vocab]"""
-        hidden, rows = [], []
-        for group in groups:
-            counts = [len(reading.ids) for reading in group]
-            pages = self._pass([reading.sequence for reading in group], counts)
-            ids = np.fromiter(chain.from_iterable(reading.ids for reading in group), np.int64, count=sum(counts))
-            places = self._rotations.of([(reading.sequence.rope, reading.sequence.length) for reading in group], counts)(pages.columns)
-            if self.adapters:
-                places = replace(places, spans=spans_of(self.adapters, [reading.sequence.request for reading in group], counts))
-            states = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages)
-            wanted, end = list[int](), 0
-            for reading in group:
-                end += len(reading.ids)
-                wanted += range(end - reading.wanted, end)
-                if reading.wanted:
-                    rows.append(reading.sequence)
-                self._compute(reading.sequence, len(reading.ids) - max(0, reading.wanted - 1))  # a draft counts once it is accepted
-            hidden.append(states if len(wanted) == len(states) else states[wanted])
-        return rows, self._logits(torch.cat(hidden)) if rows else None
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits = self.decoder.logits(hidden)
-        return logits if logits.shape[1] == self.vocab_size else logits[:, : self.vocab_size]
-
-    def _pass(self, sequences: list[Sequence], counts: list[int]) -> PagedPass:
-        tables = np.zeros((len(sequences), max(len(one.table) for one in sequences)), np.int32)
-        for row, sequence in zip(tables, sequences, strict=True):
-            row[: len(sequence.table)] = sequence.table
-        return PagedPass(self.pool, tables, np.array(counts), np.array([sequence.computed for sequence in sequences]))
+        found = self._forwards.read(decodes, prompts)
+        for reading in decodes + prompts:
+            self._compute(reading.sequence, len(reading.ids) - max(0, reading.wanted - 1))  # a draft counts once it is accepted
+        return found
 
     def _compute(self, sequence: Sequence, count: int) -> None:
         """Say that so many more columns stand in the cache, and make blocks that became full known to others."""
@@ -252,7 +185,7 @@ class Engine:
             if draft:
                 self.drafted += len(draft)
                 self.accepted += len(ids) - 1
-                sequence.luck = MEMORY * sequence.luck + (1 - MEMORY) * (len(ids) - 1) / len(draft)
+                sequence.luck = later_luck(sequence.luck, drafted=len(draft), held=len(ids) - 1)
 
     def _tell(self, rows: list[Sequence], chosen: list[list[int]], logits: Tensor, drafts: list[list[int]] | None) -> None:
         """Give each sequence its ids, until one of them ends it."""
