@@ -9,6 +9,8 @@ template <int N> using Constant = std::integral_constant<int, N>;
 enum Held : int { AS_BF16 = 0, AS_INT8 = 1, AS_NF4 = 2 };
 #if defined(BEICHEN_AVX512) && defined(__AVX512VNNI__)
 #define BEICHEN_VNNI 1
+#elif defined(__AVX2__)
+#include <immintrin.h>
 #endif
 
 constexpr long INT8_COLUMNS = 64, NF4_COLUMNS = 128;  // that are multiplied in one go: two vectors of a row, and four
@@ -16,10 +18,14 @@ constexpr float MOST = 32639;  // of a whole number: its bytes are -128 .. 127 b
 constexpr int NF4_ONE = 8191;  // what 1 stands for in NF4's table
 constexpr float NF4_MOST = 262000;  // of the sum of a block's magnitudes: with the table, below 2^31
 #ifdef BEICHEN_VNNI
-constexpr float UPPER = 256;  // what the first of two products with int8 codes is worth beside the second
+// Numbers come in two parts, upper and lower bytes, the upper ones worth 256; codes as bytes without a sign, 128 above what they are.
+constexpr float UPPER = 256;
+constexpr uint32_t NO_CODES = 0x80808080;  // four codes of 0
 constexpr long SPAN = 512;  // steps of 64 columns whose products with int8 codes fit into 32 bits, all in one lane
 #else
+// Numbers come in two parts, of even and odd columns, as do codes.
 constexpr float UPPER = 1;
+constexpr uint32_t NO_CODES = 0;
 constexpr long SPAN = 8;
 #endif
 static const uint16_t FOURTHS[64] = {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60};
@@ -32,6 +38,16 @@ INLINE ints dot_shorts(ints sum, lanes a, lanes b) {  // + a[2i] b[2i] + a[2i+1]
     return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #elif defined(BEICHEN_AVX512)
     return sum + (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    for (int half = 0; half < 2; half++) {
+        __m256i parts[3];
+        memcpy(parts, reinterpret_cast<char *>(&sum) + 32 * half, 32);
+        memcpy(parts + 1, reinterpret_cast<char *>(&a) + 32 * half, 32);
+        memcpy(parts + 2, reinterpret_cast<char *>(&b) + 32 * half, 32);
+        parts[0] = _mm256_add_epi32(parts[0], _mm256_madd_epi16(parts[1], parts[2]));
+        memcpy(reinterpret_cast<char *>(&sum) + 32 * half, parts, 32);
+    }
+    return sum;
 #else
     return sum + ((ints)(a << 16) >> 16) * ((ints)(b << 16) >> 16) + ((ints)a >> 16) * ((ints)b >> 16);
 #endif
@@ -40,29 +56,27 @@ INLINE ints dot_pair_of_shorts(ints sum, lanes a, const uint32_t *pair) {  // th
 #ifdef BEICHEN_VNNI
     asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(a), "m"(*pair));  // as dot_pair
     return sum;
+#elif defined(BEICHEN_AVX512)
+    lanes all;
+    asm("vpbroadcastd %1, %0" : "=v"(all) : "m"(*pair));
+    return dot_shorts(sum, a, all);
 #else
     return dot_shorts(sum, a, splat(*pair));
 #endif
 }
-// Four int8 codes a lane, as `dot_codes` takes them.
-INLINE lanes ready_codes(lanes codes) {
-#ifdef BEICHEN_VNNI
-    return codes ^ splat(0x80808080u);  // + 128: bytes of one factor have no sign
-#else
-    return codes;
-#endif
-}
-// Four codes a lane times the numbers of one part: PART 0 holds their upper bytes, or the first and third; 1 their lower bytes, or the others.
-template <int PART> INLINE ints dot_codes(ints sum, lanes codes, lanes numbers) {
+// Four int8 codes a lane times the numbers of one part of 64 columns.
+INLINE ints dot_codes(ints sum, lanes codes, lanes numbers) {
 #ifdef BEICHEN_VNNI
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)numbers);
 #else
-    return dot_shorts(sum, PART ? (lanes)((words16)codes >> 8) : (lanes)((words16)((words16)codes << 8) >> 8), numbers);
+    return dot_shorts(sum, codes, numbers);
 #endif
 }
 INLINE vec to_floats(ints x) { return __builtin_convertvector(x, vec); }
 
-// Rows stand in groups of 16, 8, 4, 2 or 1; of 16 / M columns' words of M rows one vector is made: row m's are in lanes 16 / M * m and on.
+// Rows stand in groups of 16, 8, 4, 2 or 1. A vector holds as many rows of a group as share it, each with 16 / L words of columns in lanes of its
+// own (the first row's come first): all of a group, but for the few that NF4's values, spread over lanes by no load, are multiplied with at once.
+template <int M, Held H> constexpr int SHARING = H == AS_INT8 || M >= 8 ? M : 1;
 INLINE int group_of(long left) { return left >= 13 ? 16 : left >= 5 ? 8 : left >= 3 ? 4 : int(left); }
 INLINE long short_padded(long rows) {
     long padded = 0;
@@ -71,7 +85,8 @@ INLINE long short_padded(long rows) {
 }
 INLINE long row_vectors(long K, Held held) { return held == AS_NF4 ? (K + NF4_COLUMNS - 1) / NF4_COLUMNS * 4 : (K + INT8_COLUMNS - 1) / INT8_COLUMNS * 2; }
 INLINE long row_spans(long K) { return (K + INT8_COLUMNS * SPAN - 1) / (INT8_COLUMNS * SPAN); }
-// x: of each group [vectors of a row, M] vectors; units: what 1 is worth in each row; zeros: what codes of 0 add to each span's sums, negative.
+// x: of each group [vectors of a row, M] vectors; units: what 1 is worth in each row; zeros: of each group [spans, 2] what int8 codes of
+// 0 add to the sums, negative.
 struct ShortRows { lanes *x; float *units; ints *zeros; long vectors, spans; };
 INLINE size_t short_bytes(long rows, long K) {
     return short_padded(rows) * (((K + NF4_COLUMNS - 1) / NF4_COLUMNS * 4 + row_spans(K) * 2) * sizeof(vec) + sizeof(float)) + 256;
@@ -109,19 +124,20 @@ INLINE void into_parts(const int16_t *x, lanes *out) {
     memcpy(out, parts, sizeof(parts));
 #endif
 }
-// In which order 16 words of NF4 codes are taken, two blocks' beside one another: lanes of a row below half are the first block's.
+// In which order 16 words of NF4 codes are taken, C at a time: as they come, but of two one from each block.
 template <int C> INLINE lanes nf4_word_order() {
     lanes order;
-    for (int i = 0; i < 16; i++) { const int s = i / C, c = i % C; order[i] = C == 1 ? i : c < C / 2 ? s * (C / 2) + c : 8 + s * (C / 2) + c - C / 2; }
+    for (int i = 0; i < 16; i++) order[i] = C == 2 ? i / 2 + 8 * (i % 2) : i;
     return order;
 }
-// [M rows][16 words] to M vectors.
-template <int M> INLINE void into_lanes(const lanes *rows, lanes *out) {
-    constexpr int C = 16 / M;
+// [M rows][16 words] to M vectors, that L rows share.
+template <int M, int L> INLINE void into_lanes(const lanes *rows, lanes *out) {
+    constexpr int C = 16 / L;
     const auto *words = reinterpret_cast<const uint32_t *>(rows);
     auto *to = reinterpret_cast<uint32_t *>(out);
-    if constexpr (M == 16) return transpose16(words, 16, to, 16);
-    for (int s = 0; s < M; s++) for (int m = 0; m < M; m++) memcpy(to + 16 * s + C * m, words + 16 * m + C * s, 4 * C);
+    if constexpr (L == 16) transpose16(words, 16, to, 16);
+    else if constexpr (L == 1) memcpy(out, rows, M * sizeof(lanes));
+    else for (int s = 0; s < L; s++) for (int m = 0; m < L; m++) memcpy(to + 16 * s + C * m, words + 16 * m + C * s, 4 * C);
 }
 // What a whole number of the row is worth, 0 of a row that is as good as zero, NaN of one that is not finite.
 INLINE float unit_of(const bf16 *x, long K, Held held) {
@@ -143,35 +159,33 @@ INLINE float unit_of(const bf16 *x, long K, Held held) {
     const float unit = largest / MOST, other = fullest / NF4_MOST;
     return unit > other ? unit : other;
 }
-template <int M>
-static void into_group(const bf16 *x, long from_stride, long used, long K, Held held, const ShortRows &out, lanes *to, ints *zeros, float *units) {
-    const long columns = held == AS_NF4 ? NF4_COLUMNS : INT8_COLUMNS;
-    const int vectors = held == AS_NF4 ? 4 : 2;
+template <int M, Held H>
+static void into_group(const bf16 *x, long from_stride, long used, long K, lanes *to, ints *zeros, float *units) {
+    constexpr long COLUMNS = H == AS_NF4 ? NF4_COLUMNS : INT8_COLUMNS;
+    constexpr int VECTORS = H == AS_NF4 ? 4 : 2, L = SHARING<M, H>;
     float inverse[M];
     for (int m = 0; m < M; m++) {
-        units[m] = m < used ? unit_of(x + m * from_stride, K, held) : 0;
+        units[m] = m < used ? unit_of(x + m * from_stride, K, H) : 0;
         inverse[m] = units[m] > 0 ? 1 / units[m] : 0;
     }
-    memset(zeros, 0, out.spans * 2 * sizeof(ints));
-    lanes tile[4][M] = {};
-    for (long k = 0; k < K; k += columns, to += vectors * M) {
+    memset(zeros, 0, row_spans(K) * 2 * sizeof(ints));
+    lanes tile[VECTORS][M] = {};
+    for (long k = 0; k < K; k += COLUMNS, to += VECTORS * M) {
         for (int m = 0; m < M && m < used; m++) if (inverse[m] > 0) {
-            const long here = K - k < columns ? K - k : columns;
-            alignas(64) int16_t whole[NF4_COLUMNS];
-            if (here < columns) memset(whole, 0, sizeof(whole));
+            const long here = K - k < COLUMNS ? K - k : COLUMNS;
+            alignas(64) int16_t whole[COLUMNS];
+            if (here < COLUMNS) memset(whole, 0, sizeof(whole));
             sixteens(here, [&](long c, auto part) {  // adding 1.5 * 2^23 rounds, and leaves the whole number in the lower half
                 store(whole + c, __builtin_convertvector((lanes)(load_bf16(x + m * from_stride + k + c, part) * inverse[m] + 12582912.f), halves));
             });
-            lanes own[4];
-            if (held == AS_NF4) into_nf4_order(whole, own); else into_parts(whole, own);
-            for (int v = 0; v < vectors; v++) tile[v][m] = held == AS_NF4 ? __builtin_shuffle(own[v], nf4_word_order<16 / M>()) : own[v];
+            lanes own[VECTORS];
+            if constexpr (H == AS_NF4) into_nf4_order(whole, own); else into_parts(whole, own);
+            for (int v = 0; v < VECTORS; v++) tile[v][m] = H == AS_NF4 ? __builtin_shuffle(own[v], nf4_word_order<16 / L>()) : own[v];
         }
-        for (int v = 0; v < vectors; v++) into_lanes<M>(tile[v], to + v * M);
+        for (int v = 0; v < VECTORS; v++) into_lanes<M, L>(tile[v], to + v * M);
         ints *of_span = zeros + k / (INT8_COLUMNS * SPAN) * 2;
-        if (held != AS_NF4) for (int s = 0; s < M; s++) {
-            of_span[0] -= dot_codes<0>(ints{}, ready_codes(lanes{}), load<lanes>(to + s));
-            of_span[1] -= dot_codes<1>(ints{}, ready_codes(lanes{}), load<lanes>(to + M + s));
-        }
+        if (H == AS_INT8) for (int s = 0; s < M; s++) for (int part = 0; part < 2; part++)
+            of_span[part] -= dot_codes(ints{}, splat(NO_CODES), load<lanes>(to + part * M + s));
     }
 }
 // f(M as a constant, its first row, number of the vector of x at which it begins) of each group.
@@ -187,6 +201,8 @@ static void into_shorts(const bf16 *x, long from_stride, long rows, long K, Held
     out.vectors = row_vectors(K, held);
     out.spans = row_spans(K);
     each_group(rows, [&](auto m, long first) {
-        into_group<decltype(m)::value>(x + first * from_stride, from_stride, rows - first, K, held, out, out.x + first * out.vectors, out.zeros + first * out.spans * 2, out.units + first);
+        constexpr int M = decltype(m)::value;
+        auto into = held == AS_NF4 ? into_group<M, AS_NF4> : into_group<M, AS_INT8>;
+        into(x + first * from_stride, from_stride, rows - first, K, out.x + first * out.vectors, out.zeros + first * out.spans * 2, out.units + first);
     });
 }
