@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -154,6 +155,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     server = Server(app, service, at_once=lambda number: os._exit(128 + number), log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()
+    gc.freeze()  # what is loaded stays: looking through it for garbage stops all answers for a tenth of a second, and delays the end
     server.run(sockets=[listener])
     if log is not None:
         log.close()

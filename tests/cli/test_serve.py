@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import re
@@ -21,6 +22,7 @@ import pytest
 
 import beichen
 from beichen.cli.main import main
+from beichen.serve.running import Server
 from tests.cli.model_folder import model_folder as model_folder
 
 FLAGS = ["--device", "cpu", "--dtype", "float32", "--threads", "1"]
@@ -66,6 +68,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it, and so would this process
 import beichen.inference.language_model as language_model
 from beichen.cli.main import main
+from beichen.serve.running import Server
 
 def load(*_, **__):
     print("loading", flush=True)
@@ -74,6 +77,23 @@ def load(*_, **__):
 language_model.load = load
 sys.exit(main(["serve", sys.argv[1], "--port", "0"]))
 """
+
+
+def test_nobody_looks_for_garbage_among_what_was_loaded(model_folder, monkeypatch):
+    """A look through a loaded model's objects stops all answers for a tenth of a second, and took most of the time to end."""
+    seen = []
+
+    def run(self: Server, sockets: object) -> None:
+        seen.append(gc.get_freeze_count())
+        self.should_exit = True
+
+    monkeypatch.setattr(Server, "run", run)
+    before = gc.get_freeze_count()
+    try:
+        main(["serve", str(model_folder), "--port", "0", *FLAGS])
+    finally:
+        gc.unfreeze()
+    assert seen[0] - before > 10_000
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
