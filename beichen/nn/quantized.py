@@ -23,7 +23,7 @@ from beichen.errors import CheckpointError
 from beichen.nn import kernels
 from beichen.nn.experts import StackedLinear
 from beichen.nn.grouped import grouped_linear
-from beichen.nn.kernels.quantized import NF4_BLOCK
+from beichen.nn.kernels.quantized import FEW_ROWS_OF_CODES, NF4_BLOCK
 from beichen.nn.linear import Linear
 from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.spans import Span, moved
@@ -72,6 +72,17 @@ class QuantizedMatrix(nn.Module):
             out[part] = values.flatten(1)[:, : self.in_features]
         return out.view(*self.codes.shape[:-1], self.in_features)
 
+    def times(self, x: Tensor) -> Tensor:
+        """x W^T of a matrix W. bf16 on a CPU: some rows of W at a time, so that their memory is not new each time, page by page."""
+        step = max(1, AT_ONCE // self.in_features)
+        if len(self.codes) <= step or x.dtype != torch.bfloat16 or not kernels.can_run(self.codes, self.scales, dtype=None):
+            return F.linear(x, self.dequantized(x.dtype))
+        out = x.new_empty(*x.shape[:-1], len(self.codes))
+        for part, codes, scales in zip(out.split(step, -1), self.codes.split(step), self.scales.split(step), strict=True):
+            shape = torch.Size((len(codes), self.in_features))
+            part.copy_(F.linear(x, kernels.dequantized(kernels.Codes(self.kind, codes, scales, shape))))
+        return out
+
     def as_codes(self) -> kernels.Codes:
         """The same for a kernel, as one matrix: a stack's rows count on."""
         rows = self.shape[:-1].numel()
@@ -95,7 +106,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., in] -> [..., out]"""
-        if self.matrix.codes.ndim == 2 and kernels.can_run_few_rows(x, x, self.bias):
+        if self.matrix.codes.ndim == 2 and kernels.can_run_few_rows(x, x, self.bias, rows=FEW_ROWS_OF_CODES):
             out = kernels.few_row_quantized(x, self.matrix.as_codes(), self.bias)
         else:
             out = _Product.apply(x, self.matrix, None)
@@ -167,8 +178,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: QuantizedMatrix, ends: Tensor | None) -> Tensor:
         ctx.matrix, ctx.ends, ctx.dtype = matrix, ends, x.dtype
-        weight = matrix.dequantized(x.dtype)
-        return F.linear(x, weight) if ends is None else grouped_linear(x, weight, ends)
+        return matrix.times(x) if ends is None else grouped_linear(x, matrix.dequantized(x.dtype), ends)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

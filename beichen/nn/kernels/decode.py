@@ -20,11 +20,11 @@ from beichen.nn.kernels.threads import crew
 FEW_ROWS = 64  # above, torch's own matrix product is as fast
 
 
-def can_run_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether ``few_row_linear`` should do this product: no gradient, bf16, few rows."""
+def can_run_few_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rows: int = FEW_ROWS) -> bool:
+    """Whether ``few_row_linear`` should do this product: no gradient, bf16, few rows (up to ``rows``)."""
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
-    return x.numel() <= FEW_ROWS * x.shape[-1] and build.can_run(x, weight, bias)
+    return x.numel() <= rows * x.shape[-1] and build.can_run(x, weight, bias)
 
 
 def few_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype = torch.bfloat16) -> Tensor:

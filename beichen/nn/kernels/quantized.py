@@ -16,6 +16,7 @@ from beichen.nn.kernels import build
 HELD: dict[str | None, int] = {None: 0, "int8": 1, "nf4": 2}  # as ``Held`` in source/short_rows.h
 _FORMATS = {"int8": (torch.int8, torch.float32), "nf4": (torch.uint8, torch.float16)}
 NF4_BLOCK = 64  # weights that share a scale
+FEW_ROWS_OF_CODES = 512  # above, the product with what the codes stand for is as fast
 
 
 @dataclass(frozen=True)

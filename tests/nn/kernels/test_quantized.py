@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beichen.nn import kernels
+from beichen.nn import kernels, quantized
 from beichen.nn.linear import Linear
 from beichen.nn.quantized import KINDS, NF4, Kind, QuantizedLinear, QuantizedMatrix
 from tests import needs
@@ -77,6 +77,36 @@ def test_long_rows_whose_products_all_are_as_large_as_they_can_be(kind, rows):
     linear = Linear(20_000, 3, bias=False)
     linear.load_state_dict({"weight": torch.ones(3, 20_000)})
     check(QuantizedLinear(linear.bfloat16(), kind), torch.full((rows, 20_000), 3.0, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_long_rows_are_taken_a_part_at_a_time(kind):
+    """As many as stay in the cache: of this length 32."""
+    check(layer_of(5000, 37, kind), torch.randn(77, 5000, generator=torch.Generator().manual_seed(0)).bfloat16())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None)
+@given(inner=st.integers(1, 300), outer=st.integers(1, 70), rows=st.integers(1, 70), seed=st.integers(0, 1000))
+def test_bfloat16_results_are_the_float32_ones_rounded(kind, inner, outer, rows, seed):
+    layer = layer_of(inner, outer, kind, seed=seed)
+    x = torch.randn(rows, inner, generator=torch.Generator().manual_seed(seed)).bfloat16()
+    wide, narrow = (
+        kernels.few_row_quantized(x, layer.matrix.as_codes(), layer.bias, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.equal(wide.bfloat16(), narrow)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None)
+@given(inner=st.integers(1, 100), outer=st.integers(1, 70), step=st.integers(1, 80), seed=st.integers(0, 1000))
+def test_a_product_of_many_rows_takes_the_matrix_a_part_at_a_time(kind, inner, outer, step, seed):
+    matrix = layer_of(inner, outer, kind, seed=seed).matrix
+    x = torch.randn(2, 3, inner, generator=torch.Generator().manual_seed(seed)).bfloat16()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantized, "AT_ONCE", step * inner)
+        found = matrix.times(x)
+    torch.testing.assert_close(found, x @ matrix.dequantized(torch.bfloat16).T)
 
 
 @pytest.mark.parametrize("kind", KINDS)

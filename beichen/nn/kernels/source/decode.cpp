@@ -106,7 +106,7 @@ KERNEL double decode_step(const LayerPointers *layers, const bf16 *final_norm, c
             meet();
         };
         auto linear = [&](long matrix, long K, const Matrix &w, const bf16 *bias, Share part, float *to, long N) {
-            if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, to, N);
+            if (held) few_row_quantized(whole, rows, {Held(held), w.weights, w.scales}, K, part.from, part.to, bias, {to, nullptr, N});
             else few_row_products(spread, static_cast<const bf16 *>(w.weights), K, part.from, part.to, bias, to, N);
             updates.ascend(matrix, part, to, N);
         };

@@ -168,11 +168,13 @@ INLINE void nf4_tile(const lanes *x, const uint8_t *w, const uint16_t *scales, l
 }
 
 struct QuantizedWeights { Held held; const void *codes, *scales; };  // of a matrix [N, K]
-// Columns [from, to) of y [rows, ldy] float32.
-static void few_row_quantized(const ShortRows &x, long rows, const QuantizedWeights &w, long K, long from, long to, const bf16 *bias, float *y, long ldy) {
+constexpr long IN_REACH = 1 << 19;  // bytes of x that the second cache keeps beside weights
+struct Products { float *wide; bf16 *narrow; long stride; };  // rows of either format
+// Columns [from, to) of the products' rows.
+static void few_row_quantized(const ShortRows &x, long rows, const QuantizedWeights &w, long K, long from, long to, const bf16 *bias, const Products &y) {
     const long blocks = (K + 63) / 64;
     const float one = w.held == AS_NF4 ? 1.f / NF4_ONE : 1.f;
-    auto sixteen = [&](auto m_constant, auto held, long m, long n) {
+    auto sixteen = [&](auto m_constant, auto held, long m, long n, bool first) {
         constexpr Held H = Held(decltype(held)::value);
         constexpr int M = decltype(m_constant)::value, L = SHARING<M, H>, C = 16 / L, TOGETHER_HERE = TOGETHER<M, H>;
         const int count = to - n < 16 ? int(to - n) : 16;
@@ -180,8 +182,8 @@ static void few_row_quantized(const ShortRows &x, long rows, const QuantizedWeig
         vec sums[M / L * 16] = {}, turned[16];
         auto tile = [&](auto r_constant, int r) {
             constexpr int R = decltype(r_constant)::value;
-            if constexpr (H == AS_NF4) nf4_tile<M, R>(own, static_cast<const uint8_t *>(w.codes) + (n + r) * blocks * 32, static_cast<const uint16_t *>(w.scales) + (n + r) * blocks, blocks, m == 0, sums + r);
-            else int8_tile<M, R>(own, x.zeros + m * x.spans * 2, static_cast<const int8_t *>(w.codes) + (n + r) * K, static_cast<const float *>(w.scales) + n + r, K, m == 0, sums + r);
+            if constexpr (H == AS_NF4) nf4_tile<M, R>(own, static_cast<const uint8_t *>(w.codes) + (n + r) * blocks * 32, static_cast<const uint16_t *>(w.scales) + (n + r) * blocks, blocks, first, sums + r);
+            else int8_tile<M, R>(own, x.zeros + m * x.spans * 2, static_cast<const int8_t *>(w.codes) + (n + r) * K, static_cast<const float *>(w.scales) + n + r, K, first, sums + r);
         };
         int r = 0;
         for (; r + TOGETHER_HERE <= count; r += TOGETHER_HERE) tile(Constant<TOGETHER_HERE>{}, r);
@@ -191,11 +193,17 @@ static void few_row_quantized(const ShortRows &x, long rows, const QuantizedWeig
             vec all = L == 1 ? reduce16(sums + 16 * i) : turned[C * i % 16];
             for (int c = 1; L > 1 && c < C; c++) all += turned[C * i + c];
             all *= x.units[m + i] * one;
-            float *to_row = y + (m + i) * ldy + n;
-            sixteens(count, [&](long, auto part) { store_float(to_row, bias ? all + load_bf16(bias + n, part) : all, part); });
+            const long at = (m + i) * y.stride + n;
+            sixteens(count, [&](long, auto part) {
+                if (bias) all += load_bf16(bias + n, part);
+                if (y.wide) store_float(y.wide + at, all, part); else store_bf16(y.narrow + at, all, part);
+            });
         }
     };
-    for (long n = from; n < to; n += 16) each_group(rows, [&](auto m_constant, long m) {
-        if (w.held == AS_NF4) sixteen(m_constant, Constant<AS_NF4>{}, m, n); else sixteen(m_constant, Constant<AS_INT8>{}, m, n);
-    });
+    const long near = IN_REACH / (32 * x.vectors * long(sizeof(lanes))) * 32, together = near > 32 ? near : 32;
+    for (long begin = 0; begin < rows; begin += together) for (long n = from; n < to; n += 16) {
+        each_group(rows - begin < together ? rows - begin : together, [&](auto m_constant, long m) {
+            if (w.held == AS_NF4) sixteen(m_constant, Constant<AS_NF4>{}, begin + m, n, m == 0); else sixteen(m_constant, Constant<AS_INT8>{}, begin + m, n, m == 0);
+        });
+    }
 }
