@@ -25,7 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(("phase", "keys"), [("coverage", ("key",)), ("fuzzing", ())])
 def test_schemathesis_finds_no_lie(phase, keys, tmp_path):
-    """coverage: every bound, every missing and every foreign field; fuzzing: random bodies. Every status, type and schema of an answer."""
+    """coverage: every bound, every missing and every foreign field; fuzzing: random bodies. Every status, type and schema of an answer.
+
+    The stateful phase follows links from one answer to a later request. It finds none ("not applicable"), and none would make sense: no
+    route makes a thing that another could read, change or delete; what goes from one answer into the next request is texts and ids, which
+    the other phases draw as well.
+    """
     model = LanguageModel(small_decoder(trained_length=256), small_tokenizer(), family="telechat2")
     with live_server(model, keys=keys, original_paths=True) as live:
         command = [
