@@ -9,6 +9,7 @@ python -m bench sft | lora | dpo [--compiled]: fine-tuning, adapters, preference
 python -m bench serving: answering beside transformers, vLLM and llama.cpp (make bench-serving-peers first; some minutes);
 python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
 python -m bench server: what the server costs beside its engine, first tokens behind shared beginnings, start-up, memory (minutes);
+python -m bench variants: decoding steps with weights in codes, with adapters, beside a busy core (minutes);
 python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
@@ -39,6 +40,7 @@ PARTS = (
     *TUNED_PARTS,
     "serving",
     "server",
+    "variants",
     "memory",
     "estimate",
 )
@@ -92,6 +94,7 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
         packing,
         server,
         serving,
+        step_variants,
         time_table,
         tokenizer_costs,
         training_step,
@@ -138,6 +141,9 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
     if "server" in parts:
         print("server beside engine", file=sys.stderr, flush=True)
         found += server.measure(run, rounds=options.rounds)
+    if "variants" in parts:
+        print("variants of a decoding step", file=sys.stderr, flush=True)
+        found += step_variants.measure(run, rounds=options.rounds)
     if "estimate" in parts:
         print("memory foreseen and reached", file=sys.stderr, flush=True)
         found += memory_estimate.measure(run)

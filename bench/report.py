@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import finetune_verdicts, serving_verdicts, tokenizer_verdicts, verdicts
+from bench import finetune_verdicts, serving_verdicts, step_variants_verdicts, tokenizer_verdicts, verdicts
 from bench.records import FOLDER, BenchResult
 
 RESULTS_PAGE = FOLDER / "RESULTS.md"
@@ -19,6 +19,7 @@ TITLES = {
     **finetune_verdicts.TITLES,
     **tokenizer_verdicts.TITLES,
     "server": "What the server costs beside its engine",
+    step_variants_verdicts.SECTION: "What changes the speed of a decoding step",
     "learning race": "Learning race",
     "memory": "Memory of loading and saving",
     "memory estimate": "Peak memory of training, beside what a dry run foresees",

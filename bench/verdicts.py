@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import finetune_verdicts, server_verdicts, serving_verdicts, tokenizer_verdicts
+from bench import finetune_verdicts, server_verdicts, serving_verdicts, step_variants_verdicts, tokenizer_verdicts
 from bench.records import BenchResult
 
 PICTURE = "time_table.png"
@@ -119,6 +119,7 @@ LINES: dict[str, Callable[[Sequence[BenchResult]], list[str]]] = {
     "memory estimate": _foreseen,
     serving_verdicts.SECTION: serving_verdicts.as_lines,
     server_verdicts.SECTION: server_verdicts.as_lines,
+    step_variants_verdicts.SECTION: step_variants_verdicts.as_lines,
     **{section: partial(finetune_verdicts.as_lines, section) for section in finetune_verdicts.TITLES},
     **{section: partial(_compared, section) for section in tokenizer_verdicts.COMPARISONS},
 }

@@ -12,7 +12,7 @@ from beichen.nn.kernels import build
 TOO_LONG = 0.5  # share of a step that a thread waits for the others: on cores of its own it is a tenth
 DOUBTFUL = 0.8 * TOO_LONG  # as if it had been so: one more long wait is enough
 FIRST_REST = 0.1  # seconds without a thread that was waited for; twice as many each time that it is no better
-LONGEST_REST = 2.0
+LONGEST_REST = 4.0
 
 
 class Crew:

@@ -67,7 +67,7 @@ def test_a_crew_leaves_cores_to_others_and_takes_them_back(cores, taken, calm):
     machine = Machine(cores)
     assert set(machine.run(calm)) <= {cores}
     machine.free = cores - taken
-    machine.run(2)
+    machine.run(6)
     begin, fitting = machine.now, [size <= max(machine.free, 1) for size in machine.run(60)]
     assert 0.05 * fitting.count(False) <= 0.06 * (machine.now - begin)
     machine.free = cores
