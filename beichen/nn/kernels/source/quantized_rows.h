@@ -29,6 +29,12 @@ INLINE lanes looked_up(shorts table, shorts codes) {
     return (lanes)__builtin_shuffle(table, codes);
 #endif
 }
+INLINE lanes in_register(lanes x) {  // what GCC would load again for each use
+#ifdef BEICHEN_AVX512
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
 // C words, again and again.
 template <int C> INLINE lanes repeated(const void *p) {
     if constexpr (C == 1) return splat(load<uint32_t>(static_cast<const uint32_t *>(p)));
@@ -137,7 +143,7 @@ INLINE void nf4_tile(const lanes *x, const uint8_t *w, const uint16_t *scales, l
             #pragma GCC unroll 4
             for (int j = 0; j < 4; j++, x += M) if constexpr (L == 1) {
                 lanes own[ALONE];
-                for (int a = 0; a < ALONE; a++) own[a] = load<lanes>(x + a);
+                for (int a = 0; a < ALONE; a++) own[a] = in_register(load<lanes>(x + a));
                 #pragma GCC unroll 4
                 for (int r = 0; r < R; r++) {
                     const lanes values = looked_up(table, (shorts)codes[r] >> (4 * j));
