@@ -187,7 +187,7 @@ def in_order(generator: Generator, requests: Sequence[Request], *, reporter: Rep
 
 
 def join(deltas: Iterable[Delta]) -> Completion:
-    """The answer that a finished stream has given."""
+    """The answer that a finished stream has given. Raises ValueError for one that has not finished."""
     text, ids = "", tuple[int, ...]()
     logprobs: tuple[TokenLogprob, ...] | None = None
     reason: FinishReason | None = None

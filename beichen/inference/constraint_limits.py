@@ -80,7 +80,7 @@ def check_limits(constraint: Constraint) -> None:
 
 
 def written(constraint: Constraint) -> str:
-    """The constraint as one text; equal texts of one kind ask for the same."""
+    """The constraint as one text; equal texts of one kind ask for the same. Raises SettingsError for a schema that is no JSON."""
     if constraint.json_schema is not None:
         try:
             return json.dumps(constraint.json_schema, ensure_ascii=False)

@@ -75,7 +75,7 @@ class LanguageModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Text to ids and back."""
+        """Text to ids and back. Raises TokenizerError where the folder has none."""
         if self._tokenizer is None:
             raise TokenizerError(
                 f"{self.folder or 'this model'}: has no tokenizer",
@@ -94,7 +94,8 @@ class LanguageModel:
         return self.config.max_position_embeddings
 
     def with_adapter(self, name: str) -> LanguageModel:
-        """This model moved by one of its adapters, in its chat format; both may answer at the same time, over the same weights."""
+        """This model moved by one of its adapters, in its chat format; both may answer at the same time, over the same weights. Raises
+        SettingsError for a name that it was not loaded with."""
         check_adapter(self.generator.adapters, name)
         other, adapter = copy.copy(self), self.adapters[name]
         other.adapter, other.defaults = name, adapter.defaults or self.defaults
@@ -107,6 +108,7 @@ class LanguageModel:
         """Logits [batch, tokens, vocab] float32 for ids [tokens] or [batch, tokens].
 
         attention_mask [batch, tokens]: 0 marks padding, on the left, the right or both; logits of padding mean nothing.
+        Raises SettingsError for what is no such ids, and for ids that the model does not know.
         """
         try:
             input_ids = torch.as_tensor(ids, dtype=torch.int64, device=self.device)
@@ -149,6 +151,8 @@ class LanguageModel:
 
         max_new_tokens: default ``MAX_NEW_TOKENS``, and never beyond the trained length. stop_ids: default where this model's answers
         end. min_new_tokens and all that follow: as ``Request`` has them. sampling: those of ``SamplingSettings``.
+        Raises SettingsError for a setting that is unknown or out of range, and where no room is left for an answer; TokenizerError for
+        a text where there is no tokenizer.
         """
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         if stop_ids is None:
@@ -178,7 +182,8 @@ class LanguageModel:
     def generate(self, prompt: Any, **settings: Any) -> Completion | list[Completion]:
         """Continue a text or ids, or a list of those at once. ``settings`` as for ``request``.
 
-        With a ``seed``, every prompt of a list draws from a seed of its own, made from it.
+        With a ``seed``, every prompt of a list draws from a seed of its own, made from it. Raises as ``request`` does, and
+        SettingsError for what could never be answered, before anything is computed.
         """
         if isinstance(prompt, Tensor):
             prompt = prompt.tolist()
@@ -190,13 +195,14 @@ class LanguageModel:
         return self.generator.generate(requests)
 
     def stream(self, prompt: str | Sequence[int], **settings: Any) -> Iterator[Delta]:
-        """Continue one text or ids, piece by piece."""
+        """Continue one text or ids, piece by piece. Raises as ``generate`` does."""
         return self.generator.stream(self.request(prompt, **settings))
 
     def chat_request(
         self, messages: Messages, *, tools: Sequence[Mapping[str, Any]] = (), thinking: bool | None = None, **settings: Any
     ) -> Request:
-        """The next turn of a dialogue as the generator takes it. thinking: whether to think first, in formats that have it."""
+        """The next turn of a dialogue as the generator takes it. thinking: whether to think first, in formats that have it. Raises
+        TemplateError for messages that the chat format cannot say; all else as ``request`` does."""
         ids = self.tokenizer.render(messages, tools=tools, add_generation_prompt=True, thinking=thinking).ids
         return self.request(ids, **settings)
 
@@ -207,25 +213,21 @@ class LanguageModel:
     def chat(self, messages: Messages, *, stream: Literal[True], **settings: Any) -> Iterator[Delta]: ...
 
     def chat(self, messages: Messages, *, stream: bool = False, **settings: Any) -> Completion | Iterator[Delta]:
-        """The assistant's next turn, whole or piece by piece. ``settings``: ``tools``, ``thinking`` and those of ``request``."""
+        """The assistant's next turn, whole or piece by piece. ``settings``: ``tools``, ``thinking`` and those of ``request``. Raises as
+        ``chat_request`` and ``generate`` do."""
         request = self.chat_request(messages, **settings)
         return self.generator.stream(request) if stream else self.generator.generate([request])[0]
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None, replace: bool = False) -> None:
-        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` one that stands there."""
+        """Write a folder in published layout that ``beichen.load`` and ``beichen chat`` open; ``replace`` one that stands there. Raises
+        SettingsError for a model with an adapter on it or quantized, StorageError for a folder that is not empty or cannot be written."""
         if adapted_layers(self.decoder) or kind_of(self.decoder) is not None:
             raise SettingsError(f"{folder}: a model with an adapter is not saved as a whole", remedy="fold it into its base: beichen merge")
         extra = () if self._tokenizer is None else (self._tokenizer.save,)
         save_checkpoint(
-            folder,
-            self.decoder,
-            family=self.family,
-            published=self.published,
-            source=self.folder,
-            write_extra=extra,
-            dtype=dtype,
+            folder, self.decoder, family=self.family, published=self.published, source=self.folder, write_extra=extra, dtype=dtype,
             replace=replace,
-        )
+        )  # fmt: skip
 
 
 def load(
@@ -242,6 +244,10 @@ def load(
     base: where the base of an adapter is, if not where it was when the adapter was trained.
     quantize: hold the matrices of linear layers as 'int8' or 'nf4'.
     adapters: folders of adapters over this base, by the names under which ``with_adapter`` gives them.
+
+    Raises CheckpointError for weights that are missing, damaged, out of reach or not the adapter's base; ConfigError for a model that is
+    not understood; TokenizerError, TemplateError and DeviceError for what is broken or unknown of these; SettingsError for arguments that
+    do not go together. All are BeichenError.
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
@@ -275,7 +281,7 @@ def load(
 
 
 def sampling_settings(**given: Any) -> SamplingSettings:
-    """``SamplingSettings`` from keyword arguments; an unknown one is named."""
+    """``SamplingSettings`` from keyword arguments. Raises SettingsError that names an unknown one, or one out of range."""
     known = SamplingSettings.__dataclass_fields__
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:

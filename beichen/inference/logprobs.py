@@ -35,7 +35,8 @@ def token_logprobs(logits: Tensor, ids: Sequence[int], counts: Sequence[int | No
 
 
 def best_of(answers: Sequence[Completion], count: int) -> list[Completion]:
-    """The ``count`` answers that are likeliest per token, best first; equal ones as they came. They must tell their logprobs."""
+    """The ``count`` answers that are likeliest per token, best first; equal ones as they came. Raises SettingsError for
+    answers that do not tell their logprobs."""
     scores: list[float] = []
     for answer in answers:
         if answer.logprobs is None:

@@ -33,7 +33,8 @@ class RemoteDelta(Delta):
 
 
 class Endpoint:
-    """A server: its address up to ``/v1``, and the key that it asks for."""
+    """A server: its address up to ``/v1``, and the key that it asks for. Raises ServerError where it is not reached, refuses, or answers
+    otherwise than OpenAI's interface does."""
 
     def __init__(self, url: str, *, key: str | None = None, seconds: float = SECONDS) -> None:
         if not url.startswith(("http://", "https://")):
@@ -50,7 +51,7 @@ class Endpoint:
             raise ServerError(f"{self.url}/models: {str(told)[:_BODY_MOST]}", remedy="does the address end in /v1?") from fault
 
     def choose(self, name: str | None) -> str:
-        """The model of that name, or the first one."""
+        """The model of that name, or the first one. Raises ServerError where it has none, or not that."""
         names = self.models()
         if name is not None and names and name not in names:
             raise ServerError(f"{self.url} has no model '{name}'{nearest(name, names)}", remedy=f"it has: {', '.join(names)}")

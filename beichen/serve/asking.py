@@ -92,7 +92,8 @@ def rendered(
 
 
 def without_its_end(tokenizer: Tokenizer, last: Message, ids: list[int], *, ends: Collection[int]) -> list[int]:
-    """A rendered dialogue without what closes its ``last`` message, an answer that is to go on. ends: ids at which answers end."""
+    """A rendered dialogue without what closes its ``last`` message, an answer that is to go on. ends: ids at which answers end.
+    Raises RequestError where that is no text of the assistant's, or its end cannot be found."""
     if last.role != "assistant" or last.tool_calls or not last.content.strip():
         what = "a call" if last.tool_calls else f"of the {last.role}" if last.role != "assistant" else "empty"
         raise RequestError(f"the last message is {what}: only a text of the assistant goes on", param="continue_final_message")
@@ -116,7 +117,8 @@ def as_asked(fault: BeichenError, names: Mapping[str, str], *, otherwise: str | 
 
 
 def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_model_len: int, owner: str, special: bool) -> list[Request]:
-    """One for each prompt. special: whether the server's owner lets texts hold control tokens."""
+    """One for each prompt. special: whether the server's owner lets texts hold control tokens. Raises RequestError at the field that is
+    at fault."""
     if body.allow_special and not special:
         raise RequestError("this server takes names of control tokens as text", param="allow_special")
     found = []
@@ -130,7 +132,8 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
 
 
 def prompts_of(model: LanguageModel, prompt: Any, *, room: int, special: bool = False, param: str = "prompt") -> list[list[int]]:
-    """Ids of each prompt: a text, ids, or a list of either, each at most ``room`` tokens."""
+    """Ids of each prompt: a text, ids, or a list of either. Raises RequestError for an empty one, one of more than ``room`` tokens,
+    and ids that the model does not know."""
     alone = isinstance(prompt, str) or isinstance(prompt[0], int)
     found = []
     for place, one in enumerate([prompt] if alone else prompt):

@@ -143,7 +143,8 @@ class Service:
             )  # fmt: skip
 
     async def embed(self, texts: Sequence[Sequence[int]], *, adapter: str | None = None) -> Tensor:
-        """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work."""
+        """Vectors of length 1 [texts, hidden], computed between the steps of the answers that run; cancelling ends the work.
+        Raises ShutdownError where nothing is taken any more, OverloadError where too much waits."""
         name, tokens = adapter or self.name, sum(map(len, texts))
         self._note(name, tokens, texts)
         if self.closing:
