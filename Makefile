@@ -114,7 +114,7 @@ bench/peers/serving/.ready: bench/serving_peers.txt $(TEST)
 	@mkdir -p bench/peers
 	@$(PYTHON) -m venv --clear bench/peers/serving
 	@bench/peers/serving/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH_PIN) -c $(LOCK)
-	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF $$CMAKE_ARGS" bench/peers/serving/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r bench/serving_peers.txt
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF $${CMAKE_ARGS:-}" bench/peers/serving/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r bench/serving_peers.txt
 	@touch $@
 
 clean:
