@@ -125,9 +125,19 @@ def test_no_tracked_file_names_a_machine_path_or_a_registry():
     assert not found.stdout.splitlines()
 
 
-@pytest.mark.parametrize("verb", ["help", "install", "quickstart", "test", "browser", "check", "bench", "bench-peers", "clean"])
+@pytest.mark.parametrize(
+    "verb", ["help", "install", "quickstart", "test", "browser", "check", "bench", "bench-peers", "bench-serving-peers", "clean"]
+)
 def test_the_makefile_has_the_verb(verb):
     assert re.search(rf"^{verb}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_recipes_take_variables_that_may_be_unset_with_a_default():
+    """Their shell ends at an unset one (-u)."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert re.search(r"^\.SHELLFLAGS := -eu", makefile, re.MULTILINE)
+    asked = re.findall(r"\$\$(?:\{(\w+)(:-)?|([A-Za-z_]\w*))", makefile)
+    assert asked and all(default for _, default, _ in asked), asked
 
 
 @needs.make
