@@ -31,7 +31,7 @@ constexpr long SPAN = 8;
 static const uint16_t FOURTHS[64] = {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60};
 static const uint16_t ENDS[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};  // the first half of one vector, the second of another
 typedef int16_t words16 __attribute__((vector_size(64), aligned(64), may_alias));
-typedef int8_t bytes8 __attribute__((vector_size(32), aligned(32), may_alias));
+typedef uint8_t bytes64 __attribute__((vector_size(64), aligned(64), may_alias));
 
 INLINE ints dot_shorts(ints sum, lanes a, lanes b) {  // + a[2i] b[2i] + a[2i+1] b[2i+1]
 #if defined(BEICHEN_VNNI)
@@ -112,12 +112,10 @@ INLINE void into_nf4_order(const int16_t *x, lanes *out) {
 INLINE void into_parts(const int16_t *x, lanes *out) {
 #ifdef BEICHEN_VNNI
     const words16 numbers[2] = {load<words16>(x), load<words16>(x + 32)};
-    bytes8 parts[4];
-    for (int i = 0; i < 2; i++) {
-        parts[i] = __builtin_convertvector((words16)(numbers[i] + 128) >> 8, bytes8);
-        parts[2 + i] = __builtin_convertvector(numbers[i], bytes8);
-    }
-    memcpy(out, parts, sizeof(parts));
+    bytes64 lower;
+    for (int i = 0; i < 64; i++) lower[i] = 2 * i;
+    out[0] = (lanes)__builtin_shuffle((bytes64)(numbers[0] + 128), (bytes64)(numbers[1] + 128), lower + 1);
+    out[1] = (lanes)__builtin_shuffle((bytes64)numbers[0], (bytes64)numbers[1], lower);
 #else
     int16_t parts[2][32];
     for (int i = 0; i < 32; i++) { parts[0][i] = x[2 * i]; parts[1][i] = x[2 * i + 1]; }
@@ -151,13 +149,24 @@ INLINE float unit_of(const bf16 *x, long K, Held held) {
         const float all = sum(block);
         fullest = all > fullest ? all : fullest;
     }
-    int32_t bits = 0;
-    for (int i = 0; i < 16; i++) bits = top[i] > bits ? top[i] : bits;
+    const lanes order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (uint32_t step = 8; step; step /= 2) { const ints other = __builtin_shuffle(top, (ints)(order ^ step)); top = other > top ? other : top; }
+    const int32_t bits = top[0];
     float largest; memcpy(&largest, &bits, 4);
     if (bits >= 0x7f800000) return NAN;
     if (largest < 1e-30f) return 0;
     const float unit = largest / MOST, other = fullest / NF4_MOST;
     return unit > other ? unit : other;
+}
+// The first `count` of `columns` numbers as whole ones, the rest zero. Two vectors at a time: what is stored whole can be read again at once.
+INLINE void into_whole(const bf16 *x, long count, long columns, float inverse, int16_t *out) {
+    shorts lower;
+    for (int i = 0; i < 32; i++) lower[i] = 2 * i;
+    auto number = [&](long k, auto part) { return (lanes)(load_bf16(x + k, part) * inverse + 12582912.f); };  // 1.5 * 2^23: rounded, in the lower half
+    long k = 0;
+    for (; k + 32 <= count; k += 32) store(out + k, __builtin_shuffle((shorts)number(k, Whole{}), (shorts)number(k + 16, Whole{}), lower));
+    if (k < columns) memset(out + k, 0, (columns - k) * sizeof(int16_t));
+    sixteens(count - k, [&](long c, auto part) { store(out + k + c, __builtin_convertvector(number(k + c, part), halves)); });
 }
 template <int M, Held H>
 static void into_group(const bf16 *x, long from_stride, long used, long K, lanes *to, ints *zeros, float *units) {
@@ -172,12 +181,8 @@ static void into_group(const bf16 *x, long from_stride, long used, long K, lanes
     lanes tile[VECTORS][M] = {};
     for (long k = 0; k < K; k += COLUMNS, to += VECTORS * M) {
         for (int m = 0; m < M && m < used; m++) if (inverse[m] > 0) {
-            const long here = K - k < COLUMNS ? K - k : COLUMNS;
             alignas(64) int16_t whole[COLUMNS];
-            if (here < COLUMNS) memset(whole, 0, sizeof(whole));
-            sixteens(here, [&](long c, auto part) {  // adding 1.5 * 2^23 rounds, and leaves the whole number in the lower half
-                store(whole + c, __builtin_convertvector((lanes)(load_bf16(x + m * from_stride + k + c, part) * inverse[m] + 12582912.f), halves));
-            });
+            into_whole(x + m * from_stride + k, K - k < COLUMNS ? K - k : COLUMNS, COLUMNS, inverse[m], whole);
             lanes own[VECTORS];
             if constexpr (H == AS_NF4) into_nf4_order(whole, own); else into_parts(whole, own);
             for (int v = 0; v < VECTORS; v++) tile[v][m] = H == AS_NF4 ? __builtin_shuffle(own[v], nf4_word_order<16 / L>()) : own[v];
