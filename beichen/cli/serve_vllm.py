@@ -20,9 +20,9 @@ def run_vllm(arguments: argparse.Namespace) -> int:
     from beichen.checkpoints.hubs import find_folder
     from beichen.checkpoints.tokenizers import load_tokenizer
     from beichen.cli.serve import read_adapters, read_api_keys
-    from beichen.inference.vllm_adapters import adapters_for_vllm
-    from beichen.inference.vllm_lengths import words_for_length
-    from beichen.inference.vllm_serving import (
+    from beichen.inference.vllm.adapters import adapters_for_vllm
+    from beichen.inference.vllm.lengths import words_for_length
+    from beichen.inference.vllm.serving import (
         HERE_ALONE,
         VllmOptions,
         command_of,

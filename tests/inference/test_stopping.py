@@ -9,7 +9,7 @@ import pytest
 
 from beichen.inference.api import Request, join
 from beichen.inference.stopping import AnswerText, StopStrings, text_of
-from beichen.inference.vllm_generator import _Answer
+from beichen.inference.vllm.generator import _Answer
 from beichen.text.tokenizer import Tokenizer
 from tests.inference.test_constraints import VOCABULARIES
 

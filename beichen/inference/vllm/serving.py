@@ -23,8 +23,8 @@ from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.llama_export import export_llama, llama_config
 from beichen.checkpoints.loading import load_config
 from beichen.errors import SettingsError
-from beichen.inference.vllm_adapters import VllmAdapters
-from beichen.inference.vllm_lengths import ALLOWS_MORE, LengthWords
+from beichen.inference.vllm.adapters import VllmAdapters
+from beichen.inference.vllm.lengths import ALLOWS_MORE, LengthWords
 from beichen.nn.config import DecoderConfig
 from beichen.text.chat_jinja import to_jinja
 from beichen.text.chat_template import ChatTemplate

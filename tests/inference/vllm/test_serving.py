@@ -17,10 +17,10 @@ from beichen.cli.main import main
 from beichen.cli.serve import add_arguments
 from beichen.cli.serve_vllm import MAPPED
 from beichen.errors import ConfigError, SettingsError
-from beichen.inference import vllm_serving
 from beichen.inference.language_model import LanguageModel
-from beichen.inference.vllm_lengths import LengthWords
-from beichen.inference.vllm_serving import VllmOptions, command_of, environment_of, folder_for_vllm, read_more
+from beichen.inference.vllm import serving
+from beichen.inference.vllm.lengths import LengthWords
+from beichen.inference.vllm.serving import VllmOptions, command_of, environment_of, folder_for_vllm, read_more
 from beichen.nn.config import RopeConfig
 from tests.inference.small_models import small_decoder, small_tokenizer
 
@@ -80,9 +80,9 @@ def test_an_adapter_alone_is_refused_with_what_helps(tmp_path):
 
 def test_what_llama_layout_cannot_say_is_refused_by_name(tmp_path, monkeypatch):
     folder = save_small(tmp_path / "telechat", "telechat2")
-    config, published, family = vllm_serving.load_config(folder)
+    config, published, family = serving.load_config(folder)
     other = replace(config, embedding_scale=2.0)
-    monkeypatch.setattr(vllm_serving, "load_config", lambda path: (other, published, family))
+    monkeypatch.setattr(serving, "load_config", lambda path: (other, published, family))
     with pytest.raises(ConfigError, match=r"Llama layout cannot say embedding_scale=2\.0"):
         folder_for_vllm(folder, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
@@ -101,7 +101,7 @@ def test_what_llama_layout_cannot_say_is_refused_by_name(tmp_path, monkeypatch):
     ],
 )
 def test_options_that_vllm_lacks_are_refused(tmp_path, monkeypatch, capsys, flags, said):
-    monkeypatch.setattr(vllm_serving.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["serve", str(tmp_path), "--engine", "vllm", *flags]) == 2
     assert said in capsys.readouterr().err
@@ -111,7 +111,7 @@ def test_every_option_of_the_command_is_mapped_or_has_its_reason():
     parser = argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     names = {action.dest for action in parser._actions}
-    assert names >= MAPPED and names >= vllm_serving.HERE_ALONE.keys() and not MAPPED & vllm_serving.HERE_ALONE.keys()
+    assert names >= MAPPED and names >= serving.HERE_ALONE.keys() and not MAPPED & serving.HERE_ALONE.keys()
 
 
 def test_vllm_options_need_vllm(tmp_path, capsys):
@@ -123,7 +123,7 @@ ASKED = """
 import json, sys
 from pathlib import Path
 from beichen.inference.api import Generator, Request, join
-from beichen.inference.vllm_generator import VllmGenerator
+from beichen.inference.vllm.generator import VllmGenerator
 from beichen.text.tokenizer import read_tokenizer
 folder, prompts = Path(sys.argv[1]), json.loads(sys.argv[2])
 options = {"dtype": "float32", "max_model_len": 128, "enforce_eager": True, "kv_cache_memory_bytes": 1 << 28}

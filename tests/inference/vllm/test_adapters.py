@@ -19,16 +19,16 @@ from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.tokenizers import load_tokenizer
 from beichen.cli.main import main
 from beichen.errors import CheckpointError, SettingsError, TokenizerError
-from beichen.inference import vllm_serving
-from beichen.inference.vllm_adapters import VllmAdapters, adapters_for_vllm
-from beichen.inference.vllm_serving import VllmOptions, command_of, folder_for_vllm
+from beichen.inference.vllm import serving
+from beichen.inference.vllm.adapters import VllmAdapters, adapters_for_vllm
+from beichen.inference.vllm.serving import VllmOptions, command_of, folder_for_vllm
 from beichen.models.adapters import AdapterShape, attach
 from beichen.models.linear_names import choose
 from beichen.models.registry import load_family
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.util.progress import SILENT, Reporter, SilentReporter
 from tests.inference.small_models import TEXTS, small_tokenizer
-from tests.inference.test_vllm_serving import save_small
+from tests.inference.vllm.test_serving import save_small
 from tests.models.test_adapters import shake
 
 
@@ -132,7 +132,7 @@ def test_the_command_hands_them_over(tmp_path, monkeypatch):
     write_adapter(tmp_path / "poems", base, "telechat2")
     started: list[list[str]] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(vllm_serving, "find_vllm", lambda: ["vllm"])
+    monkeypatch.setattr(serving, "find_vllm", lambda: ["vllm"])
     monkeypatch.setattr(os, "execvpe", lambda program, words, environment: started.append(words))
     main(["serve", str(base), "--engine", "vllm", "--adapter", f"poems={tmp_path / 'poems'}"])
     module = json.loads(started[0][started[0].index("--lora-modules") + 1])

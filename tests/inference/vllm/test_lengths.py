@@ -12,8 +12,8 @@ import pytest
 import beichen
 from beichen.errors import SettingsError
 from beichen.inference.language_model import LanguageModel
-from beichen.inference.vllm_lengths import ALLOWS_MORE, LengthWords, words_for_length
-from beichen.inference.vllm_serving import VllmOptions, command_of, environment_of
+from beichen.inference.vllm.lengths import ALLOWS_MORE, LengthWords, words_for_length
+from beichen.inference.vllm.serving import VllmOptions, command_of, environment_of
 from beichen.nn.config import RopeConfig
 from tests.inference.small_models import small_config, small_decoder, small_tokenizer
 

@@ -1,4 +1,4 @@
-"""What vLLM is asked, and what is refused before; its answers beside ours are in ``test_vllm_serving.py``, where it is installed."""
+"""What vLLM is asked, and what is refused before; its answers beside ours are in ``test_serving.py``, where it is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from beichen.errors import SettingsError
 from beichen.inference.api import Constraint, Request
-from beichen.inference.vllm_generator import VllmGenerator
+from beichen.inference.vllm.generator import VllmGenerator
 from tests.inference.small_models import small_tokenizer
 
 REQUEST = Request(prompt_ids=[1], max_new_tokens=3)
