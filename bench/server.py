@@ -6,7 +6,9 @@ The server is the real command in a process of its own; its client in this one s
 
 from __future__ import annotations
 
+import itertools
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,9 @@ from beichen.nn.config import DecoderConfig
 from beichen.text.byte_pair_training import train_tokenizer
 from bench.light_client import ask
 from bench.records import BenchResult, Run
-from bench.server_verdicts import ALONE, NEW, NEW_TOKENS, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
+from bench.server_verdicts import ALONE, IN_PAIRS, NEW, NEW_TOKENS, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
 from bench.serving_contender import random_prompts
+from bench.timing import take_turns
 from bench.workload import ours, reference_config
 
 PROMPT_TOKENS = 32
@@ -68,26 +71,39 @@ def _save(folder: Path, config: DecoderConfig) -> None:
 
 def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
     model = load(folder)
-    speeds: dict[tuple[int, str], list[float]] = {(tokens, way): [] for tokens in NEW_TOKENS for way in (ALONE, SERVED)}
+    records: list[BenchResult] = []
     with _served(folder) as server:
-        for number in range(rounds + 1):  # the first is not counted
-            for tokens in NEW_TOKENS:
-                prompts = _prompts(STREAMS, PROMPT_TOKENS, seed=number)
-                requests = [Request(prompt_ids=prompt, max_new_tokens=tokens) for prompt in prompts]
-                begin = time.perf_counter()
-                model.generator.generate(requests)
-                seconds = time.perf_counter() - begin, _stream_all(server, prompts, tokens=tokens)
-                for way, taken in zip((ALONE, SERVED), seconds, strict=True):
-                    speeds[tokens, way] += [STREAMS * tokens / taken] * (number > 0)
+        for tokens in NEW_TOKENS:
+            prompts = (_prompts(STREAMS, PROMPT_TOKENS, seed=seed) for seed in itertools.count())  # nobody has seen them
+            ways = {ALONE: partial(_generate, model, prompts, tokens), SERVED: partial(_stream, server, prompts, tokens)}
+            for way in ways.values():
+                way()
+            records += _both_ways(run, tokens, take_turns(ways, rounds=rounds))
         first: dict[str, list[float]] = {NEW: [], SHARED: []}
         for prompt in _prompts(rounds, PREFIX_TOKENS, seed=1):
             for times, tail in zip(first.values(), _prompts(2, 20, seed=prompt[0]), strict=True):
                 times.append(ask(server.port, [[*prompt, *tail]], tokens=1)[0].first * 1e3)
-    records = [
-        run.record(SECTION, streamed(tokens, way), values, "tok/s", settings=f"prompts of {PROMPT_TOKENS}, 42M Llama, bf16")
-        for (tokens, way), values in speeds.items()
-    ]
     return records + [run.record(SECTION, first_token(name), values, "ms", settings="and 20 of its own") for name, values in first.items()]
+
+
+def _generate(model: LanguageModel, prompts: Iterator[list[list[int]]], tokens: int) -> None:
+    model.generator.generate([Request(prompt_ids=prompt, max_new_tokens=tokens) for prompt in next(prompts)])
+
+
+def _stream(server: _Server, prompts: Iterator[list[list[int]]], tokens: int) -> None:
+    _stream_all(server, next(prompts), tokens=tokens)
+
+
+def _both_ways(run: Run, tokens: int, seconds: dict[str, list[float]]) -> list[BenchResult]:
+    """With the median of the rounds' own ratios, since one round sees one mood of the machine."""
+    speeds = {way: [STREAMS * tokens / taken for taken in values] for way, values in seconds.items()}
+    pairs = [server / engine for server, engine in zip(speeds[SERVED], speeds[ALONE], strict=True)]
+    details: dict[str, dict[str, float]] = {ALONE: {}, SERVED: {IN_PAIRS: statistics.median(pairs)}}
+    settings = f"prompts of {PROMPT_TOKENS}, 42M Llama, bf16"
+    return [
+        run.record(SECTION, streamed(tokens, way), values, "tok/s", settings=settings, details=details[way])
+        for way, values in speeds.items()
+    ]
 
 
 def _beginning(run: Run, folder: Path) -> list[BenchResult]:
@@ -140,9 +156,8 @@ def _served(folder: Path) -> Iterator[_Server]:
         process.wait(60)
 
 
-def _stream_all(server: _Server, prompts: list[list[int]], *, tokens: int) -> float:
-    """All prompts at once.  -> seconds until the last answer's end"""
+def _stream_all(server: _Server, prompts: list[list[int]], *, tokens: int) -> None:
+    """All prompts at once, to the end of the last answer."""
     answers = ask(server.port, prompts, tokens=tokens, pause=LOOK)
     if any(answer.tokens != tokens for answer in answers):
         raise AssertionError(f"answers have {[answer.tokens for answer in answers]} tokens, each should have {tokens}")
-    return max(answer.seconds for answer in answers)

@@ -9,6 +9,7 @@ from bench.records import BenchResult
 SECTION = "server"
 STREAMS, NEW_TOKENS, PREFIX_TOKENS = 16, (128, 512), 1000
 ALONE, SERVED = "the engine alone", "streamed by the server"
+IN_PAIRS = "of the engine's speed, median of rounds"
 NEW, SHARED = "new", "shared with an earlier request"
 
 
@@ -24,9 +25,8 @@ def first_token(beginning: str) -> str:
 
 def overhead(rows: Sequence[BenchResult], tokens: int) -> float | None:
     """The share of the engine's throughput that the server costs, in answers of so many tokens."""
-    speeds = {row.what: row.value for row in rows}
-    direct, served = (speeds.get(streamed(tokens, way)) for way in (ALONE, SERVED))
-    return None if direct is None or served is None else 1 - served / direct
+    shares = [row.details[IN_PAIRS] for row in rows if row.what == streamed(tokens, SERVED) and IN_PAIRS in row.details]
+    return 1 - shares[0] if shares else None
 
 
 def as_lines(rows: Sequence[BenchResult]) -> list[str]:

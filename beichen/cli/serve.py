@@ -152,7 +152,13 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         root_path=root_path,
         original_paths=arguments.original_paths,
     )
-    server = Server(app, service, at_once=lambda number: os._exit(128 + number), log_config=None if log else LOGGING_CONFIG)
+
+    def ends(answers: int) -> None:
+        if answers:
+            words = f"{answers} {'answer' if answers == 1 else 'answers'} on the way"
+            make_reporter().line(f"ending: {words}, {limits.shutdown_seconds:g} seconds at most; once more Ctrl-C ends at once")
+
+    server = Server(app, service, at_once=lambda number: os._exit(128 + number), ends=ends, log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
     announce.start()
     gc.freeze()  # what is loaded stays: looking through it for garbage stops all answers for a tenth of a second, and delays the end
@@ -160,7 +166,8 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     if log is not None:
         log.close()
     if server.cut_off:
-        make_reporter().warn(f"{server.cut_off} answers did not end within {limits.shutdown_seconds:g} seconds and were cut off")
+        words = "1 answer was" if server.cut_off == 1 else f"{server.cut_off} answers were"
+        make_reporter().warn(f"{words} cut off after {limits.shutdown_seconds:g} seconds")
     return 0 if server.started else 1
 
 

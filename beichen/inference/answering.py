@@ -7,6 +7,7 @@ from beichen.inference.engine import Engine
 from beichen.inference.sampling import ConstraintState
 from beichen.inference.stopping import AnswerText, text_of
 from beichen.text.tokenizer import Tokenizer
+from beichen.util.parts import done
 
 
 class Answer:
@@ -78,5 +79,5 @@ class Answer:
         return Completion(
             text=text_of(self._tokenizer, self.ids) if self._text is None else self._shown, ids=tuple(self.ids), finish_reason=self.reason,
             logprobs=None if self._request.logprobs is None else tuple(self.sequence.logprobs[: len(self.ids)]),
-            prompt_logprobs=self._engine.prompt_logprobs(self._request),
+            prompt_logprobs=None if self._request.prompt_logprobs is None else done(self._engine.prompt_logprobs(self._request)),
         )  # fmt: skip

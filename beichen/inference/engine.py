@@ -7,6 +7,7 @@ beginnings, beyond rounding.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from itertools import chain
 
 import numpy as np
@@ -19,7 +20,7 @@ from beichen.inference.api import FinishReason, Request, TokenLogprob
 from beichen.inference.blocks import Blocks
 from beichen.inference.drafting import Drafting, later_luck, settle
 from beichen.inference.forwards import Forwards, Reading
-from beichen.inference.logprobs import token_logprobs
+from beichen.inference.logprobs import Told, prompt_logprobs, token_logprobs
 from beichen.inference.rotations import rope_key
 from beichen.inference.sampling import ConstraintState, SampledRow, Sampler, check_ids
 from beichen.inference.scheduler import Scheduler, Work
@@ -30,7 +31,6 @@ from beichen.nn.paged_cache import BLOCK_SIZE, PagePool, block_bytes
 MAX_ROWS = 256
 KV_BYTES = 2 * 2**30
 STEP_TOKENS = 4096
-LOGIT_ROWS = 256  # logits of a prompt that are looked at together
 
 
 class Engine:
@@ -128,21 +128,12 @@ class Engine:
                 field="max_new_tokens",
             )
 
-    @torch.inference_mode()
-    def prompt_logprobs(self, request: Request) -> tuple[TokenLogprob | None, ...] | None:
-        """By a pass of its own over the prompt, which only those pay for who ask; of the first id nothing is known."""
-        if request.prompt_logprobs is None:
-            return None
-        ids, told = list(request.prompt_ids), list[TokenLogprob | None]([None])
-        length = len(ids) + request.max_new_tokens
-        input_ids = torch.tensor([ids], device=self.pool.keys.device)
+    def prompt_logprobs(self, request: Request) -> Generator[bool, None, Told]:
+        """How likely the model held the ids of a prompt, as ``logprobs.prompt_logprobs`` tells it: by a pass of its own, which only those
+        pay for who ask."""
         updates = None if request.adapter is None else self.adapters[request.adapter]
-        hidden = self.decoder(input_ids, rope_length=length, updates=updates)[0, :-1]
-        for begin in range(0, len(ids) - 1, LOGIT_ROWS):
-            logits = self._forwards.logits(hidden[begin : begin + LOGIT_ROWS])
-            following = ids[begin + 1 : begin + 1 + len(logits)]
-            told += token_logprobs(logits, following, [request.prompt_logprobs] * len(following))
-        return tuple(told)
+        part = self.scheduler.step_tokens
+        return prompt_logprobs(self.decoder, request, vocab_size=self.vocab_size, part_tokens=part, updates=updates)
 
     def check_integrity(self) -> None:
         """Raises AssertionError where a block is lost or owned by nobody who runs."""

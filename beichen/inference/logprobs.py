@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from beichen.errors import SettingsError
-from beichen.inference.api import Completion, TokenLogprob
+from beichen.inference.api import Completion, Request, TokenLogprob
+from beichen.nn.cache import DenseCache
+from beichen.nn.decoder import Decoder
+from beichen.nn.spans import Updates
+
+LOGIT_ROWS = 256  # logits of a prompt that are looked at together
+
+Told = tuple[TokenLogprob | None, ...]
 
 
 def token_logprobs(logits: Tensor, ids: Sequence[int], counts: Sequence[int | None]) -> list[TokenLogprob | None]:
@@ -32,6 +39,37 @@ def token_logprobs(logits: Tensor, ids: Sequence[int], counts: Sequence[int | No
         top = tuple(zip(top_ids, top_values, strict=True))[: counts[row]]
         told[row] = TokenLogprob(id=ids[row], logprob=value, top=top)
     return told
+
+
+def prompt_logprobs(
+    decoder: Decoder, request: Request, *, vocab_size: int, part_tokens: int, updates: Updates | None = None
+) -> Generator[bool, None, Told]:
+    """A generator that returns one for each id of the prompt; of the first nothing is known. It reads the prompt anew and yields between
+    parts of at most ``part_tokens`` tokens: False, since the cache of the earlier parts is held. vocab_size: ids that mean text. updates:
+    an adapter that moves the decoder."""
+    ids, told, count = list(request.prompt_ids), list[TokenLogprob | None]([None]), request.prompt_logprobs
+    for number, hidden in enumerate(_read(decoder, ids, len(ids) + request.max_new_tokens, part_tokens, updates)):
+        if number:
+            yield False
+        with torch.inference_mode():
+            for rows in hidden.split(LOGIT_ROWS):
+                following = ids[len(told) : len(told) + len(rows)]
+                if following:
+                    logits = decoder.logits(rows[: len(following)])[:, :vocab_size]
+                    told += token_logprobs(logits, following, [count] * len(following))
+    return tuple(told)
+
+
+def _read(decoder: Decoder, ids: Sequence[int], rope_length: int, part_tokens: int, updates: Updates | None) -> Iterator[Tensor]:
+    """Hidden states of one text, part after part: [tokens, hidden]."""
+    weight, cache = decoder.head_weight, None
+    if len(ids) > part_tokens:
+        cache = DenseCache(decoder.config, rows=1, capacity=len(ids), dtype=weight.dtype, device=weight.device)
+    for begin in range(0, len(ids), part_tokens):
+        with torch.inference_mode():
+            part = torch.tensor([ids[begin : begin + part_tokens]], device=weight.device)
+            hidden = decoder(part, cache=cache, rope_length=rope_length, updates=updates)[0]
+        yield hidden
 
 
 def best_of(answers: Sequence[Completion], count: int) -> list[Completion]:

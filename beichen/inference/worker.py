@@ -136,6 +136,12 @@ class EngineWorker:
             self._condition.notify()
         return future
 
+    def drop_works(self, fault: BeichenError) -> None:
+        """End what ``run`` was given, with a fault for whoever waits."""
+        with self._condition:
+            for _, future in self._works:
+                _settle(future, None, fault)
+
     def close(self) -> None:
         """Take nothing new; the thread ends with what is there."""
         with self._condition:
@@ -176,13 +182,17 @@ class EngineWorker:
     def _do_part(self) -> None:
         work, future = self._works[0]
         again: bool | None = None
+        result: Any = None
+        fault: Exception | None = None
         try:
-            again = None if future.cancelled() else next(work)
+            again = None if future.done() else next(work)
         except StopIteration as end:
-            _settle(future, end.value, None)
-        except Exception as fault:
-            _settle(future, None, fault)
+            result = end.value
+        except Exception as found:
+            fault = found
         with self._condition:
+            if again is None:
+                _settle(future, result, fault)
             if again is not False:
                 self._works.popleft()
             if again:
@@ -248,8 +258,8 @@ class Pauses:
 
 
 def _settle(future: Future[Any], value: Any, fault: Exception | None) -> None:
-    """Unless nobody waits for it any more."""
-    if future.set_running_or_notify_cancel():
+    """Unless nobody waits for it any more, or it has been settled."""
+    if not future.done() and future.set_running_or_notify_cancel():
         if fault is None:
             future.set_result(value)
         else:

@@ -124,8 +124,9 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
     found = []
     for ids in prompts_of(model, body.prompt, room=max_model_len, special=body.allow_special):
         told, before = body.logprobs, body.logprobs if body.echo else None
+        longest = 16 if body.max_tokens is None else max(body.max_tokens, 1)
         found.append(_request(
-            model, ids, body, body.max_tokens or 16, constraint=_constraint(body), logprobs=told, prompt_logprobs=before,
+            model, ids, body, longest, constraint=_constraint(body), logprobs=told, prompt_logprobs=before,
             room=max_model_len, owner=owner, names=body.names,
         ))  # fmt: skip
     return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from beichen.inference.api import Completion, Delta, Request, TokenLogprob
-from beichen.inference.logprobs import best_of
+from beichen.inference.api import Completion, Delta, Request
+from beichen.inference.logprobs import Told, best_of
 from beichen.inference.usage import token_usage
 from beichen.serve.chat import new_id
 from beichen.serve.schemas.chat import LEAST_LOGPROB, Usage
@@ -15,18 +16,32 @@ from beichen.serve.schemas.completions import CompletionAnswer, CompletionChoice
 from beichen.serve.service import Service
 from beichen.text.tokenizer import Tokenizer
 
+NOTHING = Completion(text="", ids=(), finish_reason="length")
 
-async def whole_completions(
-    service: Service, requests: Sequence[Request], *, count: int, best: int, echo: bool, tell: bool
-) -> CompletionAnswer:
-    """``count`` answers to each prompt, chosen out of ``best`` by the mean log-probability of their tokens, which it may ``tell``."""
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a client wants of each prompt."""
+
+    count: int  # answers
+    best: int  # the best of so many
+    echo: bool  # the prompt before each
+    tell: bool  # log-probabilities, of what is echoed too
+    nothing_new: bool = False  # the prompt alone
+
+
+async def whole_completions(service: Service, requests: Sequence[Request], wanted: Wanted) -> CompletionAnswer:
+    """``count`` answers to each prompt, chosen out of ``best`` by the mean log-probability of their tokens."""
     choices: list[CompletionChoice] = []
     tokens = 0
     for request in requests:
-        answers = await _answers(service, request, best)
+        before = await _echoed(service, request, wanted)
+        answers = [NOTHING] * wanted.count if wanted.nothing_new else await _answers(service, request, wanted.best)
         tokens += sum(len(answer.ids) for answer in answers)
-        for answer in answers if best == count else best_of(answers, count):
-            choices.append(_choice(service.model.tokenizer, request, answer, index=len(choices), echo=echo, tell=tell))
+        for answer in answers if wanted.best == wanted.count else best_of(answers, wanted.count):
+            told = _logprobs(service.model.tokenizer, answer.ids, answer.logprobs or (), before) if wanted.tell else None
+            text = before.text + answer.text
+            choices.append(CompletionChoice(index=len(choices), text=text, logprobs=told, finish_reason=_reason(answer.finish_reason)))
     return CompletionAnswer(
         id=new_id("cmpl"), created=int(time.time()), model=service.name_of(requests[0]), choices=choices,
         usage=Usage(**token_usage(requests, tokens)),
@@ -34,29 +49,52 @@ async def whole_completions(
 
 
 async def completion_events(
-    service: Service, requests: Sequence[Request], *, count: int, echo: bool, with_usage: bool
-) -> AsyncGenerator[str]:
-    """The same as JSON texts, as they come."""
-    name, created, tokens = new_id("cmpl"), int(time.time()), 0
+    service: Service, requests: Sequence[Request], wanted: Wanted, *, with_usage: bool
+) -> AsyncGenerator[str]:  # fmt: skip
+    """The same as JSON texts, as they come; there is no best of several."""
+    name, created, tokens, count = new_id("cmpl"), int(time.time()), 0, wanted.count
 
     def event(choices: list[CompletionChoice], total: Usage | None = None) -> str:
         answer = CompletionAnswer(id=name, created=created, model=service.name_of(requests[0]), choices=choices, usage=total)
         return answer.model_dump_json(exclude={"usage"} if total is None else None)
 
     tokenizer = service.model.tokenizer
+    offsets: list[int] = []
     for number, request in enumerate(requests):
-        for place in range(count) if echo else ():
-            text = tokenizer.decode(request.prompt_ids)
-            yield event([CompletionChoice(index=number * count + place, text=text, finish_reason=None)])
-    asked = [request for request in requests for _ in range(count)]
-    offsets = [len(tokenizer.decode(request.prompt_ids)) if echo else 0 for request in asked]
+        before = await _echoed(service, request, wanted)
+        told = _logprobs(tokenizer, (), (), before) if wanted.tell else None
+        reason = "length" if wanted.nothing_new else None
+        for place in range(count):
+            offsets.append(len(before.text))
+            if wanted.echo:
+                yield event(
+                    [CompletionChoice(index=number * count + place, text=before.text, logprobs=told, finish_reason=_reason(reason))]
+                )
+    asked = [] if wanted.nothing_new else [request for request in requests for _ in range(count)]
     async for place, delta in service.answer(asked):
         tokens += len(delta.ids)
-        told = None if delta.logprobs is None else _logprobs(tokenizer, delta.logprobs, offset=offsets[place])
+        told = None if delta.logprobs is None else _logprobs(tokenizer, delta.ids, delta.logprobs, Echoed(offset=offsets[place]))
         offsets[place] += len(delta.text)
         yield event([CompletionChoice(index=place, text=delta.text, logprobs=told, finish_reason=_reason(delta.finish_reason))])
     if with_usage:
         yield event([], Usage(**token_usage(requests, tokens)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echoed:
+    """What stands before an answer."""
+
+    text: str = ""
+    ids: Sequence[int] = ()
+    logprobs: Told = ()
+    offset: int = 0  # characters that have been told before all this
+
+
+async def _echoed(service: Service, request: Request, wanted: Wanted) -> Echoed:
+    told = await service.prompt_logprobs(request, alone=wanted.nothing_new) if wanted.echo and wanted.tell else ()
+    if not wanted.echo:
+        return Echoed()
+    return Echoed(text=service.model.tokenizer.decode(request.prompt_ids), ids=request.prompt_ids if told else (), logprobs=told)
 
 
 async def _answers(service: Service, request: Request, count: int) -> list[Completion]:
@@ -75,25 +113,27 @@ async def _answers(service: Service, request: Request, count: int) -> list[Compl
     return found
 
 
-def _choice(tokenizer: Tokenizer, request: Request, answer: Completion, *, index: int, echo: bool, tell: bool) -> CompletionChoice:
-    prompt = tokenizer.decode(request.prompt_ids) if echo else ""
-    told = _logprobs(tokenizer, answer.logprobs, offset=len(prompt)) if tell and answer.logprobs is not None else None
-    return CompletionChoice(index=index, text=prompt + answer.text, logprobs=told, finish_reason=_reason(answer.finish_reason))
-
-
 def _reason(reason: str | None) -> Literal["stop", "length"] | None:
     return None if reason is None else "length" if reason == "length" else "stop"
 
 
-def _logprobs(tokenizer: Tokenizer, told: Sequence[TokenLogprob], *, offset: int) -> CompletionLogprobs:
-    names = [tokenizer.token_bytes(one.id).decode("utf-8", "replace") for one in told]
-    tops: list[dict[str, float] | None] = [
-        {tokenizer.token_bytes(token).decode("utf-8", "replace"): max(value, LEAST_LOGPROB) for token, value in one.top} for one in told
-    ]
-    offsets = []
+def _logprobs(tokenizer: Tokenizer, ids: Sequence[int], told: Told, before: Echoed) -> CompletionLogprobs:
+    """Of ids that stand behind what is echoed, and of that; nothing is known of a prompt's first id."""
+    every = [*before.logprobs, *told]
+    names = [_named(tokenizer, token) for token in (*before.ids, *ids)]
+    offsets, offset = list[int](), before.offset
     for name in names:
         offsets.append(offset)
         offset += len(name)
     return CompletionLogprobs(
-        tokens=names, token_logprobs=[max(one.logprob, LEAST_LOGPROB) for one in told], top_logprobs=tops, text_offset=offsets
+        tokens=names,
+        token_logprobs=[None if one is None else max(one.logprob, LEAST_LOGPROB) for one in every],
+        top_logprobs=[
+            None if one is None else {_named(tokenizer, token): max(value, LEAST_LOGPROB) for token, value in one.top} for one in every
+        ],
+        text_offset=offsets,
     )
+
+
+def _named(tokenizer: Tokenizer, token: int) -> str:
+    return tokenizer.token_bytes(token).decode("utf-8", "replace")

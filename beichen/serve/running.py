@@ -1,8 +1,8 @@
 """The HTTP server around the application: connections that stall are dropped, and a signal lets what runs end.
 
-Rules: a first SIGINT or SIGTERM takes nothing new (new requests get 503), lets answers end, then ends the server, so that whoever called
-it returns as usual; a second signal calls ``at_once``. A connection that takes nothing of what was sent, or never completes the head of
-a request, is cut after ``stall_seconds``.
+Rules: a first SIGINT or SIGTERM takes nothing new (new requests get 503), lets answers end, tells the clients of those that do not end in
+time, then ends the server, so that whoever called it returns as usual; a second signal calls ``at_once``. A connection that takes nothing
+of what was sent, or never completes the head of a request, is cut after ``stall_seconds``.
 """
 
 from __future__ import annotations
@@ -83,13 +83,16 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """``run`` returns when the server has ended; ``at_once`` is called in a signal's handler, for a second signal."""
 
-    def __init__(self, app: FastAPI, service: Service, *, at_once: Callable[[int], object], **settings: Any) -> None:
-        """settings: further ones of ``uvicorn.Config``."""
+    def __init__(
+        self, app: FastAPI, service: Service, *, at_once: Callable[[int], object], ends: Callable[[int], object] = lambda answers: None,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        """ends: called at the first signal with the number of answers that run or wait. settings: further ones of ``uvicorn.Config``."""
         connection = type("Connection", (Connection,), {"stall_seconds": service.limits.stall_seconds})
         super().__init__(
             uvicorn.Config(app, http=connection, ws="none", log_level="warning", timeout_graceful_shutdown=_WRITE_SECONDS, **settings)
         )
-        self._service, self._at_once = service, at_once
+        self._service, self._at_once, self._ends = service, at_once, ends
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self.cut_off = 0  # answers that did not end in time
@@ -108,7 +111,7 @@ class Server(uvicorn.Server):
         until = time.monotonic() + self._service.limits.shutdown_seconds
         while not self._service.idle and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self.cut_off = self._service.answering
+        self.cut_off = self._service.cut_off()
         self.should_exit = True
 
     @contextlib.contextmanager
@@ -129,6 +132,8 @@ class Server(uvicorn.Server):
     def _on_signal(self, number: int) -> None:
         if self._ending is not None:
             self._at_once(number)
+        else:
+            self._ends(self._service.answering)
         self._begin_end()
 
 

@@ -13,6 +13,7 @@ from beichen.errors import OverloadError, RequestError, ShutdownError
 from beichen.inference.api import Delta, Request
 from beichen.inference.embedding import embed
 from beichen.inference.language_model import LanguageModel
+from beichen.inference.logprobs import Told
 from beichen.inference.worker import EngineWorker, Piece, Ticket
 from beichen.serve.inbox import Expected, Inbox
 from beichen.serve.limits import Limits
@@ -59,6 +60,15 @@ class Service:
     def close(self) -> None:
         """Take nothing new; what is there goes on."""
         self.closing = True
+
+    def cut_off(self) -> int:
+        """End what is there, with a fault that each client is told.  -> how many answers those are"""
+        fault = ShutdownError("the server is shutting down, and its time to finish is over")
+        count = self.answering
+        for inbox in set(self._inboxes.values()):
+            inbox.fail(fault)
+        self.worker.drop_works(fault)
+        return count
 
     async def stop(self) -> bool:
         """Let what runs end.  -> whether it did in time"""
@@ -154,6 +164,16 @@ class Service:
         vectors = await asyncio.wrap_future(self.worker.run(work))
         self.metrics.note_texts(name, tokens)
         return vectors
+
+    async def prompt_logprobs(self, request: Request, *, alone: bool = False) -> Told:
+        """How likely the model held the prompt's ids, found between the steps of the answers that run. alone: no answer follows.
+        Raises as ``embed`` does."""
+        if alone:
+            self._note(self.name_of(request), len(request.prompt_ids), [request.prompt_ids])
+        if self.closing:
+            raise ShutdownError("the server is shutting down")
+        self.worker.engine.check(request)
+        return await asyncio.wrap_future(self.worker.run(self.worker.engine.prompt_logprobs(request)))
 
     def _note(self, model: str, tokens: int, prompts: Iterable[Sequence[int]]) -> None:
         """In the record of the request at hand, what it asks of which model."""

@@ -19,6 +19,7 @@ from beichen.nn.decoder import Decoder
 from beichen.nn.low_rank import LowRank, Part
 from beichen.nn.quantized import Kind, quantize
 from beichen.nn.spans import Updates
+from beichen.util.parts import done
 from tests.inference.small_models import small_decoder
 from tests.inference.test_engine import EXPERTS, answer_of, engine_of, is_the_plain_loop
 
@@ -118,7 +119,7 @@ def test_logits_are_within_rounding_of_the_adapter_alone():
         decoder = alone("dense", request.adapter)
         with torch.no_grad():
             expected = decoder.logits(decoder(torch.tensor([ids]), rope_length=length))[0].log_softmax(-1)
-        told = [*(engine.prompt_logprobs(request) or ()), *sequence.logprobs]
+        told = [*done(engine.prompt_logprobs(request)), *sequence.logprobs]
         for place, one in enumerate(told[1:]):
             assert one is not None
             assert abs(one.logprob - float(expected[place, one.id])) < 1e-4

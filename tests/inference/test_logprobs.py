@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from beichen.errors import SettingsError
-from beichen.inference.api import Completion, TokenLogprob
-from beichen.inference.logprobs import best_of, token_logprobs
+from beichen.inference.api import Completion, Request, TokenLogprob
+from beichen.inference.logprobs import best_of, prompt_logprobs, token_logprobs
+from tests.inference.small_models import small_decoder
 from tests.inference.test_filters import random_logits
 
 
@@ -31,6 +32,31 @@ def test_logprobs_equal_log_softmax(seed):
         assert len(one.top) == min(count, 40)
         for (token, value), wanted in zip(one.top, expected[row].sort(descending=True).values.tolist(), strict=False):
             assert value == pytest.approx(wanted, abs=1e-5) and float(expected[row, token]) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("part_tokens", [1, 3, 16, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_those_of_a_prompt_are_of_one_plain_pass_whatever_the_parts(seed, part_tokens):
+    """Also beyond the trained length, where the rope rule depends on the length."""
+    rng = random.Random(seed)
+    decoder, ids = small_decoder(seed), [rng.randrange(320) for _ in range(rng.choice([1, 2, 40, 150]))]
+    work = prompt_logprobs(
+        decoder, Request(prompt_ids=ids, max_new_tokens=9, prompt_logprobs=2), vocab_size=300, part_tokens=part_tokens
+    )  # fmt: skip
+    rests = []
+    while True:
+        try:
+            rests.append(next(work))
+        except StopIteration as end:
+            told = end.value
+            break
+    with torch.inference_mode():
+        plain = decoder.logits(decoder(torch.tensor([ids]), rope_length=len(ids) + 9))[0, :, :300].log_softmax(1)
+    assert told[0] is None and [one.id for one in told[1:]] == ids[1:]
+    assert rests == [False] * ((len(ids) - 1) // part_tokens)
+    for one, row in zip(told[1:], plain, strict=False):
+        wanted = float(row[one.id]) if one.id < 300 else -math.inf
+        assert one.logprob == pytest.approx(wanted, abs=1e-4) and len(one.top) == 2
 
 
 def test_nobody_asks_and_nothing_is_computed():

@@ -155,6 +155,57 @@ def test_completions_echo_rank_and_stream(client, model):
     assert [choice.text for choice in untold.choices] == [choice.text for choice in ranked.choices] and untold.choices[0].logprobs is None
 
 
+@pytest.mark.parametrize("max_tokens", [0, 1, 7])
+@pytest.mark.parametrize("prompt", ["今天 <_end> 🙂", [5, 6, 7, 300], [9]])
+def test_what_is_echoed_tells_its_logprobs(client, model, prompt, max_tokens):
+    """As harnesses score texts: one entry an id, the model's own; a stream of it joins to the same."""
+    asked: dict[str, Any] = {"model": "small", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "echo": True, "logprobs": 2}
+    expected = model.generate(prompt, max_new_tokens=max_tokens or 1, stop_ids=None, logprobs=2, prompt_logprobs=2)
+    answer = client.completions.create(**asked)
+    (choice,), told = answer.choices, [*expected.prompt_logprobs, *expected.logprobs[: max_tokens or 0]]
+    logprobs = choice.logprobs
+    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    assert answer.usage.completion_tokens == len(told) - len(ids) and answer.usage.prompt_tokens == len(ids)
+    assert choice.text == model.tokenizer.decode(ids) + (expected.text if max_tokens else "")
+    assert len(logprobs.tokens) == len(logprobs.top_logprobs) == len(logprobs.text_offset) == len(told)
+    assert logprobs.token_logprobs[0] is logprobs.top_logprobs[0] is None and logprobs.text_offset[0] == 0
+    assert logprobs.token_logprobs[1:] == [pytest.approx(one.logprob, abs=1e-4) for one in told[1:]]
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True)]
+    assert "".join(chunk.text for chunk in chunks) == choice.text and chunks[-1].finish_reason == choice.finish_reason
+    assert [value for chunk in chunks for value in chunk.logprobs.token_logprobs] == [
+        None if value is None else pytest.approx(value, abs=1e-4) for value in logprobs.token_logprobs
+    ]
+    assert [place for chunk in chunks for place in chunk.logprobs.text_offset][: len(ids)] == logprobs.text_offset[: len(ids)]
+
+
+def test_nothing_new_without_an_echo_is_refused(client):
+    with pytest.raises(openai.BadRequestError, match="nothing would be answered") as fault:
+        client.completions.create(model="small", prompt="a", max_tokens=0)
+    assert fault.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_is_not_answered_in_the_time_of_a_shutdown_is_told(model, stream, monkeypatch):
+    """By a last event or a status, and the server ends without waiting any longer."""
+    with live_server(model, limits=Limits(shutdown_seconds=0.3)) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+        asked = {"model": "small", "prompt": "a", "max_tokens": 1000, "temperature": 0, "extra_body": {"ignore_eos": True}}
+        engine = server.service.worker.engine
+        step = engine.step
+
+        def slow_step() -> object:
+            time.sleep(0.05)
+            return step()
+
+        monkeypatch.setattr(engine, "step", slow_step)
+        threading.Timer(0.5, server.end).start()
+        with pytest.raises(openai.APIError, match="shutting down"):
+            answer = client.completions.create(**asked, stream=stream)
+            if stream:
+                list(answer)
+    assert server.service.answering == 0
+
+
 def test_tokens_there_and_back(live, model):
     text = "天气 <_end> 🙂"
     found = httpx2.post(f"{live.url}/tokenize", json={"prompt": text}).json()

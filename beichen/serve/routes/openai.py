@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from beichen.serve.asking import chat_turn, completion_requests
 from beichen.serve.chat import answer_events, whole_answer
-from beichen.serve.completions import completion_events, whole_completions
+from beichen.serve.completions import Wanted, completion_events, whole_completions
 from beichen.serve.description import asks, faults, names_model, or_events, told
 from beichen.serve.exchange import answer_stream, answer_whole, read_form
 from beichen.serve.schemas.chat import ChatAnswer, ChatChunk, ChatRequest
@@ -44,15 +44,16 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         body = await read_form(request, CompletionRequest)
         model = service.model_named(body.model)
         count = body.n or 1
-        best = body.best_of or count
+        nothing_new = body.max_tokens == 0
+        best = count if nothing_new else body.best_of or count
         ranked = body if best == count or body.logprobs is not None else body.model_copy(update={"logprobs": 0})
+        wanted = Wanted(count=count, best=best, echo=body.echo, tell=body.logprobs is not None, nothing_new=nothing_new)
         limits = {"max_model_len": service.max_model_len, "owner": request.state.owner, "special": allow_special}
         asked = await asyncio.to_thread(completion_requests, model, ranked, **limits)
         if body.stream:
             usage = body.stream_options is not None and body.stream_options.include_usage
-            return await answer_stream(request, completion_events(service, asked, count=count, echo=body.echo, with_usage=usage))
-        tell = body.logprobs is not None
-        return await answer_whole(request, whole_completions(service, asked, count=count, best=best, echo=body.echo, tell=tell))
+            return await answer_stream(request, completion_events(service, asked, wanted, with_usage=usage))
+        return await answer_whole(request, whole_completions(service, asked, wanted))
 
     @router.get("/models")
     async def models() -> ModelList:

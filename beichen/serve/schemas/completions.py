@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from beichen.serve.schemas.base import WHOLE, Form, ModelName, Sent, TokenId, at_odds
 from beichen.serve.schemas.chat import Usage
 from beichen.serve.schemas.dialogues import MaybeMessages, MaybeTools
-from beichen.serve.schemas.sampling import RULES, Positive, SamplingForm
+from beichen.serve.schemas.sampling import RULES, SamplingForm
 
 MAX_LOGPROBS = 20
 MAX_TEXTS = 2048
@@ -41,7 +41,7 @@ class CompletionRequest(SamplingForm):
     model_config = ConfigDict(json_schema_extra={"allOf": RULES})
 
     prompt: Texts
-    max_tokens: Positive | None = None
+    max_tokens: Annotated[int, Field(ge=0), WHOLE] | None = None
     best_of: Annotated[int, Field(ge=1, le=20), WHOLE] | None = None
     echo: bool = False
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = None
@@ -52,6 +52,8 @@ class CompletionRequest(SamplingForm):
     def _completion_agrees(self) -> CompletionRequest:
         if self.suffix:
             raise at_odds("suffix", "this model does not fill in the middle")
+        if self.max_tokens == 0 and not self.echo:
+            raise at_odds("max_tokens", "0: nothing would be answered; with echo the prompt is")
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise at_odds("best_of", "best_of is less than n")
         if self.best_of is not None and self.best_of > (self.n or 1) and self.stream:
