@@ -83,10 +83,9 @@ class Forwards:
         places = self._rotations.of([(reading.sequence.rope, reading.sequence.length) for reading in group], counts)(pages.columns)
         if self.adapters:
             places = replace(places, spans=spans_of(self.adapters, [reading.sequence.request for reading in group], counts))
-        states = self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages)
         ends = np.cumsum(counts).tolist()
         wanted = [place for reading, end in zip(group, ends, strict=True) for place in range(end - reading.wanted, end)]
-        return states if len(wanted) == len(states) else states[wanted]
+        return self._step(torch.from_numpy(ids).to(self.pool.keys.device), places, pages, wanted)
 
     def _pass(self, sequences: list[Sequence], counts: list[int]) -> PagedPass:
         tables = np.zeros((len(sequences), max(len(one.table) for one in sequences)), np.int32)

@@ -76,15 +76,15 @@ class Attention(nn.Module):
         self.query_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
         self.key_norm = Norm(config.head_dim, kind="rms", eps=config.norm_eps) if config.query_key_norm else None
 
-    def forward(self, x: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """x [rows, tokens, hidden]; layer: which one of the cache.  -> [rows, tokens, hidden]"""
-        return self.mix(self.qkv(x, places.spans), places, cache, layer)
+    def forward(self, x: Tensor, places: Places, cache: Cache | None = None, layer: int = 0, wanted: Tensor | None = None) -> Tensor:
+        """x [rows, tokens, hidden]; layer: which one of the cache; wanted: as ``Decoder.run`` has it.  -> [rows, tokens, hidden]"""
+        return self.mix(self.qkv(x, places.spans), places, cache, layer, wanted)
 
-    def mix(self, qkv: Tensor, places: Places, cache: Cache | None = None, layer: int = 0) -> Tensor:
+    def mix(self, qkv: Tensor, places: Places, cache: Cache | None = None, layer: int = 0, wanted: Tensor | None = None) -> Tensor:
         """All that follows the projection ``qkv`` [rows, tokens, (heads + 2 key_value_heads) * head_dim].  -> [rows, tokens, hidden]"""
         qkv = self._adjusted(qkv, places.query_scale)
         mixed = self._attend(qkv, places) if cache is None else cache.attend(layer, qkv, places)
-        return self.output(mixed, places.spans)
+        return self.output(mixed if wanted is None else mixed[:, wanted], places.spans)
 
     def _attend(self, qkv: Tensor, places: Places) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -41,11 +41,14 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config, intermediate_size=config.intermediate_size) if experts is None else Mixture(config, experts)
 
     def forward(
-        self, residual: Tensor, update: Tensor | None, places: Places, cache: Cache | None, index: int, routings: list[Routing] | None
-    ) -> tuple[Tensor, Tensor]:
-        """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]."""
+        self, residual: Tensor, update: Tensor | None, places: Places, cache: Cache | None, index: int, routings: list[Routing] | None,
+        wanted: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """(residual, pending update) -> the same after this layer, each [rows, tokens, hidden]. wanted: as ``Decoder.run`` has it."""
         residual, normed = self.attention_norm.add_norm(residual, update)
-        update = self._drop(self.attention(normed, places, cache, index))
+        update = self._drop(self.attention(normed, places, cache, index, wanted))
+        if wanted is not None:
+            residual, normed = residual[:, wanted], normed[:, wanted]
         residual, normed = self.feed_forward_norm.add_norm(normed if self.residual_after_norm else residual, update)
         return (normed if self.residual_after_norm else residual), self._drop(self.feed_forward(normed, routings, places.spans))
 
@@ -133,13 +136,21 @@ class Decoder(nn.Module):
             places = replace(places, spans=(Span(0, rows * tokens, updates),))
         return self.run(self.embed(input_ids), places, cache=cache, routings=routings)
 
-    def run(self, embedded: Tensor, places: Places, *, cache: Cache | None = None, routings: list[Routing] | None = None) -> Tensor:
-        """All layers and the final norm; ``forward`` from its places on.  embedded [rows, tokens, hidden] -> the same shape"""
+    def run(
+        self, embedded: Tensor, places: Places, *, cache: Cache | None = None, routings: list[Routing] | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """All layers and the final norm; ``forward`` from its places on.  embedded [rows, tokens, hidden] -> the same shape
+
+        wanted [places]: the tokens of every row whose states are asked for (default: all); of the others the last layer computes keys
+        and values alone. Not in training, nor where adapters move some of the tokens.
+        """
         residual, update = embedded, None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             if not self.training or cache is not None or self.recompute == "nothing":
-                residual, update = layer(residual, update, places, cache, index, routings)
+                last = wanted if index == len(self.layers) - 1 else None
+                residual, update = layer(residual, update, places, cache, index, routings, last)
             elif self.recompute == "selective":
                 residual, update = layer.selective(residual, update, places, routings)
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from beichen.nn import kernels
@@ -34,19 +35,29 @@ class Stepper:
         self._carried = {layer: layer.adapter for layer in _linear_layers(decoder) if layer.adapter is not None}
         self._adapters: dict[int, tuple[Updates, kernels.StepAdapter | None]] = {}  # by identity: what has been seen, and its compiled form
 
-    def __call__(self, ids: Tensor, places: Places, pages: PagedPass) -> Tensor:
-        """ids [tokens], as ``pages`` has them; places of [1, tokens]. Moves ``pages`` on.  -> hidden states [tokens, hidden], normed"""
+    def __call__(self, ids: Tensor, places: Places, pages: PagedPass, wanted: Sequence[int] | None = None) -> Tensor:
+        """ids [tokens], as ``pages`` has them; places of [1, tokens]; wanted: tokens whose states are asked for (default: all). Moves
+        ``pages`` on.  -> hidden states [wanted, hidden], normed"""
+        if wanted is not None and len(wanted) == len(ids):
+            wanted = None
         embedded = self.decoder.embed(ids)
         adapted = None if len(ids) > FEW_TOKENS else self._adapted(places.spans, len(ids))
         if self._compiled is None or adapted is None:
-            return self.decoder.run(embedded[None], places, cache=pages)[0]
+            return self._eagerly(embedded[None], places, pages, wanted)
         pages.check_room()
         hidden = self._compiled(
             embedded, places.cos[0], places.sin[0], pages.tables, pages.sequences, pages.columns, pages.pool.keys, pages.pool.values,
             query_scale=None if places.query_scale is None else places.query_scale[0], several=pages.several, adapted=adapted,
         )  # fmt: skip
         pages.advance(1)
-        return hidden
+        return hidden if wanted is None else hidden[wanted]
+
+    def _eagerly(self, embedded: Tensor, places: Places, pages: PagedPass, wanted: Sequence[int] | None) -> Tensor:
+        if wanted is None or places.spans:
+            hidden = self.decoder.run(embedded, places, cache=pages)[0]
+            return hidden if wanted is None else hidden[wanted]
+        some = torch.tensor(wanted or [0], device=embedded.device)  # a layer may need a token
+        return self.decoder.run(embedded, places, cache=pages, wanted=some)[0, : len(wanted)]
 
     def _adapted(self, spans: Sequence[Span], tokens: int) -> list[tuple[int, int, kernels.StepAdapter]] | None:
         """Which tokens carry what, as the compiled step takes it; None where it cannot."""

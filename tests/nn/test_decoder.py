@@ -150,6 +150,20 @@ def test_cached_in_chunks_equals_uncached_through_kernels(facts):
 
 
 @pytest.mark.parametrize("facts", FACTS)
+@pytest.mark.parametrize("seed", range(3))
+@torch.no_grad()
+def test_states_that_are_asked_for_are_those_of_all_and_the_cache_misses_nothing(facts, seed):
+    rng = random.Random(seed)
+    decoder, ids = small_decoder(torch.float64, **facts), random_ids(2, 20, seed)
+    some = torch.tensor(sorted(rng.sample(range(15), rng.randrange(1, 15))))
+    expected = decoder(ids, rope_length=20)
+    cache = DenseCache(decoder.config, rows=2, capacity=20, dtype=torch.float64)
+    places = decoder.places(torch.arange(15).expand(2, 15), 20)
+    assert distance(decoder.run(decoder.embed(ids[:, :15]), places, cache=cache, wanted=some), expected[:, some]) < 1e-12
+    assert distance(decoder(ids[:, 15:], cache=cache, rope_length=20), expected[:, 15:]) < 1e-12
+
+
+@pytest.mark.parametrize("facts", FACTS)
 def test_right_padding_does_not_change_earlier_columns(facts):
     decoder = small_decoder(**facts)
     with torch.no_grad():
