@@ -1,9 +1,11 @@
 // The page put together: which conversation is open, which answers are on their way, and what each button does.
-import { Fault, models } from "./api.js";
+import { models } from "./api.js";
 import { Composer } from "./composer.js";
 import { addTurn, choose, newConversation } from "./conversation.js";
 import { icon, make } from "./dom.js";
+import { asksForKey, describe } from "./faults.js";
 import { speak, switchLanguage, t } from "./i18n.js";
+import { outcome } from "./message.js";
 import { openPanel } from "./panel.js";
 import { followTheme, onPreference, prefer, preference } from "./preferences.js";
 import { requestOf, Run } from "./run.js";
@@ -17,6 +19,7 @@ const KEEP_EVERY = 1000; // milliseconds, while an answer comes
 const part = (id) => document.getElementById(id);
 const runs = new Map(); // conversation id -> {run, conversation}: answers go on while another conversation is open
 let current = newConversation(preference("system"));
+let keyFault = null; // what the server has against the key, or against there being none
 
 const transcript = new Transcript({
   element: part("transcript"),
@@ -92,8 +95,9 @@ async function answer(parent) {
   runs.delete(conversation.id);
   await keep(conversation);
   draw();
-  say(t("answered"));
-  if (turn.fault?.key === "wrongKey") settings();
+  say(outcome(turn) || t("answered"));
+  keyFault = asksForKey(turn.fault) ? turn.fault : null;
+  if (keyFault) settings();
 }
 
 /** Everything as it stands now. */
@@ -125,22 +129,24 @@ async function open(id) {
 }
 
 function settings() {
-  openPanel(part("panel"), current, { changed: () => current.turns.length && keep(current), keyed: meetModels });
+  openPanel(part("panel"), current, { keyFault, changed: () => current.turns.length && keep(current), keyed: meetModels });
 }
 
-/** Which models there are; the last one chosen stays chosen.  -> the fault, if they cannot be asked for */
+/** Which models there are; the last one chosen stays chosen.  -> the fault as the page's words know it, if they cannot be asked for */
 async function meetModels() {
   const select = part("model");
   try {
     const names = await models();
     select.replaceChildren(...names.map((name) => make("option", { selected: name === preference("model") }, name)));
     select.disabled = names.length < 2;
-  } catch (fault) {
-    if (!(fault instanceof Fault || fault instanceof TypeError)) throw fault;
-    say(t(fault.status === 401 ? "wrongKey" : "unreachable"));
+    keyFault = null;
+    return null;
+  } catch (thrown) {
+    const fault = describe(thrown);
+    keyFault = asksForKey(fault) ? fault : null;
+    say(t(fault.key, fault));
     return fault;
   }
-  return null;
 }
 
 function showSidebar(shown) {
@@ -183,6 +189,6 @@ const lasts = await openStore();
 followTheme();
 showWords();
 await open(new URLSearchParams(location.hash.slice(1)).get("c"));
-if ((await meetModels())?.status === 401) settings();
+if (asksForKey(await meetModels())) settings();
 if (!lasts) say(t("unkept"));
 document.body.dataset.ready = "";

@@ -9,7 +9,7 @@ export class MessageView {
   #thoughts = make("pre", { class: "thoughts" });
   #fold = make("details", { class: "fold", hidden: true }, make("summary"), this.#thoughts);
   #calls = make("div", { class: "calls" });
-  #note = make("p", { class: "note", role: "alert", hidden: true });
+  #note = make("p", { class: "note", hidden: true });
   #foot = make("footer");
   #busy = false;
 
@@ -75,18 +75,9 @@ export class MessageView {
   }
 
   #showNote(running) {
-    const { finish, fault, open } = this.turn;
-    const words = fault
-      ? t(fault.key, fault)
-      : finish === "length"
-        ? t("cut")
-        : finish === "stopped"
-          ? t("stopped")
-          : open && !running
-            ? t("lost")
-            : "";
+    const words = running ? "" : outcome(this.turn);
     this.#note.hidden = !words;
-    this.#note.classList.toggle("fault", Boolean(fault));
+    this.#note.classList.toggle("fault", Boolean(this.turn.fault));
     if (this.#note.textContent !== words) this.#note.textContent = words;
   }
 
@@ -147,6 +138,14 @@ export class MessageView {
     bubble.replaceWith(form);
     field.focus();
   }
+}
+
+/** What became of an answer that is no longer on its way; "": it is complete. */
+export function outcome({ finish, fault, open }) {
+  if (fault) return t(fault.key, fault);
+  if (finish === "length") return t("cut");
+  if (finish === "stopped") return t("stopped");
+  return open ? t("lost") : "";
 }
 
 /** Whether a key sends: Enter alone, and never while an input method is still choosing characters. */

@@ -15,9 +15,13 @@ const NUMBERS = [
   ["presence_penalty", -2, 2, 0.1],
   ["frequency_penalty", -2, 2, 0.1],
 ];
+const KEY_FAULTS = { noKey: "keyNeeded", wrongKey: "keyRefused" }; // as they are told beside the field
 
-/** Open the dialog for a conversation. changed: called when a part of the conversation itself has changed; keyed: when the key has. */
-export function openPanel(dialog, conversation, { changed, keyed }) {
+/**
+ * Open the dialog for a conversation; at its key, if the server refuses that (keyFault). changed: called when a part of the conversation
+ * itself has changed; keyed: when the key has, to say what the server has against it.
+ */
+export function openPanel(dialog, conversation, { keyFault, changed, keyed }) {
   const close = iconButton("close", t("close"), () => dialog.close());
   dialog.replaceChildren(
     make("div", { class: "panel-head" }, make("h2", {}, t("settings")), close),
@@ -42,9 +46,10 @@ export function openPanel(dialog, conversation, { changed, keyed }) {
       if (!fault) conversation.tools = text;
       changed();
     }),
-    ...keyFields(keyed),
+    ...keyFields(keyFault, keyed),
   );
   dialog.showModal();
+  if (keyFault) toKey(dialog.querySelector("#set-key"));
   dialog.onclick = (event) => {
     if (event.target === dialog) dialog.close(); // beside the panel
   };
@@ -123,22 +128,39 @@ function thinkingField() {
   return labelled("set-thinking", t("think"), null, field);
 }
 
-function keyFields(keyed) {
-  const save = () => {
-    keepKey(key.value.trim(), { remember: remember.checked });
-    keyed();
+function keyFields(keyFault, keyed) {
+  const told = make("p", { class: "told", id: "set-key-told", role: "alert", hidden: true });
+  const tell = (fault) => {
+    const taken = key.value.trim() ? t("keyTaken") : "";
+    told.textContent = fault ? t(KEY_FAULTS[fault.key] ?? fault.key, fault) : taken;
+    told.hidden = !told.textContent;
+    told.classList.toggle("fault", Boolean(fault));
+  };
+  const save = async () => {
+    const given = key.value.trim();
+    keepKey(given, { remember: remember.checked });
+    const fault = await keyed();
+    if (given === key.value.trim()) tell(fault); // else another is being typed by now
   };
   const key = make("input", {
     id: "set-key",
     type: "password",
     autocomplete: "off",
     value: preference("key"),
-    "aria-describedby": "set-key-help",
+    "aria-describedby": "set-key-told set-key-help",
     on: { change: save },
   });
   const remember = make("input", { id: "set-remember", type: "checkbox", on: { change: save } });
   const row = make("div", { class: "check" }, remember, make("label", { for: "set-remember" }, t("rememberKey")));
-  return [labelled("set-key", t("key"), t("keyHelp"), key), row];
+  if (keyFault) tell(keyFault);
+  return [told, labelled("set-key", t("key"), t("keyHelp"), key), row];
+}
+
+/** Show the field with what is said above it, ready to be filled in. */
+function toKey(field) {
+  field.scrollIntoView({ block: "center" });
+  field.select();
+  field.focus();
 }
 
 /** What is wrong with a text as a list of tools; "": nothing. */

@@ -1,6 +1,7 @@
 // One answer on its way: a request goes out, chunks are laid into the turn as they come, and how it ended is written down.
-import { chat, countTokens, Fault } from "./api.js";
+import { chat, countTokens } from "./api.js";
 import { asMessages, toolsOf } from "./conversation.js";
+import { describe } from "./faults.js";
 import { preference } from "./preferences.js";
 
 /** What the server is asked: the turns up to `parent`, and whatever of sampling was chosen. */
@@ -37,7 +38,7 @@ export class Run {
       if (turn.finish === null) throw new TypeError("the stream ended without a reason");
     } catch (fault) {
       if (fault.name === "AbortError") turn.finish = "stopped";
-      else Object.assign(turn, { finish: "fault", fault: describe(fault, turn) });
+      else Object.assign(turn, { finish: "fault", fault: describe(fault, { begun: Boolean(turn.content || turn.reasoning) }) });
     }
     turn.open = false;
     if (turn.finish === "stopped" && turn.content) {
@@ -70,13 +71,4 @@ export class Run {
       turn.seconds = (performance.now() - this.#begun) / 1000;
     }
   }
-}
-
-/** A fault as the page's words know it: {key, words}. */
-function describe(fault, turn) {
-  if (fault instanceof Fault && fault.status === 401) return { key: "wrongKey" };
-  if (fault instanceof Fault && fault.status === 429) return { key: "busy" };
-  if (fault instanceof Fault) return { key: "refused", words: fault.message };
-  if (fault instanceof TypeError) return { key: turn.content || turn.reasoning ? "broken" : "unreachable" }; // fetch's own fault
-  throw fault;
 }

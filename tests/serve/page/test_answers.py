@@ -80,7 +80,9 @@ def test_settings_go_with_the_request(live, visit):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (fault(429, "too many", "overloaded"), "服务器繁忙，请稍后再试。"),
+        (fault(429, "too many", "overloaded"), "服务器繁忙，或此密钥同时进行的回答已满，请稍后再试。"),
+        (fault(400, "messages: it has 2102 tokens", "context_length_exceeded"), "对话超出了模型能读的长度，请新建对话，或改短内容。"),
+        ('data: {"error": {"message": "too long", "code": "timeout"}}\n\n', "回答超过了服务器允许的时间，请让它答得短些。"),
         (fault(400, "messages: too long <b>", "invalid"), "服务器拒绝了请求：messages: too long <b>"),
         (stream("只有一半", cut=True), "回答途中连接中断。"),
         (stream("长", finish="length"), "回答已达长度上限。"),
@@ -93,7 +95,7 @@ def test_a_fault_is_said_and_can_be_tried_again(live, visit, answer, words):
     Script(page, answer, stream("好了"))
     ask(page, "问")
     ended(page)
-    assert page.locator(".note").inner_text() == words
+    assert page.locator(".note").inner_text() == page.locator("#status").text_content() == words
     page.click("button[aria-label=重新回答]")
     until(page, "document.querySelector('.prose')?.innerText === '好了'")
     assert not page.locator(".note").is_visible()

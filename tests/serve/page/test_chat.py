@@ -83,6 +83,7 @@ def test_stop_ends_the_answer_and_frees_what_it_held(live, pace, visit):
         assert_all_is_free(live)
     turn = kept(page)[0]["turns"][1]
     assert turn["finish"] == "stopped" and turn["content"] and page.locator(".note").inner_text() == "已停止。"
+    assert page.locator("#status").text_content() == "已停止。"  # those who listen are told the same
     choose(page, max_tokens=5)
     ask(page, "再来")  # and the next one is answered
     ended(page, answers=2)
@@ -214,6 +215,36 @@ def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(live, pa
     assert [conversation["title"] for conversation in kept(page)] == ["还在吗"]
 
 
+@pytest.mark.parametrize("size", [(1200, 800), (390, 844)])
+def test_the_field_of_the_key_is_seen_with_what_the_server_says_of_the_key(model, visit, size):
+    with live_server(model, ui=True, keys=("right-key",)) as live:
+        page = visit(live.url, expect=("401 (Unauthorized)",), viewport={"width": size[0], "height": size[1]})
+        field, told = page.locator("#set-key"), page.locator("#set-key-told")
+
+        def sees(words: str) -> None:
+            expect(told).to_have_text(words, timeout=PATIENCE)
+            expect(field).to_be_focused(timeout=PATIENCE)
+            for part in (field, told):
+                expect(part).to_be_in_viewport(ratio=1, timeout=PATIENCE)
+            above, below = told.bounding_box(), field.bounding_box()
+            assert above is not None and below is not None and above["y"] + above["height"] <= below["y"]
+
+        sees("此服务器需要 API 密钥，请在下方填写。")
+        field.fill("wrong")
+        field.press("Enter")
+        sees("密钥不正确。")
+        page.keyboard.press("Escape")
+        page.click("#settings")  # whoever comes back finds the same
+        sees("密钥不正确。")
+        field.fill("right-key")
+        field.press("Enter")
+        sees("密钥正确。")
+        page.keyboard.press("Escape")
+        page.click("#settings")
+        expect(told).to_be_hidden()
+        expect(field).not_to_be_focused()
+
+
 def test_a_key_is_asked_for_and_forgotten_with_the_tab(model, visit):
     refused = "401 (Unauthorized)"  # what Chromium's console says of it
     with live_server(model, ui=True, keys=("right-key",)) as live:
@@ -223,7 +254,7 @@ def test_a_key_is_asked_for_and_forgotten_with_the_tab(model, visit):
         page.press("#set-key", "Tab")
         page.keyboard.press("Escape")
         ask(page, "你好")
-        page.wait_for_selector(".note.fault:has-text('API 密钥')")
+        page.wait_for_selector(".turn .note.fault:has-text('API 密钥不正确')")
         page.wait_for_selector("#panel[open]")
         page.fill("#set-key", "right-key")
         page.press("#set-key", "Tab")

@@ -79,6 +79,25 @@ def test_a_conversation_is_a_tree_that_loses_nothing(still):
     assert faults == []
 
 
+def test_every_fault_that_a_reader_may_meet_is_told_in_the_page_s_languages(still):
+    faults = [
+        (400, "context_length_exceeded"), (401, "invalid_api_key"), (404, "model_not_found"), (408, "body_timeout"), (413, "body_too_large"),
+        (429, "overloaded"), (429, "queue_timeout"), (500, "internal_error"), (500, "engine_failed"), (503, "shutting_down"),
+        (504, "timeout"), (401, None), (429, None), (400, "invalid_value"), (500, "constructor"),
+    ]  # fmt: skip
+    told = still.evaluate(
+        """async (faults) => {
+          const [{ Fault }, { describe }] = await Promise.all([import("./page/api.js"), import("./page/faults.js")]);
+          const { WORDS } = await import("./page/words.js");
+          const keys = faults.map(([status, code]) => describe(new Fault("the server's words", { status, code })).key);
+          return keys.map((key) => Object.values(WORDS).map((words) => words[key]));
+        }""",
+        faults,
+    )
+    assert all(len(words) == 2 and "{words}" not in "".join(words) for words in told[:-2]), told
+    assert all("{words}" in words for both in told[-2:] for words in both)  # what nobody has words for is told in the server's
+
+
 def test_coloured_code_is_the_code(still):
     draw = random.Random(0)
     pieces = [
