@@ -18,6 +18,7 @@ from beichen.data.account import BadInput
 from beichen.data.files import COMPRESSIONS, format_of
 from beichen.data.streams import CHUNK_BYTES, MAX_LINE_BYTES, open_bytes, read_lines, utf8_fault
 from beichen.errors import DataError, MissingExtraError, nearest
+from beichen.util.json_kinds import json_kind
 from beichen.util.progress import SILENT, Reporter
 
 
@@ -134,8 +135,7 @@ def _not_json(file: Path, number: int, content: bytes, error: ValueError | Recur
 
 
 def _not_an_object(place: str, value: object) -> DataError:
-    names = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
-    return DataError(f"{place}: {names[type(value)]} where an object was expected", remedy='write {"text": ...}')
+    return DataError(f"{place}: {json_kind(value)} where an object was expected", remedy='write {"text": ...}')
 
 
 def _read_array(stream: BinaryIO, file: Path, bad: BadInput) -> Iterator[Record]:

@@ -7,7 +7,8 @@ held is replaced. Settings of sampling that stand in a record go before those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from beichen.inference.usage import token_usage
 from beichen.text.answers.format import answer_format
 from beichen.text.answers.message import MessageParts, end_reason
 from beichen.text.answers.stream import read_answer
+from beichen.util.json_kinds import json_kind
 
 Number = (int, float)
 SETTINGS: dict[str, tuple[type, ...]] = {
@@ -59,13 +61,13 @@ def read_question(
     think = own.pop("thinking", thinking)
     value: Any = record[ways[0]]
     if not isinstance(value, list if ways[0] == "messages" else str):
-        raise DataError(f'"{ways[0]}": expected {"a list of turns" if ways[0] == "messages" else "a text"}, got {type(value).__name__}')
+        raise DataError(f'"{ways[0]}": expected {"a list of turns" if ways[0] == "messages" else "a text"}, got {json_kind(value)}')
     if ways[0] == "prompt":
         return _continued(model, record, model.request(value, **own), answer_key)
     messages: list[Any] = [{"role": "user", "content": value}] if isinstance(value, str) else value
     strange = next((turn for turn in messages if not isinstance(turn, dict)), None)
     if strange is not None:
-        raise DataError(f'"messages": expected objects with "role" and "content", got {type(strange).__name__}')
+        raise DataError(f'"messages": expected objects with "role" and "content", got {json_kind(strange)}')
     return _answered(model, record, messages, own, think, answer_key)
 
 
@@ -76,9 +78,9 @@ def _own_settings(record: Mapping[str, Any], settings: dict[str, Any]) -> dict[s
             continue
         kinds = SETTINGS[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise DataError(f'"{key}": expected {" or ".join(kind.__name__ for kind in kinds)}, got {value!r}')
+            raise DataError(f'"{key}": expected {_expected(kinds)}, got {_written(value)}')
         if isinstance(value, list) and not all(isinstance(one, str) for one in value):
-            raise DataError(f'"{key}": expected a text or a list of texts, got {value!r}')
+            raise DataError(f'"{key}": expected a text or a list of texts, got {_written(value)}')
         if name == "regex":
             settings["constraint"] = Constraint(regex=record[key])
         elif name == "json_schema":
@@ -88,6 +90,15 @@ def _own_settings(record: Mapping[str, Any], settings: dict[str, Any]) -> dict[s
     if record.get("regex") is not None and record.get("json_schema") is not None:
         raise DataError('"regex" and "json_schema" both say what the answer must be: give one')
     return settings
+
+
+def _expected(kinds: Sequence[type]) -> str:
+    words = {int: "a whole number", float: "a number", str: "a text", list: "a list of texts", dict: "an object", bool: "true or false"}
+    return "a number" if kinds == Number else " or ".join(words[kind] for kind in kinds)
+
+
+def _written(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _continued(model: LanguageModel, record: Mapping[str, Any], request: Request, answer_key: str) -> Question:

@@ -18,6 +18,7 @@ from beichen.text.encoding_runs import Bounded
 from beichen.text.messages import Message
 from beichen.text.tokenizer import Tokenizer
 
+TOO_LONG = "context_length_exceeded"
 _SAME_NAMES = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias")
 
 
@@ -158,7 +159,8 @@ def prompts_of(model: LanguageModel, prompt: Any, *, room: int, special: bool = 
 
 def too_long(count: int | str, room: int | str, *, param: str) -> RequestError:
     """For a prompt of so many tokens."""
-    return RequestError(f"it has {count} tokens, and this server reads {room}", param=param, code="context_length_exceeded")
+    remedy = "shorten it; where the model was trained for more, a larger --max-model-len of the server reads more"
+    return RequestError(f"it has {count} tokens, and this server reads {room}", param=param, code=TOO_LONG, remedy=remedy)
 
 
 def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> None:

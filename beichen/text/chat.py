@@ -17,6 +17,7 @@ from beichen.errors import TemplateError
 from beichen.text.chat_template import Atom, ChatTemplate, Slot, Special
 from beichen.text.encoding_runs import Block, Encoder, encode_blocks
 from beichen.text.messages import Message, Rendered, Segment, ToolCall
+from beichen.util.json_kinds import json_kind
 
 _THOUGHT_BEGIN, _THOUGHT_END = "<think>", "</think>"
 _ROLES = ("system", "user", "assistant", "tool")
@@ -234,14 +235,14 @@ _MESSAGE = 'a message is written {"role": "user", "content": "..."}'
 def message_from_mapping(index: int, value: Any) -> Message:
     """A message as clients write it (``{"role": ..., "content": ..., "tool_calls": [...]}``), arguments decoded if they are text."""
     if not isinstance(value, Mapping):
-        raise TemplateError(f"message {index} is a {type(value).__name__}, expected role and content", remedy=_MESSAGE)
+        raise TemplateError(f"message {index} is {json_kind(value)}, expected role and content", remedy=_MESSAGE)
     if not {"content", "tool_calls", "reasoning_content"} & set(value):  # a stated null is what clients write for an empty answer
         raise TemplateError(f"message {index} has no content", remedy=_MESSAGE)
     role: Any = {"bot": "assistant"}.get(value.get("role", ""), value.get("role", ""))
     content = value.get("content")
     calls = tuple(_tool_call(index, call) for call in value.get("tool_calls") or ())
     if content is not None and not isinstance(content, str):
-        raise TemplateError(f"message {index}: content is a {type(content).__name__}, expected text")
+        raise TemplateError(f"message {index}: content is {json_kind(content)}, expected text")
     return Message(role=role, content=content or "", tool_calls=calls, weight=value.get("weight"), thinking=value.get("reasoning_content"))
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from beichen.errors import DataError, RequestError, nearest
 from beichen.text.messages import Message, Role, ToolCall
 from beichen.text.tool_calls import parse_arguments
+from beichen.util.json_kinds import json_field
 
 ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 MALFORMED = "malformed"  # the key under which a model sees arguments of its own that were no JSON
@@ -50,7 +51,7 @@ def read_tools(value: object, *, path: str = "tools") -> tuple[Mapping[str, Any]
     for place, tool in enumerate(tools):
         here = f"{path}[{place}]"
         if _object(tool, here).get("type") != "function":
-            raise RequestError(f"a tool of type {tool.get('type')!r}: only functions can be called", param=f"{here}.type")
+            raise RequestError(f"a tool of type {_shown(tool.get('type'))}: only functions can be called", param=f"{here}.type")
         function = _object(tool.get("function"), f"{here}.function")
         if not _text(function.get("name"), f"{here}.function.name").strip():
             raise RequestError("the name is empty", param=f"{here}.function.name")
@@ -78,7 +79,7 @@ def read_tool_choice(value: object, tools: Sequence[Mapping[str, Any]], *, path:
         raise RequestError(f"{value!r}: expected auto, none, required or one function", param=path)
     choice = _object(value, path)
     if choice.get("type") != "function":
-        raise RequestError(f"{choice.get('type')!r}: expected 'function'", param=f"{path}.type")
+        raise RequestError(f"{_shown(choice.get('type'))}: expected 'function'", param=f"{path}.type")
     name = _text(_object(choice.get("function"), f"{path}.function").get("name"), f"{path}.function.name")
     names = [tool["function"]["name"] for tool in tools]
     if name not in names:
@@ -91,7 +92,7 @@ def _message(value: object, path: str, ids: list[str]) -> Message:
     turn = _object(value, path)
     role = turn.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise RequestError(f"{role!r}: expected one of {', '.join(ROLES)}{nearest(str(role), ROLES)}", param=f"{path}.role")
+        raise RequestError(f"{_shown(role)}: expected one of {', '.join(ROLES)}{nearest(str(role), ROLES)}", param=f"{path}.role")
     calls, thinking = turn.get("tool_calls"), turn.get("reasoning_content")
     if role != "assistant" and calls not in (None, []):
         raise RequestError("only the assistant calls tools", param=f"{path}.tool_calls")
@@ -122,7 +123,7 @@ def _content(value: object, path: str, *, refusals: bool) -> str:
     if isinstance(value, str):
         return _unicode(value, path)
     if not isinstance(value, list):
-        raise RequestError(f"{_kind(value)}; expected text, or a list of text parts", param=path)
+        raise RequestError(f"{json_field(value)}; expected text, or a list of text parts", param=path)
     return "".join(_part(part, f"{path}[{place}]", refusals=refusals) for place, part in enumerate(value))
 
 
@@ -134,14 +135,14 @@ def _part(value: object, path: str, *, refusals: bool) -> str:
     if isinstance(kind, str) and kind in _MEDIA:
         raise RequestError(f"{_MEDIA[kind]} (type '{kind}'): this model reads text only", param=path)
     if kind != "text":
-        raise RequestError(f"{kind!r}: expected 'text'", param=f"{path}.type")
+        raise RequestError(f"{_shown(kind)}: expected 'text'", param=f"{path}.type")
     return _text(part.get("text"), f"{path}.text")
 
 
 def _call(value: object, path: str, ids: list[str]) -> ToolCall:
     call = _object(value, path)
     if call.get("type", "function") != "function":
-        raise RequestError(f"{call.get('type')!r}: only functions can be called", param=f"{path}.type")
+        raise RequestError(f"{_shown(call.get('type'))}: only functions can be called", param=f"{path}.type")
     ids.append(_text(call.get("id"), f"{path}.id"))
     function = _object(call.get("function"), f"{path}.function")
     name = _text(function.get("name"), f"{path}.function.name")
@@ -205,19 +206,19 @@ def _one_system_turn(messages: list[Message]) -> list[Message]:
 
 def _list(value: object, path: str) -> list[Any]:
     if not isinstance(value, list):
-        raise RequestError(f"{_kind(value)}; expected a list", param=path)
+        raise RequestError(f"{json_field(value)}; expected a list", param=path)
     return value
 
 
 def _object(value: object, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RequestError(f"{_kind(value)}; expected an object", param=path)
+        raise RequestError(f"{json_field(value)}; expected an object", param=path)
     return value
 
 
 def _text(value: object, path: str) -> str:
     if not isinstance(value, str):
-        raise RequestError(f"{_kind(value)}; expected text", param=path)
+        raise RequestError(f"{json_field(value)}; expected text", param=path)
     return _unicode(value, path)
 
 
@@ -229,5 +230,6 @@ def _unicode(text: str, path: str) -> str:
     return text
 
 
-def _kind(value: object) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"
+def _shown(value: object) -> str:
+    """A value that should have been one of a few words."""
+    return repr(value) if isinstance(value, str) else json_field(value)

@@ -15,6 +15,7 @@ from typing import Any
 from beichen.errors import DataError
 from beichen.text.dialogue_schemas import SCHEMAS, Schema
 from beichen.text.messages import Dialogue, Message
+from beichen.util.json_kinds import json_kind
 
 PREFERENCE_KEYS = frozenset(("chosen", "rejected", "chosen_messages", "rejected_messages", "kto_tag"))
 RATING_KEYS = ("label", "kto_tag")
@@ -30,7 +31,7 @@ def read_dialogue(
     """The dialogue in a record. ``schema`` names it where it must not be guessed from the keys; ``placeholders`` gives the values
     of ``{{name}}`` and ``{{author}}``, which some published files leave open."""
     if not isinstance(record, Mapping):
-        raise DataError(f"{origin}: a {type(record).__name__}, expected an object that holds a dialogue")
+        raise DataError(f"{origin}: {json_kind(record)}, expected an object that holds a dialogue")
     if found := preference_keys(record):
         raise DataError(
             f"{origin}: preference data (keys {', '.join(found)}), not supervised dialogues",

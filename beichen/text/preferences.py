@@ -14,6 +14,7 @@ from beichen.errors import DataError
 from beichen.text.dialogue_schemas.preferences import CHOSEN, PAIRS, RATINGS, REJECTED, PairSchema, RatingSchema, split_sides
 from beichen.text.dialogues import RATING_KEYS, checked, preference_keys, refuse_media
 from beichen.text.messages import Dialogue, Preference, RatedDialogue
+from beichen.util.json_kinds import json_kind
 
 _ALL: Sequence[PairSchema | RatingSchema] = (*PAIRS, *RATINGS)
 
@@ -21,7 +22,7 @@ _ALL: Sequence[PairSchema | RatingSchema] = (*PAIRS, *RATINGS)
 def read_preference(record: Mapping[str, Any], origin: str, *, placeholders: Mapping[str, str] | None = None) -> Preference | RatedDialogue:
     """What a record prefers. Raises DataError for anything that is no whole preference, supervised dialogues included."""
     if not isinstance(record, Mapping):
-        raise DataError(f"{origin}: a {type(record).__name__}, expected an object that holds a preference")
+        raise DataError(f"{origin}: {json_kind(record)}, expected an object that holds a preference")
     refuse_media(record, origin)
     seen = preference_keys(record)
     if not seen:

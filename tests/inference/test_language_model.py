@@ -121,7 +121,7 @@ def test_without_a_tokenizer_ids_still_work(tmp_path):
     [
         (lambda model: model.chat("hi"), "messages are a list, got str"),
         (lambda model: model.chat({"role": "user", "content": "hi"}), "messages are a list, got dict"),
-        (lambda model: model.chat(["hi"]), "message 0 is a str, expected role and content"),
+        (lambda model: model.chat(["hi"]), "message 0 is a string, expected role and content"),
         (lambda model: model.chat([{"role": "user"}]), "message 0 has no content"),
         (lambda model: model.chat([]), "there are no messages"),
         (lambda model: model("hi"), "got str"),

@@ -232,7 +232,7 @@ FAULTS: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"stop_token_ids": [1] * 257}, 400, "stop_token_ids", "at most 256 items"),
     ({"max_tokenz": 3}, 400, "max_tokenz", "max_tokens"),
     ({"tool_choice": "required"}, 400, "tool_choice", "no tools are given"),
-    ({"messages": [{"role": "user", "content": "天" * 2000}]}, 400, "messages", "this server reads 1024"),
+    ({"messages": [{"role": "user", "content": "天" * 2000}]}, 400, "messages", "a larger --max-model-len"),
     ({"logit_bias": {"9999": 1}}, 400, "logit_bias", "9999"),
 ]  # fmt: skip
 

@@ -103,7 +103,9 @@ def test_what_clients_send_is_read():
         (CompletionRequest, {"model": "m", "prompt": "a", "suffix": "b"}, "suffix", "fill in the middle"),
         (CompletionRequest, {"model": "m", "prompt": "a", "n": 3, "best_of": 2}, "best_of", "less than n"),
         (TokenizeRequest, {"prompt": "a", "messages": []}, "prompt", "one of the two"),
-        (NdlRequest, {"prompt": ["q", "p"]}, "prompt", "valid string"),
+        (NdlRequest, {"prompt": ["q", "p"]}, "prompt", "valid string, got a list"),
+        (ChatRequest, {**CHAT, "chat_template_kwargs": 3}, "chat_template_kwargs", "an object, got 3"),
+        (ChatRequest, {**CHAT, "stop": {}}, "stop", "got an object"),
     ],
 )  # fmt: skip
 def test_faults_name_their_field(form, fields, param, words):

@@ -211,7 +211,7 @@ CALL = (ToolCall(name="f", arguments={}),)
         ("telechat2", [Q, A, Message(role="system", content="s")], (), "message 2 (role 'system'): a system message must come first"),
         ("telechat2", [Q, A, Message(role="tool", content="r")], (), "message 2 (role 'tool'): a tool result must follow"),
         ("telechat2", [Q, {"role": "narrator", "content": ""}], (), "message 1 (role 'narrator'): unknown role"),
-        ("telechat2", [{"role": "user", "content": 5}], (), "message 0: content is a int"),
+        ("telechat2", [{"role": "user", "content": 5}], (), "message 0: content is a number"),
         ("telechat2", [Message(role="user", content="q", tool_calls=CALL)], (), "message 0 (role 'user'): only the assistant"),
         ("telechat2", [Q, Message(role="assistant", content="a", weight=-0.5)], (), "message 1 (role 'assistant'): weight -0.5"),
         ("telechat2", [Message(role="user", content="q", weight=1)], (), "message 0 (role 'user'): weight 1"),

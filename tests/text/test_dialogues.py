@@ -132,7 +132,7 @@ BAD = [
     ({"conversation": [{"role": "bot", "content": "", "tool_calls": "["}]}, "'tool_calls' is text, but not JSON"),
     (chat(("usr", "q")), "unknown role 'usr' (did you mean 'user'?)"),
     ({"messages": [{"role": "assistant", "content": "a", "loss_weight": -0.5}]}, "loss weight -0.5"),
-    ({"messages": ["q"]}, "turn 0 of 'messages' is a str"),
+    ({"messages": ["q"]}, "turn 0 of 'messages' is a string"),
     ({"instruction": "I am {{name}}", "output": "{{ author }}"}, "the placeholder {{name}} is not filled in"),
     ({"instruction": "q", "output": "a", "history": ["qa"]}, "'history' must be"),
     ({"conversations": said("from", "value", ("human", "q"), ("gpt", "a")), "tools": "{"}, "'tools' is text, but not JSON"),

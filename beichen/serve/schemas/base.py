@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from beichen.errors import BeichenError, RequestError, nearest
+from beichen.util.json_kinds import json_kind
 
 Read = TypeVar("Read", bound="Form")
 
@@ -100,9 +101,14 @@ def _code(kind: str) -> str:
 
 
 def _sentence(fault: Any) -> str:
-    given = fault["input"]
-    shown = f", got {json.dumps(given, ensure_ascii=False)}" if isinstance(given, str | int | float | bool) or given is None else ""
-    return "missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ") + (shown if len(shown) < 80 else "")
+    given, kind = fault["input"], fault["type"]
+    if kind == "missing":
+        return "missing"
+    alone = isinstance(given, str | int | float | bool) or given is None
+    shown = f", got {json.dumps(given, ensure_ascii=False)}" if alone else ""
+    if not 0 < len(shown) < 80:
+        shown = f", got {json_kind(given)}" if kind.endswith("_type") else ""
+    return fault["msg"].removeprefix("Value error, ") + shown
 
 
 def _path(places: tuple[int | str, ...], value: Any, *, missing: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from beichen.errors import DataError, nearest
 from beichen.text.messages import Message, Role, ToolCall
 from beichen.text.tool_calls import parse_call
+from beichen.util.json_kinds import json_field
 
 CHAT_ROLES: dict[str, Role] = {
     "system": "system",
@@ -28,10 +29,10 @@ CHAT_ROLES: dict[str, Role] = {
 def turns_of(value: object, key: str) -> list[Mapping[str, Any]]:
     """A list of objects."""
     if not isinstance(value, list | tuple):
-        raise DataError(f"'{key}' is {_kind(value)}, expected a list of turns")
+        raise DataError(f"'{key}' is {json_field(value)}, expected a list of turns")
     for index, turn in enumerate(value):
         if not isinstance(turn, dict):
-            raise DataError(f"turn {index} of '{key}' is {_kind(turn)}, expected an object")
+            raise DataError(f"turn {index} of '{key}' is {json_field(turn)}, expected an object")
     return list(value)
 
 
@@ -46,7 +47,7 @@ def role_of(value: object, roles: Mapping[str, Role], more: Sequence[str] = ()) 
 def text_of(value: object, key: str) -> str:
     """A string."""
     if not isinstance(value, str):
-        raise DataError(f"'{key}' is {_kind(value)}, expected text")
+        raise DataError(f"'{key}' is {json_field(value)}, expected text")
     return value
 
 
@@ -98,7 +99,3 @@ def is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _kind(value: object) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"

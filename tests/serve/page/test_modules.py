@@ -81,9 +81,9 @@ def test_a_conversation_is_a_tree_that_loses_nothing(still):
 
 def test_every_fault_that_a_reader_may_meet_is_told_in_the_page_s_languages(still):
     faults = [
-        (400, "context_length_exceeded"), (401, "invalid_api_key"), (404, "model_not_found"), (408, "body_timeout"), (413, "body_too_large"),
-        (429, "overloaded"), (429, "queue_timeout"), (500, "internal_error"), (500, "engine_failed"), (503, "shutting_down"),
-        (504, "timeout"), (401, None), (429, None), (400, "invalid_value"), (500, "constructor"),
+        (400, "context_length_exceeded"), (401, "invalid_api_key"), (404, "model_not_found"), (408, "body_timeout"),
+        (413, "body_too_large"), (429, "overloaded"), (429, "queue_timeout"), (500, "internal_error"), (500, "engine_failed"),
+        (503, "shutting_down"), (504, "timeout"), (401, None), (429, None), (400, "invalid_value"), (500, "constructor"),
     ]  # fmt: skip
     told = still.evaluate(
         """async (faults) => {
