@@ -70,7 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = sampling_settings_of(arguments)
     if arguments.prompt is not None:
         return _one(model, arguments.prompt, settings, as_json=arguments.json)
-    questions = Questions(arguments.input, model, settings, thinking=arguments.thinking, answer_key=arguments.answer_key)
+    questions = Questions(
+        arguments.input, model, settings, name=arguments.folder.resolve().name, thinking=arguments.thinking,
+        answer_key=arguments.answer_key,
+    )  # fmt: skip
     return answer_file(model, questions, arguments, _all_settings(model, arguments, settings))
 
 

@@ -61,9 +61,12 @@ class _Unread(BadInput):
 class Questions:
     """The records of ``--input``, as often as they are asked for, and what each asks of the model."""
 
-    def __init__(self, path: Path, model: LanguageModel, settings: Mapping[str, Any], *, thinking: bool | None, answer_key: str) -> None:
+    def __init__(
+        self, path: Path, model: LanguageModel, settings: Mapping[str, Any], *, name: str, thinking: bool | None, answer_key: str
+    ) -> None:
+        """name: what lines of OpenAI's batch interface call the model."""
         self.files, self.path = expand_paths([path]), path
-        self._model, self._settings, self._thinking, self._answer_key = model, settings, thinking, answer_key
+        self._model, self._name, self._settings, self._thinking, self._answer_key = model, name, settings, thinking, answer_key
 
     def lines(self) -> Iterator[tuple[int, Record] | Unread]:
         """Every record with its place among the records, and what holds none, in the order of the file."""
@@ -102,7 +105,7 @@ class Questions:
             from beichen.serve.batch_lines import read_batch_line
         except ImportError as fault:
             raise MissingExtraError(str(fault.name), extra="serve", purpose="reading lines of OpenAI's batch interface") from fault
-        return read_batch_line(self._model, value)
+        return read_batch_line(self._model, self._name, value)
 
 
 def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.Namespace, settings: Mapping[str, Any]) -> int:

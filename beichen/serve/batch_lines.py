@@ -14,22 +14,30 @@ from beichen.errors import RequestError
 from beichen.inference.api import Completion, Delta
 from beichen.inference.language_model import LanguageModel
 from beichen.inference.questions import Question
-from beichen.serve.asking import chat_turn
+from beichen.serve.asking import TOO_LONG, chat_turn
 from beichen.serve.chat import ChoiceReader, WholeChoice, new_id, usage
 from beichen.serve.schemas.base import read_body
 from beichen.serve.schemas.chat import ChatAnswer, ChatRequest
+from beichen.serve.unknown_model import no_such_model
 
 URL = "/v1/chat/completions"
 
 
-def read_batch_line(model: LanguageModel, line: Mapping[str, Any]) -> Question:
-    """Raises RequestError where the line asks for something else than one chat completion."""
+def read_batch_line(model: LanguageModel, name: str, line: Mapping[str, Any]) -> Question:
+    """name: what the model is called here. Raises RequestError where the line asks for something else than one chat completion of it."""
     if line.get("url", URL) != URL:
         raise RequestError(f"{line['url']!r}: of a batch file, {URL} is answered here", param="url")
     body = read_body(ChatRequest, json.dumps(line["body"]).encode())
+    if body.model != name:
+        raise no_such_model(body.model, [name], here="this file is answered by", param="body.model")
     if (body.n or 1) != 1:
         raise RequestError("a line of a batch file has one answer here", param="body.n")
-    turn = chat_turn(model, body, max_model_len=min(model.max_length, model.generator.capacity), owner="")
+    try:
+        turn = chat_turn(model, body, max_model_len=min(model.max_length, model.generator.capacity), owner="")
+    except RequestError as fault:
+        if fault.code != TOO_LONG:
+            raise
+        raise RequestError(str(fault.args[0]), code=TOO_LONG, remedy="shorten it: the model was trained on no more") from fault
     parallel = body.parallel_tool_calls is not False
 
     def write(answer: Completion) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def read_batch_line(model: LanguageModel, line: Mapping[str, Any]) -> Question:
         answer_read = WholeChoice(reader)
         answer_read.read(whole)
         told = ChatAnswer(
-            id=new_id("chatcmpl"), created=int(time.time()), model=body.model, choices=[answer_read.choice(turn)],
+            id=new_id("chatcmpl"), created=int(time.time()), model=name, choices=[answer_read.choice(turn)],
             usage=usage(turn, [reader]),
         )  # fmt: skip
         response = {"status_code": 200, "request_id": new_id("req"), "body": told.model_dump(mode="json")}

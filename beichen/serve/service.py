@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from torch import Tensor
 
-from beichen.errors import OverloadError, RequestError, ShutdownError
+from beichen.errors import OverloadError, ShutdownError
 from beichen.inference.api import Delta, Request
 from beichen.inference.embedding import embed
 from beichen.inference.language_model import LanguageModel
@@ -19,6 +19,7 @@ from beichen.serve.inbox import Expected, Inbox
 from beichen.serve.limits import Limits
 from beichen.serve.metrics import Metrics
 from beichen.serve.records import RequestRecord, current
+from beichen.serve.unknown_model import no_such_model
 
 
 class Service:
@@ -84,8 +85,7 @@ class Service:
         """The base or an adapter on it; without a name the base. Raises RequestError for a name that is not here."""
         found = self.model if name is None else self._models.get(name)
         if found is None:
-            here = " and ".join(f"'{one}'" for one in self.names)
-            raise RequestError(f"there is no model '{name}'; this server has {here}", param="model", code="model_not_found")
+            raise no_such_model(str(name), self.names, here="this server has", param="model")
         return found
 
     def name_of(self, request: Request) -> str:

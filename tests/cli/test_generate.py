@@ -93,7 +93,7 @@ def test_faults_name_file_and_line(model_folder, tmp_path, capsys):
         ('{"prompt": ""}\n', f"{source}:1: the prompt is empty"),
         ('{"messages": [{"role": "cook", "content": ""}]}\n', f"{source}:1: message 0"),
         ('{"prompt": "x"\n', f"{source}:1"),
-        ('{"prompt": "x", "temperature": "hot"}\n', f'{source}:1: "temperature": expected int or float'),
+        ('{"prompt": "x", "temperature": "hot"}\n', f'{source}:1: "temperature": expected a number, got "hot"'),
         ('{"prompt": "x", "max_tokens": 0}\n', f"{source}:1: max_new_tokens=0: expected 1 or more"),
         ('{"prompt": "x", "answer": "y"}\n', f'{source}:1: the record holds "answer" already'),
     ):
@@ -211,7 +211,7 @@ def test_a_command_that_goes_on_names_bad_records_again(model_folder, tmp_path, 
 
 
 def test_openai_batch_lines(model_folder, tmp_path):
-    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "今天"}], "max_tokens": 4}
+    body: dict[str, Any] = {"model": model_folder.name, "messages": [{"role": "user", "content": "今天"}], "max_tokens": 4}
     line = {"custom_id": "x-1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
     given = ["generate", str(model_folder), *FLAGS, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
@@ -221,6 +221,28 @@ def test_openai_batch_lines(model_folder, tmp_path):
     model = beichen.load(model_folder, device="cpu", dtype="float32")
     assert answer["custom_id"] == "x-1" and answer["error"] is None and answer["response"]["body"]["usage"]["completion_tokens"] == 4
     assert choice["message"]["content"] == model.chat(body["messages"], max_new_tokens=4).text
+    assert answer["response"]["body"]["model"] == model_folder.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "gpt-4o"}, "body.model: there is no model 'gpt-4o'; this file is answered by 'small'"),
+        ({"messages": [{"role": "user", "content": "天" * 999}]}, "messages: it has"),
+    ],
+)
+def test_a_batch_line_is_refused_as_the_server_refuses_it(model_folder, tmp_path, capsys, changes, said):
+    body = {"model": model_folder.name, "messages": [{"role": "user", "content": "今天"}], "max_tokens": 4}
+    lines = [{"custom_id": f"x-{number}", "body": one} for number, one in enumerate((body, {**body, **changes}))]
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = ["generate", str(model_folder), *FLAGS, "--input", str(source), "--output", str(output)]
+    assert main(given) == 2
+    assert f"{source}:2: {said}" in (told := capsys.readouterr().err) and "max-model-len" not in told
+    assert main([*given, "--skip-bad"]) == 0
+    assert [answer["custom_id"] for answer in lines_of(output)] == ["x-0"]
+    [fault] = lines_of(tmp_path / "out.faults.jsonl")
+    assert said in fault["fault"] and fault["line"] == 2
 
 
 CHANGES = (
