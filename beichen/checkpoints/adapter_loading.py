@@ -65,8 +65,7 @@ def load_beside(folder: Path | str, checkpoint: Checkpoint, base: Path, *, repor
 
     Raises CheckpointError for another base than the one trained on, and for what is no adapter.
     """
-    if not is_adapter(folder):
-        raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json)")
+    check_is_adapter(folder)
     stored = read_adapter(folder)
     if stored.base is not None:
         check_base(stored.base, base, reporter=reporter)
@@ -77,6 +76,14 @@ def load_beside(folder: Path | str, checkpoint: Checkpoint, base: Path, *, repor
     names = load_family(checkpoint.family).names
     check_fit(checkpoint.decoder, names, stored)
     return made_apart(checkpoint.decoder, names, stored.shape, stored.matrices)
+
+
+def check_is_adapter(folder: Path | str) -> None:
+    """Raises CheckpointError for a folder without an adapter, and for what is no folder."""
+    if not Path(folder).is_dir():
+        raise CheckpointError(f"{folder}: no such folder", remedy="name the folder of an adapter")
+    if not is_adapter(folder):
+        raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json)")
 
 
 def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Serves a checkpoint folder to every client of OpenAI's interface: chat and text completions, whole or streamed, tools, constraints.
+"""Serves a checkpoint folder to OpenAI's clients: chat and text completions, whole or streamed, tools, constraints, embeddings.
 
 beichen serve runs/quickstart-001
 beichen serve telechat2-7b --host 0.0.0.0 --port 8000 --api-key-file keys.txt --kv-memory 8GiB
@@ -27,6 +27,8 @@ from beichen.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from beichen.serve.limits import Limits
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -128,6 +130,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     adapters = read_adapters(arguments.adapter, name)
     listener = _listener(arguments.host, arguments.port, limits.stall_seconds)
     set_threads(arguments.threads)
+    _check_small_files(arguments, limits, kv_bytes)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
         template=arguments.template, base=arguments.base, quantize=arguments.quantize, adapters=adapters, reporter=make_reporter(),
@@ -169,6 +172,27 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         words = "1 answer was" if server.cut_off == 1 else f"{server.cut_off} answers were"
         make_reporter().warn(f"{words} cut off after {limits.shutdown_seconds:g} seconds")
     return 0 if server.started else 1
+
+
+def _check_small_files(arguments: argparse.Namespace, limits: Limits, kv_bytes: int) -> None:
+    """What the folders' small files tell of the flags, before any weights are read."""
+    from beichen.inference.cache_budget import check_bytes
+    from beichen.inference.draft_choice import check_draft
+    from beichen.inference.model_folder import open_folder
+    from beichen.util.device import choose_device, choose_dtype
+
+    opened, wanted = open_folder(arguments.folder, base=arguments.base, reporter=make_reporter()), limits.max_model_len
+    try:
+        check_bytes(kv_bytes, opened.config, choose_dtype(arguments.dtype, choose_device(arguments.device)), most_tokens=wanted)
+    except SettingsError as fault:
+        raise SettingsError(f"--kv-memory {arguments.kv_memory}: {fault.args[0]}", remedy=fault.remedy) from fault
+    trained = opened.config.max_position_embeddings
+    if wanted is not None and wanted > trained:
+        make_reporter().warn(f"--max-model-len {wanted}: the model was trained on {trained} tokens, and beyond them answers may get worse")
+    if arguments.draft_model is not None:
+        tokenizer = opened.tokenizer()
+        if tokenizer is not None:  # else the model itself says that it has none
+            check_draft(arguments.draft_model, tokenizer, origin=opened.beside)
 
 
 def read_api_keys(arguments: argparse.Namespace) -> list[str]:

@@ -14,9 +14,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from beichen.checkpoints.adapter_folder import is_adapter
 from beichen.checkpoints.adapter_loading import load_adapted
-from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import load_checkpoint
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import SettingsError, TokenizerError, nearest
@@ -24,18 +22,17 @@ from beichen.inference.adapter_batches import check_adapter
 from beichen.inference.api import Completion, Constraint, Delta, Request, SamplingSettings
 from beichen.inference.generation import DecoderGenerator
 from beichen.inference.generation_defaults import GenerationDefaults, read_generation_defaults
-from beichen.inference.named_adapters import Adapter, open_adapters
+from beichen.inference.model_folder import open_folder
+from beichen.inference.named_adapters import Adapter, find_adapters, open_adapters
 from beichen.inference.padding import interval_of, real_columns
 from beichen.inference.rotations import rope_key
 from beichen.models.adapters import adapted_layers
-from beichen.models.registry import load_family
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
 from beichen.nn.quantized import KINDS, Kind, kind_of
 from beichen.text.messages import Message
 from beichen.text.special_ids import check_special_ids
-from beichen.text.tokenizer import Tokenizer, read_tokenizer
-from beichen.text.vocabulary_folder import holds_tokenizer
+from beichen.text.tokenizer import Tokenizer
 from beichen.util.device import choose_device, choose_dtype
 from beichen.util.progress import SILENT, Reporter
 from beichen.util.random import keyed_seed
@@ -251,32 +248,27 @@ def load(
     """
     place = choose_device(device if device is None else str(device))
     number_format = dtype if isinstance(dtype, torch.dtype) else choose_dtype(dtype, place)
-    path = find_folder(folder, reporter=reporter)
     if quantize is not None and quantize not in KINDS:
         raise SettingsError(f"quantize={quantize}: expected {' or '.join(KINDS)}{nearest(str(quantize), KINDS)}")
     faults = (compatibility,) if isinstance(compatibility, str) else compatibility
-    weights = path
-    if is_adapter(path):
-        if adapters:
-            raise SettingsError(
-                f"{path} is an adapter itself, which others cannot stand beside",
-                remedy="give the base's folder, and this one as one more adapter",
-            )
-        weights, checkpoint, _ = load_adapted(
-            path, base=base, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter
-        )  # fmt: skip
-    elif base is not None:
-        raise SettingsError(f"base={base}: {path} holds no adapter, which alone has a base")
+    opened = open_folder(folder, base=base, reporter=reporter)
+    path, weights = opened.path, opened.weights
+    if opened.holds_adapter and adapters:
+        raise SettingsError(
+            f"{path} is an adapter itself, which others cannot stand beside",
+            remedy="give the base's folder, and this one as one more adapter",
+        )
+    tokenizer = opened.tokenizer(template=template)
+    found = find_adapters(adapters or {}, tokenizer, template=template, default_template=opened.chat_template, reporter=reporter)
+    if opened.holds_adapter:
+        checkpoint = load_adapted(
+            path, base=weights, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter
+        ).checkpoint
     else:
         checkpoint = load_checkpoint(path, device=place, dtype=number_format, compatibility=faults, quantize=quantize, reporter=reporter)
-    usual, beside = load_family(checkpoint.family).chat_template, path if holds_tokenizer(path) else weights
-    tokenizer = read_tokenizer(beside, template=template, default_template=usual) if holds_tokenizer(beside) else None
-    others = open_adapters(
-        adapters or {}, checkpoint, weights, tokenizer, template=template, default_template=usual, reporter=reporter
-    )  # fmt: skip
     return LanguageModel(
         checkpoint.decoder, tokenizer, family=checkpoint.family, published=checkpoint.published, folder=weights,
-        defaults=read_generation_defaults(beside), adapters=others,
+        defaults=read_generation_defaults(opened.beside), adapters=open_adapters(found, checkpoint, weights, reporter=reporter),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from beichen.checkpoints.adapter_loading import load_beside
+from beichen.checkpoints.adapter_loading import check_is_adapter, load_beside
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.loading import Checkpoint
 from beichen.checkpoints.published_files import GENERATION_CONFIG
@@ -27,21 +27,40 @@ class Adapter:
     defaults: GenerationDefaults | None = None
 
 
-def open_adapters(
-    folders: Mapping[str, str | Path], checkpoint: Checkpoint, base: Path, tokenizer: Tokenizer | None, *,
-    template: str | None, default_template: str | None, reporter: Reporter,
-) -> dict[str, Adapter]:  # fmt: skip
-    """base: where ``checkpoint`` came from; tokenizer: the base's. Raises for what does not belong to it, or is not understood."""
+@dataclass(frozen=True, kw_only=True)
+class FoundAdapter:
+    """A folder that holds an adapter, and what its small files say."""
+
+    folder: Path
+    tokenizer: Tokenizer | None
+    defaults: GenerationDefaults | None
+
+
+def find_adapters(
+    folders: Mapping[str, str | Path], tokenizer: Tokenizer | None, *, template: str | None, default_template: str | None,
+    reporter: Reporter,
+) -> dict[str, FoundAdapter]:  # fmt: skip
+    """Before the base is read. tokenizer: the base's. Raises CheckpointError for what holds no adapter, TokenizerError for other tokens."""
     found = {}
     for name, one in folders.items():
         folder = find_folder(one, reporter=reporter)
-        updates = load_beside(folder, checkpoint, base, reporter=reporter)
+        check_is_adapter(folder)
         own = read_tokenizer(folder, template=template, default_template=default_template) if holds_tokenizer(folder) else None
         if own is not None and tokenizer is not None:
             check_same_tokens(tokenizer, own, folder)
         defaults = read_generation_defaults(folder) if (folder / GENERATION_CONFIG).exists() else None
-        found[name] = Adapter(updates=updates, tokenizer=own, defaults=defaults)
+        found[name] = FoundAdapter(folder=folder, tokenizer=own, defaults=defaults)
     return found
+
+
+def open_adapters(found: Mapping[str, FoundAdapter], checkpoint: Checkpoint, base: Path, *, reporter: Reporter) -> dict[str, Adapter]:
+    """base: where ``checkpoint`` came from. Raises for what does not belong to it, or is not understood."""
+    return {
+        name: Adapter(
+            updates=load_beside(one.folder, checkpoint, base, reporter=reporter), tokenizer=one.tokenizer, defaults=one.defaults
+        )
+        for name, one in found.items()
+    }  # fmt: skip
 
 
 def check_same_tokens(base: Tokenizer, own: Tokenizer, folder: Path) -> None:

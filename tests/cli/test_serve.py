@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +23,11 @@ import pytest
 
 import beichen
 from beichen.cli.main import main
+from beichen.inference.language_model import LanguageModel
 from beichen.serve.running import Server
+from beichen.text.byte_pair_training import train_tokenizer
 from tests.cli.model_folder import model_folder as model_folder
+from tests.inference.small_models import TEXTS, small_decoder
 
 FLAGS = ["--device", "cpu", "--dtype", "float32", "--threads", "1"]
 
@@ -97,8 +101,8 @@ def test_nobody_looks_for_garbage_among_what_was_loaded(model_folder, monkeypatc
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_server_that_is_still_loading_ends_as_well(tmp_path, number, code):
-    words = [sys.executable, "-c", STILL_LOADING, str(tmp_path)]
+def test_a_server_that_is_still_loading_ends_as_well(model_folder, number, code):
+    words = [sys.executable, "-c", STILL_LOADING, str(model_folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "loading\n"
         process.send_signal(number)
@@ -144,6 +148,53 @@ def test_faults_of_settings_are_told_before_the_weights_are_read(tmp_path, capsy
         named = {"folder": tmp_path, "taken": other.getsockname()[1]}
         assert main(["serve", str(tmp_path / "no model"), *FLAGS, *(word.format(**named) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="session")
+def without_weights(model_folder, tmp_path_factory) -> Path:
+    """The small files alone: whoever reads weights fails."""
+    folder: Path = tmp_path_factory.mktemp("models") / "small"
+    shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.index.json"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--template", "nix"], "nix"),
+        (["--adapter", "x={none}"], "none: no such folder"),
+        (["--adapter", "x={model}"], "holds no adapter (adapter_config.json)"),
+        (["--draft-model", "{none}"], "expected the folder of a small model"),
+        (["--draft-model", "{other}"], "its tokenizer is not that of"),
+        (["--kv-memory", "1"], "--kv-memory 1: a key-value cache of 1 B holds no dialogue of this model"),
+    ],
+)
+def test_what_small_files_tell_is_told_before_the_weights_are_read(model_folder, without_weights, tmp_path, capsys, words, said):
+    other = train_tokenizer([*TEXTS, "其他的文字其他的文字"], vocab_size=320)
+    LanguageModel(small_decoder(), other, family="telechat2").save(tmp_path / "other")
+    named = {"none": tmp_path / "none", "model": model_folder, "other": tmp_path / "other"}
+    assert main(["serve", str(without_weights), "--port", "0", *FLAGS, *(word.format(**named) for word in words)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_least_memory_that_is_named_serves(model_folder, capsys, monkeypatch):
+    def run(self: Server, sockets: object) -> None:
+        self.should_exit = True
+
+    monkeypatch.setattr(Server, "run", run)
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process goes on
+    given = ["serve", str(model_folder), "--port", "0", *FLAGS]
+    assert main([*given, "--kv-memory", "1"]) == 2
+    least = re.search(r"remedy: (\d+) bytes", capsys.readouterr().err)
+    assert least is not None
+    assert main([*given, "--kv-memory", str(int(least[1]) - 1)]) == 2
+    assert "holds no dialogue" in capsys.readouterr().err
+    main([*given, "--kv-memory", least[1]])
+    assert "--kv-memory" not in capsys.readouterr().err, "the trained length, 192 tokens, is held"
+    main([*given, "--max-model-len", "192"])
+    assert "trained" not in capsys.readouterr().err
+    main([*given, "--max-model-len", "193"])
+    assert "--max-model-len 193: the model was trained on 192 tokens" in capsys.readouterr().err
 
 
 def test_one_of_two_guesses(tmp_path, capsys):
