@@ -47,6 +47,14 @@ def test_every_field_of_a_request_is_named(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_every_code_of_a_fault_is_named(page):
+    sources = "".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "beichen" / "serve").rglob("*.py"))
+    codes = {*re.findall(r'code="(\w+)"', sources), *re.findall(r'return "\w+_error", "(\w+)", \d{3}', sources)}
+    assert len(codes) > 10
+    assert [code for code in sorted(codes | {"not_found", "method_not_allowed"}) if f"`{code}`" not in PAGES[page]] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_within_the_page_lead_to_headings(page):
     heads = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL), re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
