@@ -17,6 +17,7 @@ from beichen.models.naming import NameTable, PublishedView
 from beichen.nn.decoder import Decoder
 from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.quantized import Kind, quantized
+from beichen.util.memory import ask_for_huge_pages
 
 
 class Assembly:
@@ -41,7 +42,7 @@ class Assembly:
         """Take up one published tensor."""
         ours = self._ours[name]
         if ours not in self._open:
-            tensor = torch.empty(self._shapes[ours], dtype=self._dtype, device=self._device)
+            tensor = ask_for_huge_pages(torch.empty(self._shapes[ours], dtype=self._dtype, device=self._device))
             self._open[ours] = tensor, self._names.views({ours: tensor}, self.decoder.config, bare=self._bare)
         tensor, views = self._open[ours]
         views[name].fill(published)

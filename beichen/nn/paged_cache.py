@@ -18,6 +18,7 @@ from beichen.nn.attention_backends import split_heads
 from beichen.nn.config import DecoderConfig
 from beichen.nn.places import Places
 from beichen.nn.rope import rotate
+from beichen.util.memory import ask_for_huge_pages
 
 BLOCK_SIZE = 32  # columns of a block; a multiple of 16
 
@@ -29,8 +30,8 @@ class PagePool:
         self, config: DecoderConfig, *, blocks: int, dtype: torch.dtype, device: torch.device | str = "cpu", block_size: int = BLOCK_SIZE
     ) -> None:
         shape = (config.num_hidden_layers, blocks, config.num_key_value_heads, block_size, config.head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.keys = ask_for_huge_pages(torch.empty(shape, dtype=dtype, device=device))
+        self.values = ask_for_huge_pages(torch.empty(shape, dtype=dtype, device=device))
         self.blocks, self.block_size = blocks, block_size
 
     @property

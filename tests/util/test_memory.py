@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from beichen.util import memory
 
@@ -53,3 +56,16 @@ def test_an_allocator_without_the_wish_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert memory.keep_freed_memory() is False
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs /proc of Linux, which tells what was asked for which memory")
+def test_huge_pages_are_asked_for_where_a_tensor_is_large():
+    small, large = torch.empty(1 << 10), torch.empty(16 << 20)
+    assert memory.ask_for_huge_pages(small) is small and memory.ask_for_huge_pages(large) is large
+    flags, inside = "", False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= large.data_ptr() + large.nbytes // 2 < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            flags = line
+    assert "hg" in flags.split()
