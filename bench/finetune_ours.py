@@ -30,9 +30,9 @@ class TurnReporter(SilentReporter):
         self.taker, self.metrics, self.reference_seconds = taker, metrics, 0.0
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
         begin = time.perf_counter()
-        with SILENT.track(label, total=total, unit=unit) as silent:
+        with SILENT.track(label, total=total, unit=unit, begun=begun) as silent:
             yield _Turns(self) if label in {kind.label for kind in KINDS.values()} else silent
         if label == REFERENCE:
             self.reference_seconds = time.perf_counter() - begin

@@ -20,6 +20,9 @@ from beichen.util.quantities import byte_count, count, duration, singular
 
 PLAIN_SECONDS = 15.0  # between two lines of one task where no bar can be drawn
 BYTES, SECONDS = "B", "s"  # units of work that are shown in their own way
+FORECAST_SHARE = 0.05  # of the work that must be done before the time left is told,
+FORECAST_SECONDS = 15.0  # or so long after its first piece: what runs side by side ends in bursts
+IN_FULL = 10_000  # whole numbers below this are shown to the last digit
 
 
 def make_reporter(stream: TextIO | None = None) -> Reporter:
@@ -48,17 +51,20 @@ def _for_json(value: Any) -> Any:
 
 
 class _Meter:
-    """What both kinds of task know: how much is done, how fast, how long still."""
+    """What both kinds of task know: how much is done, how much of it now and how fast, how long still."""
 
-    def __init__(self, label: str, total: float | None, unit: str) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done, self.figures = 0.0, ""
+    def __init__(self, label: str, total: float | None, unit: str, begun: float) -> None:
+        self.label, self.total, self.unit, self.begun = label, total, unit, begun
+        self.done, self.figures = begun, ""
         self.started = time.monotonic()
+        self._first: float | None = None  # when the first piece was done
 
     def note(self, done: float, figures: dict[str, float | str]) -> None:
         if figures:
             self.figures = "  ".join(f"{key} {_figure(value)}" for key, value in figures.items())
         self.done = done
+        if self._first is None and done > self.begun:
+            self._first = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -66,7 +72,17 @@ class _Meter:
 
     @property
     def speed(self) -> float:
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        return (self.done - self.begun) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left(self) -> str:
+        """The time left, once enough is done to tell it from."""
+        if not self.total or self.done >= self.total or self.speed <= 0 or self._first is None:
+            return ""
+        enough = self.done - self.begun >= FORECAST_SHARE * (self.total - self.begun)
+        if not enough and time.monotonic() - self._first < FORECAST_SECONDS:
+            return ""
+        return f"{duration((self.total - self.done) / self.speed)} left"
 
     @property
     def pace(self) -> str:
@@ -81,29 +97,35 @@ class _Meter:
             return duration(number)
         if self.unit == BYTES:
             return byte_count(number)
-        return f"{count(number)} {singular(self.unit) if number == 1 else self.unit}"
+        return f"{_number(number)} {singular(self.unit) if number == 1 else self.unit}"
 
     def describe(self) -> str:
         """'45 %  1.20 M/2.67 M tokens  5.01 k tokens/s  0:31 left  loss 2.31'."""
         parts = []
         if self.total:
             parts.append(f"{min(100, 100 * self.done / self.total):.0f} %")
-            done = self._amount(self.done) if self.unit in (BYTES, SECONDS) else count(self.done)
+            done = self._amount(self.done) if self.unit in (BYTES, SECONDS) else _number(self.done)
             parts.append(f"{done}/{self._amount(self.total)}")
         else:
             parts.append(self._amount(self.done))
         if self.speed > 0:
-            parts.append(self.pace)
-            if self.total and self.done < self.total:
-                parts.append(f"{duration((self.total - self.done) / self.speed)} left")
+            parts += [self.pace, self.left]
         return "  ".join(filter(None, [*parts, self.figures]))
 
     def summary(self) -> str:
-        """The line that stays when the task has ended."""
-        parts = [f"{self._amount(self.done)} in {duration(self.seconds)}"]
+        """The line that stays when the task has ended; none of one that had nothing to do."""
+        if not self.done and not self.total:
+            return ""
+        now = f"{self._amount(self.done)}, the last {self._amount(self.done - self.begun)}" if self.begun else self._amount(self.done)
+        parts = [f"{now} in {duration(self.seconds)}"]
         if self.speed > 0 and self.seconds >= 1:
             parts.append(self.pace)
         return f"{self.label}: " + "  ".join(filter(None, [*parts, self.figures]))
+
+
+def _number(number: float) -> str:
+    """'6,000', '12.3 k'."""
+    return f"{number:,.0f}" if number < IN_FULL and float(number).is_integer() else count(number)
 
 
 def _figure(value: float | str) -> str:
@@ -126,10 +148,11 @@ class LineReporter:
         self.line(f"warning: {text}")
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
-        meter = _Meter(label, total, unit)
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        meter = _Meter(label, total, unit, begun)
         yield _LineTask(meter, self)
-        self.line(meter.summary())
+        if summary := meter.summary():
+            self.line(summary)
 
 
 class _LineTask:
@@ -170,15 +193,17 @@ class BarReporter:
         self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
-        meter = _Meter(label, total, unit)
-        bar = self._bars.add_task(label, total=total, text="")
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        meter = _Meter(label, total, unit, begun)
+        bar = self._bars.add_task(label, total=total, text=meter.describe())
+        self._bars.update(bar, completed=begun)
         if self._running == 0:
             self._bars.start()
         self._running += 1
         try:
             yield _BarTask(meter, self._bars, bar)
-            self.line(meter.summary())
+            if summary := meter.summary():
+                self.line(summary)
         finally:
             self._running -= 1
             self._bars.remove_task(bar)

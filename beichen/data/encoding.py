@@ -8,7 +8,7 @@ store or in the account of what was dropped; memory holds one chunk of documents
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,21 @@ def encode_corpus(
     if current is not None:
         reporter.line(f"{directory}: the encoded text is current and used again")
         return current
+    read = 0
+
+    def consumed(size: int) -> None:
+        nonlocal read
+        read += size
+
     with reporter.track("encoding text", total=float(sum(status.st_size for status in sizes)), unit="B") as task:
         account = Account()
         documents = read_documents(
-            files, text_key=text_key, text_unit=text_unit, on_bad=on_bad, account=account, reporter=reporter, consumed=task.advance
+            files, text_key=text_key, text_unit=text_unit, on_bad=on_bad, account=account, reporter=reporter, consumed=consumed
         )
         return encode_documents(
-            documents, tokenizer, directory, held_out_fraction=held_out_fraction, account=account, inputs=inputs, reporter=reporter
-        )
+            documents, tokenizer, directory, held_out_fraction=held_out_fraction, account=account, inputs=inputs, reporter=reporter,
+            encoded=lambda: task.set(read),
+        )  # fmt: skip
 
 
 def encode_documents(
@@ -85,12 +92,14 @@ def encode_documents(
     account: Account | None = None,
     inputs: Mapping[str, Any] | None = None,
     reporter: Reporter = SILENT,
+    encoded: Callable[[], object] = lambda: None,
 ) -> EncodedCorpus:
     """Encodes documents into ``directory/train`` and, where a fraction is to be held out, ``directory/held_out``.
 
     Held out is a document whose ``split_position`` is under the fraction. Few documents may have none such: then those with the
     smallest position (the same text, if it occurs more than once) are held out, and the reporter says so.
-    ``account`` is the one that the reader of ``documents`` writes to; without it documents are counted here.
+    ``account`` is the one that the reader of ``documents`` writes to; without it documents are counted here. ``encoded`` is called as
+    often as all that was read has been encoded, and at the end.
     """
     target = Path(directory)
     if target.exists() and any(target.iterdir()) and not (target / TRAIN / METADATA_FILE).is_file():
@@ -114,6 +123,8 @@ def encode_documents(
                 tokens = writers[name].add(tokenizer.encode_batch([document.text for document in part]), sizes)
                 account.used.add(sum(sizes), len(part), tokens)
                 account.read.tokens += tokens
+            encoded()
+        encoded()  # what stood behind the last document, too
         account.check()
         if held_out_fraction > 0:
             train, held_out = writers[TRAIN].num_documents, writers[HELD_OUT].num_documents

@@ -121,7 +121,7 @@ def run_loop(
     with (
         stop_on_signals() as stop,
         ThreadPoolExecutor(1) as reader,
-        _track(recording, budget, steps_per_epoch) as (task, scale),
+        _track(recording, budget, state, steps_per_epoch) as (task, scale),
     ):
         coming = reader.submit(source.micro_batches, state.step)
         while (progress := progress_of(budget, state, steps_per_epoch)) < 1.0:
@@ -206,7 +206,7 @@ def _leave_out(
 
 
 @contextmanager
-def _track(recording: Recording, budget: BudgetSettings, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
+def _track(recording: Recording, budget: BudgetSettings, state: LoopState, steps_per_epoch: float) -> Iterator[tuple[Task, float]]:
     """A bar in seconds, tokens or steps, whichever limits the run, and its full length."""
     if budget.minutes is not None:
         total, unit = 60.0 * budget.minutes, "s"
@@ -214,5 +214,6 @@ def _track(recording: Recording, budget: BudgetSettings, steps_per_epoch: float)
         total, unit = float(budget.tokens), "tokens"
     else:
         total, unit = float(budget.steps or (budget.epochs or 0.0) * steps_per_epoch), "steps"
-    with recording.reporter.track(recording.label, total=total, unit=unit) as task:
+    begun = total * min(1.0, progress_of(budget, state, steps_per_epoch))
+    with recording.reporter.track(recording.label, total=total, unit=unit, begun=begun) as task:
         yield task, total

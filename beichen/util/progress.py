@@ -27,8 +27,8 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """One thing the user should know, kept on the screen."""
 
-    def track(self, label: str, *, total: float | None, unit: str) -> AbstractContextManager[Task]:
-        """A bar with speed and time left; ``with reporter.track(...) as task``."""
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> AbstractContextManager[Task]:
+        """A bar with speed and time left; ``with reporter.track(...) as task``. begun: how much of it was done before, at another time."""
 
 
 class _SilentTask:
@@ -49,7 +49,7 @@ class SilentReporter:
         return
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
         yield _SilentTask()
 
 

@@ -47,9 +47,9 @@ def test_a_log_gets_lines_now_and_then_and_at_the_end(clock):
     assert stream.getvalue().splitlines() == [
         "begin [bold]",
         "warning: no compiler",
-        "pretraining: 50 %  2.00 k/4.00 k tokens  100 tokens/s  0:20 left  loss 4",
-        "pretraining: 100 %  4.00 k/4.00 k tokens  100 tokens/s  loss 2",
-        "pretraining: 4.00 k tokens in 0:40  100 tokens/s  loss 2",
+        "pretraining: 50 %  2,000/4,000 tokens  100 tokens/s  0:20 left  loss 4",
+        "pretraining: 100 %  4,000/4,000 tokens  100 tokens/s  loss 2",
+        "pretraining: 4,000 tokens in 0:40  100 tokens/s  loss 2",
     ]
 
 
@@ -89,6 +89,51 @@ def test_bytes_and_time_are_shown_in_their_own_way(clock, unit, total, lines):
         clock.now += 20
         task.set(2e6)
     assert stream.getvalue().splitlines() == lines
+
+
+def test_the_time_left_is_told_once_it_can_be_known(clock):
+    """Answers come in bursts: the first of them says nothing; 15 seconds behind it, or a twentieth of all, is something to go by."""
+    stream = io.StringIO()
+    with LineReporter(stream).track("answering", total=6000, unit="answers") as task:
+        for seconds, answers in ((20, 1), (15, 2), (15, 60), (15, 397)):
+            clock.now += seconds
+            task.advance(answers)
+    with LineReporter(stream).track("answering", total=6000, unit="answers") as task:
+        clock.now += 15
+        task.advance(300)
+    assert stream.getvalue().splitlines() == [
+        "answering: 0 %  1/6,000 answers  0:20 per answer",
+        "answering: 0 %  3/6,000 answers  0:12 per answer  19:26:05 left",
+        "answering: 1 %  63/6,000 answers  1.26 answers/s  1:18:32 left",
+        "answering: 8 %  460/6,000 answers  7.08 answers/s  13:03 left",
+        "answering: 460 answers in 1:05  7.08 answers/s",
+        "answering: 5 %  300/6,000 answers  20 answers/s  4:45 left",
+        "answering: 300 answers in 0:15  20 answers/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "total", "lines"),
+    [
+        ("s", 120, ["work: 50 %  1:00/2:00  2:00 left", "work: 1:00, the last 0:10 in 0:20"]),
+        ("steps", 120, ["work: 50 %  60/120 steps  0.50 steps/s  2:00 left", "work: 60 steps, the last 10 steps in 0:20  0.50 steps/s"]),
+    ],
+)
+def test_of_work_that_goes_on_what_is_done_now_makes_the_speed(clock, unit, total, lines):
+    stream = io.StringIO()
+    with LineReporter(stream).track("work", total=total, unit=unit, begun=50) as task:
+        clock.now += 20
+        task.set(60)
+    assert stream.getvalue().splitlines() == lines
+
+
+def test_nothing_to_do_leaves_no_line(clock):
+    stream = io.StringIO()
+    with LineReporter(stream).track("combining counts", total=0, unit="B"):
+        clock.now += 1
+    with LineReporter(stream).track("saving", total=2, unit="shards"):
+        clock.now += 1
+    assert stream.getvalue().splitlines() == ["saving: 0 shards in 1.0 s"]
 
 
 def test_one_is_no_plural(clock):

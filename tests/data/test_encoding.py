@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from beichen.data.encoding import EncodedCorpus, encode_corpus, encode_documents
 from beichen.data.split import is_held_out, split_position
 from beichen.data.store import TokenStore
 from beichen.errors import DataError, StorageError
+from beichen.util.progress import SilentReporter, Task
 from tests.data.byte_tokenizer import ByteTokenizer, documents_of
 
 TEXTS = [f"{number} " + "文" * (number * 7 % 90) for number in range(300)]
@@ -47,6 +50,39 @@ def test_both_parts_together_are_the_corpus(
     account = corpus.account
     account.check()
     assert account.used.items == len(TEXTS) and account.used.size == sum(len(text.encode()) for text in TEXTS)
+
+
+class Watching(SilentReporter):
+    """How many texts were encoded whenever the bar moved, and where it stood."""
+
+    def __init__(self, encoded: list[str]) -> None:
+        self.encoded, self.moves = encoded, list[tuple[int, float]]()
+
+    @contextmanager
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        yield self
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        raise AssertionError("the bar is set")
+
+    def set(self, done: float, **figures: float | str) -> None:
+        self.moves.append((len(self.encoded), done))
+
+
+def test_the_bar_shows_what_is_encoded_and_not_what_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "CHUNK_DOCUMENTS", 100)
+    path, encoded = corpus_file(tmp_path, [*TEXTS, " "]), list[str]()
+
+    class Counting(ByteTokenizer):
+        def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+            encoded.extend(texts)
+            return super().encode_batch(texts)
+
+    watching = Watching(encoded)
+    encode_corpus([path], Counting(), tmp_path / "out", reporter=watching)
+    assert [number for number, _ in watching.moves] == [100, 200, 300, 300]
+    places = [done for _, done in watching.moves]
+    assert places == sorted(places) and places[-1] == path.stat().st_size
 
 
 def test_the_fraction_itself_is_not_held_out(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ class AtStep(SilentReporter):
         self.step, self.action, self.done = step, action, False
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
-        with super().track(label, total=total, unit=unit) as task:
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        with super().track(label, total=total, unit=unit, begun=begun) as task:
             yield self if unit == "steps" else task
 
     def advance(self, amount: float = 1.0, **figures: float | str) -> None:

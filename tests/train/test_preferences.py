@@ -114,8 +114,8 @@ class StopsWhileScoring(SilentReporter):
         self.after, self.batches = after, 0
 
     @contextmanager
-    def track(self, label: str, *, total: float | None, unit: str) -> Iterator[Task]:
-        with super().track(label, total=total, unit=unit) as task:
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        with super().track(label, total=total, unit=unit, begun=begun) as task:
             yield self if label == "reference" else task
 
     def set(self, done: float, **figures: float | str) -> None:
