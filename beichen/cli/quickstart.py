@@ -1,57 +1,70 @@
 """examples:
 beichen quickstart
 beichen quickstart --corpus novels.jsonl --dialogues chats.jsonl --minutes 5
+beichen quickstart --out runs/quickstart-001     # goes on with the run that was stopped there, by its own settings
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from beichen.cli.options import add_json_option
 from beichen.cli.terminal import make_reporter, print_json
 
+if TYPE_CHECKING:
+    from beichen.quickstart.settings import QuickstartSettings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="folder of the run (new or empty); default: runs/quickstart-NNN")
-    parser.add_argument(
-        "--corpus", nargs="+", default=[], metavar="FILE", help="your own text: jsonl, json, txt or parquet, also .gz and .zst"
-    )
-    parser.add_argument(
-        "--dialogues", nargs="+", default=[], metavar="FILE", help="your own dialogues, with --corpus: jsonl, json or parquet"
-    )
-    parser.add_argument("--minutes", type=float, metavar="N", help="training time, both stages together")
-    parser.add_argument("--family", default="telechat2", metavar="NAME", help="whose architecture is trained: see `beichen models`")
-    parser.add_argument("--experts", type=int, default=0, metavar="N", help="N routed experts in place of each feed-forward; default: none")
-    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, npu, ...; default: the fastest that this machine has")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="number format; default: the one whose matmul is faster here")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: one per core that this process may use")
+    """What is not given is not among the arguments: a run that goes on has its own settings then."""
+
+    def add(name: str, **options: Any) -> None:
+        parser.add_argument(name, default=argparse.SUPPRESS, **options)
+
+    add("--out", metavar="DIR", help="folder of the run: new, empty, or of a run that was stopped; default: runs/quickstart-NNN")
+    add("--corpus", nargs="+", metavar="FILE", help="your own text: jsonl, json, txt or parquet, also .gz and .zst")
+    add("--dialogues", nargs="+", metavar="FILE", help="your own dialogues, with --corpus: jsonl, json or parquet")
+    add("--minutes", type=float, metavar="N", help="training time, both stages together; default: 10.4")
+    add("--family", metavar="NAME", help="whose architecture is trained: see `beichen models`; default: telechat2")
+    add("--experts", type=int, metavar="N", help="N routed experts in place of each feed-forward; default: none")
+    add("--seed", type=int, help="everything random follows from it; default: 0")
+    add("--device", metavar="NAME", help="cpu, cuda, npu, ...; default: the fastest that this machine has")
+    add("--dtype", choices=("float32", "bfloat16"), help="number format; default: the one whose matmul is faster here")
+    add("--threads", type=int, metavar="N", help="CPU threads; default: one per core that this process may use")
     add_json_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from beichen.errors import SettingsError
-    from beichen.quickstart.plan import BUNDLED_MINUTES
-    from beichen.quickstart.run import QuickstartSettings, quickstart
+    from beichen.quickstart.run import quickstart
 
-    if arguments.dialogues and not arguments.corpus:
-        raise SettingsError("--dialogues: comes without --corpus", remedy="give the text to pretrain on with --corpus")
-    if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
-        raise SettingsError(
-            f"--minutes {arguments.minutes:g}: must be above 0 and finite", remedy="the default is 10.4, for the own text 3 to 30"
-        )
-    if arguments.experts < 0 or arguments.experts == 1:
-        raise SettingsError(f"--experts {arguments.experts}: must be 0, or at least 2")
-    settings = QuickstartSettings(
-        out=arguments.out, corpus=tuple(arguments.corpus), dialogues=tuple(arguments.dialogues),
-        minutes=BUNDLED_MINUTES if arguments.minutes is None else arguments.minutes,
-        family=arguments.family, experts=arguments.experts,
-        seed=arguments.seed, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads,
-    )  # fmt: skip
-    report = quickstart(settings, make_reporter())
+    report = quickstart(_settings(vars(arguments)), make_reporter())
     if arguments.json:
         print_json(report.figures)
     else:
         print(report.text)
     return 0
+
+
+def _settings(given: dict[str, Any]) -> QuickstartSettings:
+    """What is given; the rest as the run has it that was stopped in ``--out``, or by default."""
+    from beichen.errors import SettingsError
+    from beichen.quickstart.begun import read_begun
+    from beichen.quickstart.settings import QuickstartSettings
+
+    begun = read_begun(Path(given["out"])) if "out" in given else None
+    said = {field.name: given[field.name] for field in fields(QuickstartSettings) if field.name in given}
+    said |= {name: tuple(files) for name, files in said.items() if isinstance(files, list)}
+    settings = replace(QuickstartSettings() if begun is None else begun.settings, **said)
+    if settings.dialogues and not settings.corpus:
+        raise SettingsError("--dialogues: comes without --corpus", remedy="give the text to pretrain on with --corpus")
+    if not 0 < settings.minutes < math.inf:
+        raise SettingsError(
+            f"--minutes {settings.minutes:g}: must be above 0 and finite", remedy="the default is 10.4, for the own text 3 to 30"
+        )
+    if settings.experts < 0 or settings.experts == 1:
+        raise SettingsError(f"--experts {settings.experts}: must be 0, or at least 2")
+    return settings

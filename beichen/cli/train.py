@@ -23,7 +23,9 @@ def settings_class() -> type:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dry-run", action="store_true", help="encode the text and show what is read, how often, at which rate and in how much memory"
+        "--dry-run",
+        action="store_true",
+        help="encode the text and show what is read, how often, with which factor of the learning rates and in how much memory",
     )
     add_json_option(parser)
 
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from beichen.config import settings_as_yaml
     from beichen.train.run import dry_run, train
+    from beichen.train.run_folder import SETTINGS
 
     reporter = make_reporter()
     reporter.line(settings_as_yaml(arguments.settings).rstrip())
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     result = train(arguments.settings, reporter, matmul_peak=_matmul_peak(arguments.settings))
     _draw_rates(result.folder)
+    if not result.finished:
+        reporter.line(f"stopped at step {result.steps}; `beichen train --config {result.folder / SETTINGS}` goes on from there")
     if arguments.json:
         print_json(result)
         return 0 if result.finished else 130

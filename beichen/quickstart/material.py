@@ -38,19 +38,22 @@ class Material:
 
 
 def bundled_material(folder: Path, plan: Plan, *, seed: int, reporter: Reporter) -> Material:
-    """Generate as much as the plan can read. Problems of the examination occur in neither file."""
+    """Generate as much as the plan can read, but for a file that stands there: it was written whole. Problems of the examination occur
+    in neither file."""
     corpus, dialogues = folder / "corpus.jsonl", folder / "dialogues.jsonl"
     num_bytes = int(CORPUS_BYTES_PER_MINUTE * plan.pretraining_minutes) + 200_000
     number = int(DIALOGUES_PER_MINUTE * plan.fine_tuning_minutes) + 1000
-    with reporter.track("writing a corpus", total=num_bytes, unit="B") as task:
-        documents = ({"text": text} for text in generate_documents(seed, num_bytes))
-        write_atomically(corpus, b"".join(_lines(documents, task.advance)))
-    with reporter.track("writing dialogues", total=number, unit="dialogues") as task:
-        records = (
-            {"messages": [{"role": message.role, "content": message.content} for message in dialogue.messages], "skill": skill}
-            for skill, dialogue in generate_dialogues(seed, number)
-        )
-        write_atomically(dialogues, b"".join(_lines(records, lambda size: task.advance())))
+    if not corpus.exists():
+        with reporter.track("writing a corpus", total=num_bytes, unit="B") as task:
+            documents = ({"text": text} for text in generate_documents(seed, num_bytes))
+            write_atomically(corpus, b"".join(_lines(documents, task.advance)))
+    if not dialogues.exists():
+        with reporter.track("writing dialogues", total=number, unit="dialogues") as task:
+            records = (
+                {"messages": [{"role": message.role, "content": message.content} for message in dialogue.messages], "skill": skill}
+                for skill, dialogue in generate_dialogues(seed, number)
+            )
+            write_atomically(dialogues, b"".join(_lines(records, lambda size: task.advance())))
     questions = tuple((Message(role="user", content=question),) for question in QUESTIONS)
     return Material(
         corpus=(str(corpus),), dialogues=(str(dialogues),), examination=tuple(held_out(seed)), questions=questions, bundled=True

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from beichen.train.preferences import preferences_as_text
 from beichen.train.run_folder import RESULT
@@ -37,6 +37,11 @@ class TrainResult:
         if self.preference is not None:
             return f"{speed}, {preferences_as_text(self.preference)}"
         return speed if self.bits_per_byte is None else f"{speed}, held-out {self.bits_per_byte:.4f} bits per byte"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The result that a finished run left in its folder."""
+        return cls(**{**json.loads((folder / RESULT).read_text(encoding="utf-8")), "folder": folder})
 
     def save(self, folder: Path) -> None:
         write_atomically(folder / RESULT, json.dumps(self.as_dict(), indent=1) + "\n")

@@ -165,8 +165,6 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
             if ended.finished:
                 save_model(out, parts, result.save, reporter=reporter)
                 keeper.remove()
-            else:
-                reporter.line(f"stopped at step {state.step}; `beichen train --config {out / SETTINGS}` goes on from there")
     return result
 
 

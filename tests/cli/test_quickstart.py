@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ import torch
 
 import beichen
 from beichen.cli.main import main
+from beichen.cli.quickstart import _settings
+from beichen.quickstart.begun import Begun
+from beichen.quickstart.plan import make_plan
+from beichen.quickstart.settings import QuickstartSettings
 from beichen.train.metrics import read_metrics
 from tests.shared_data import shared
 
@@ -38,6 +42,20 @@ def test_what_cannot_be_done_is_said_and_nothing_is_made(tmp_path, monkeypatch, 
     out, err = capsys.readouterr()
     assert err.startswith(f"error: {message}") and out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_stopped_has_its_own_settings_where_none_are_given(tmp_path, capsys):
+    plan = make_plan(float32_peak=100.0, bfloat16_peak=100.0, minutes=2.0, bundled=True, with_dialogues=True)
+    asked = QuickstartSettings(minutes=2.0, seed=5, experts=4, device="cpu")
+    Begun(folder=str(tmp_path / "run"), settings=asked, plan=plan).save()
+    out = str(tmp_path / "run")
+    assert _settings({"out": out, "json": False}) == replace(asked, out=out)
+    assert _settings({"out": out, "json": False, "threads": 1}) == replace(asked, out=out, threads=1)
+    assert _settings({"json": False}) == QuickstartSettings()
+    assert main(["quickstart", "--out", out, "--minutes", "3"]) == 2
+    said = capsys.readouterr().err
+    assert f"error: --out {out}: begun with other settings: minutes was 2.0 and is 3.0" in said
+    assert f"`beichen quickstart --out {out}` goes on with those of the run" in said
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from beichen.models.registry import FAMILIES, load_family
 from beichen.quickstart.material import Material
 from beichen.quickstart.plan import make_plan
 from beichen.quickstart.recipes import TOKENS_PER_STEP, fine_tuning_recipe, pretraining_recipe
-from beichen.quickstart.run import QuickstartSettings
+from beichen.quickstart.settings import QuickstartSettings
 from beichen.train.preparation import fresh_config
 from beichen.train.settings import TrainRecipe
 

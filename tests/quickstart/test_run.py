@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,19 @@ import torch
 import yaml
 
 import beichen
-from beichen.errors import ConfigError, DataError, StorageError
+from beichen.errors import ConfigError, DataError, SettingsError, StorageError
 from beichen.quickstart import material, run
 from beichen.quickstart.corpus import held_out
 from beichen.quickstart.report import Report
-from beichen.quickstart.run import QuickstartSettings, quickstart
+from beichen.quickstart.run import quickstart
+from beichen.quickstart.settings import QuickstartSettings
 from beichen.quickstart.skills.registry import SKILLS
 from beichen.train.metrics import read_metrics
 from beichen.train.run import train
 from beichen.train.settings import BatchSettings, BudgetSettings, TrainRecipe
+from beichen.util.files import FolderLock
 from beichen.util.machine import measure_matmul_peak
+from beichen.util.progress import SilentReporter, Task
 from tests.train.small_runs import AtStep, write_corpus, write_dialogues
 
 HERE: dict[str, Any] = {"device": "cpu", "threads": 1, "minutes": 0.5}
@@ -105,16 +109,6 @@ def test_a_folder_that_holds_a_run_is_refused_with_the_way_on(report):
     assert {path: path.stat().st_mtime_ns for path in report.folder.rglob("*") if path.name != report.folder.name} == before
 
 
-@pytest.mark.parametrize("stage", ["pretraining", "fine-tuning"])
-def test_a_run_that_was_stopped_is_refused_with_the_command_that_finishes_its_stage(tmp_path, stage):
-    for begun in ("pretraining", stage):
-        (tmp_path / begun).mkdir(exist_ok=True)
-        (tmp_path / begun / "settings.yaml").write_text("out: x\n")
-    with pytest.raises(StorageError, match="holds a run") as fault:
-        quickstart(QuickstartSettings(out=str(tmp_path), **HERE))
-    assert f"`beichen train --config {tmp_path / stage / 'settings.yaml'}`" in str(fault.value) and "chat" not in str(fault.value)
-
-
 def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(StorageError, match="or other files") as fault:
@@ -174,13 +168,84 @@ def test_a_fault_before_the_first_step_leaves_the_folder_free(tmp_path):
     assert quickstart(settings).figures["stages"][0]["finished"]
 
 
-def test_a_stage_that_was_stopped_stays(tmp_path):
+class StopsIn(SilentReporter):
+    """Ctrl-C in the middle of one part of the work, known by its label; the lines that were said."""
+
+    def __init__(self, label: str = "") -> None:
+        self.label, self.moves = label, 0
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def track(self, label: str, *, total: float | None, unit: str, begun: float = 0.0) -> Iterator[Task]:
+        with super().track(label, total=total, unit=unit, begun=begun) as task:
+            yield self if label == self.label else task
+
+    def set(self, done: float, **figures: float | str) -> None:
+        self.advance()
+
+    def advance(self, amount: float = 1.0, **figures: float | str) -> None:
+        self.moves += 1
+        if self.moves == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_stopped_in_every_stage_it_ends_as_if_it_had_not_been(report, tmp_path, monkeypatch):
+    """Law: what is done is kept and not done again, and the model is that of a run that nobody stopped."""
+    monkeypatch.chdir(tmp_path)
+    folder, settings = Path("runs/mine"), QuickstartSettings(out="runs/mine", dtype=report.figures["plan"]["dtype"], **HERE)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart(settings, StopsIn("writing dialogues"))
+    assert not folder.exists(), "nothing was learnt yet"
+    kept: dict[Path, int] = {}
+    for label, then in (("pretraining", 2), ("fine-tuning", 4), ("answering", 6)):
+        reporter = StopsIn(label)
+        with pytest.raises(KeyboardInterrupt):
+            quickstart(settings, reporter)
+        assert reporter.lines[-1] == "stopped; `beichen quickstart --out runs/mine` goes on from there"
+        assert not any("beichen train" in line for line in reporter.lines)
+        assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+        monkeypatch.setattr(run, "_plan", lambda *given: pytest.fail("the plan is kept"))
+        stored = [*folder.glob("material/*"), *folder.glob("*/model.safetensors"), *folder.glob("*/result.json")]
+        kept = {path: path.stat().st_mtime_ns for path in stored if path.parent.name != "llama"}
+        assert len(kept) == then
+    reporter = StopsIn()
+    ended = quickstart(replace(settings, out=str(tmp_path / "runs/mine")), reporter)
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    assert sum(", done before: 12 steps" in line for line in reporter.lines) == 2
+    for stage in ("pretraining", "fine-tuning"):
+        assert [record["step"] for record in read_metrics(folder / stage / "metrics.jsonl")] == list(range(1, STEPS + 1))
+    mine, whole = (beichen.load(path, device="cpu", dtype="float32") for path in (folder, report.folder))
+    assert all(torch.equal(one, other) for one, other in zip(mine.decoder.parameters(), whole.decoder.parameters(), strict=True))
+    assert ended.figures["accuracy"] == report.figures["accuracy"] and (folder / "llama" / "config.json").exists()
+    assert ended.figures["seconds"] > ended.figures["training_seconds"], "the calls that were stopped count"
+    with pytest.raises(StorageError, match="holds a run"):
+        quickstart(settings)
+
+
+def test_a_stage_that_beichen_train_has_finished_is_done(tmp_path):
     corpus = write_corpus(tmp_path / "corpus.jsonl", documents=600)
     settings = QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), **HERE)
     with pytest.raises(KeyboardInterrupt):
         quickstart(settings, AtStep(3, lambda: os.kill(os.getpid(), signal.SIGINT)))
     assert [state.name for state in (tmp_path / "run/pretraining/state").iterdir()] == ["step-000003"]
-    assert train(tmp_path / "run/pretraining/settings.yaml").finished
+    with pytest.raises(SettingsError, match=r"minutes was 0\.5 and is 1\.0"):
+        quickstart(replace(settings, minutes=1.0))
+    result = train(tmp_path / "run/pretraining/settings.yaml")
+    assert result.finished
+    report = quickstart(settings)
+    assert report.figures["stages"] == [result.as_dict()]
+
+
+def test_a_run_that_another_process_works_in_is_left_alone(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", documents=600)
+    settings = QuickstartSettings(out=str(tmp_path / "run"), corpus=(str(corpus),), **HERE)
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run"), pytest.raises(StorageError, match="is in use by"):
+        quickstart(settings)
+    assert (tmp_path / "run").exists()
 
 
 def test_a_file_that_is_missing_leaves_no_half_run(tmp_path, monkeypatch):
