@@ -132,7 +132,7 @@ def _text_of(record: Record, reader: Reader) -> str | tuple[str, DataError]:
             wanted = " or ".join(repr(name) for name in keys)
             remedy = f"name the key that holds the text (--text-key; in a recipe text_key), or leave the file out; keys here: {seen}"
             if any(name in record.value for name in DIALOGUE_KEYS):
-                remedy = f"this looks like a dialogue: give the file as dialogues, or {remedy}"
+                remedy = f"this looks like a dialogue, where text is read: train takes those as data.kind dialogues; or {remedy}"
             return reader.without, DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)
         key, text = found, record.value[found]
     if not isinstance(text, str):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from beichen.data.readers import TextUnit
 from beichen.data.sources import read_documents
 from beichen.data.split import split_position
 from beichen.errors import DataError
@@ -19,13 +20,17 @@ from beichen.text.tokenizer import Tokenizer
 from beichen.util.progress import SILENT, Reporter
 
 
-def read_ids(files: Iterable[str], tokenizer: Tokenizer, *, tokens: int, held_out: float = 1.0) -> list[int]:
+def read_ids(
+    files: Iterable[str], tokenizer: Tokenizer, *, tokens: int, held_out: float = 1.0, text_key: str | None = None,
+    text_unit: TextUnit = "pieces",
+) -> list[int]:  # fmt: skip
     """The first so many ids of the files' documents, each ended by the end token.
 
-    held_out: only the documents that a run with this ``data.held_out_fraction`` keeps out of training.
+    held_out: only the documents that a run with this ``data.held_out_fraction`` keeps out of training. text_key, text_unit: as
+    ``read_documents`` has them.
     """
     ids: list[int] = []
-    for document in read_documents(files):
+    for document in read_documents(files, text_key=text_key, text_unit=text_unit):
         if split_position(document.text) >= held_out:
             continue
         ids += [*tokenizer.encode(document.text), tokenizer.end_id]
@@ -44,7 +49,9 @@ def perplexity_by_length(
         raise DataError(f"lengths {', '.join(map(str, lengths))}: each must divide the longest, so that all score the same text")
     count = (len(ids) - 1) // longest * longest
     if count < longest:
-        raise DataError(f"the text has {len(ids)} tokens: one window of {longest} needs {longest + 1}")
+        raise DataError(
+            f"the text has {len(ids)} tokens: one window of {longest} needs {longest + 1}", remedy="give more text, or shorter lengths"
+        )
     device, was_training = next(decoder.parameters()).device, decoder.training
     decoder.eval()
     text = torch.tensor(ids[: count + 1], device=device)
