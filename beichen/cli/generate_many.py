@@ -98,7 +98,7 @@ class Questions:
         except MissingExtraError:
             raise
         except BeichenError as fault:
-            raise at_place(fault, record.origin) from fault
+            raise at_place(fault, record.origin, record.value) from fault
 
     def _batch_line(self, value: Mapping[str, Any]) -> Question:
         try:
@@ -122,7 +122,8 @@ def answer_file(model: LanguageModel, questions: Questions, arguments: argparse.
         try:
             tokens = _work(model, questions, answers, reporter, waiting=waiting, kept=kept)
         except KeyboardInterrupt:
-            reporter.line(f"{len(answers)} questions are done and kept in {answers.journal}: the same command goes on from there")
+            if len(answers):
+                reporter.line(f"{len(answers)} questions are done and kept in {answers.journal}: the same command goes on from there")
             raise
         faults = answers.finish([(one.place, one.told) for one in unread])
     seconds = time.monotonic() - started

@@ -51,7 +51,10 @@ class AnswersFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        self._undo.close()
+        """A journal of no question at all is nothing to go on from, and goes."""
+        with self._undo:
+            if not self._known:
+                self.journal.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         """How many questions are done."""

@@ -2,12 +2,15 @@
 
 Comes in: ``{"prompt": text}``, continued as it is; ``{"messages": [...], "tools": [...]}``, answered in the folder's chat format; or
 ``{"input": text}``, MindFormers' file, the one message of a user. Goes out: the record with the answer beside what it held; nothing that it
-held is replaced. Settings of sampling that stand in a record go before those of the command.
+held is replaced. Settings of sampling that stand in a record go before those of the command; a record may hold whatever else it likes, but
+nothing that looks like a setting misspelt.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +31,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "regex": (str,), "json_schema": (dict, bool), "thinking": (bool,),
 }  # fmt: skip
 OTHER_NAMES = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+ALIKE, SHORTEST = 0.85, 7  # how like a setting a key must be to be one misspelt, and of how many letters; one of other case always is
 WAYS = ("prompt", "messages", "input")
 COLUMNS = (*WAYS, "tools", *SETTINGS, *OTHER_NAMES)  # of a table, beside which others come back unread
 WRITTEN = ("finish_reason", "usage", "reasoning_content", "tool_calls")
@@ -57,6 +61,7 @@ def read_question(
         raise DataError(
             f'expected "prompt" (a text), "messages" (a list of turns) or "input" (what a user says), one of them; found {found}'
         )
+    _refuse_misspelt(record)
     own = _own_settings(record, numbered(settings, number))
     think = own.pop("thinking", thinking)
     value: Any = record[ways[0]]
@@ -69,6 +74,27 @@ def read_question(
     if strange is not None:
         raise DataError(f'"messages": expected objects with "role" and "content", got {json_kind(strange)}')
     return _answered(model, record, messages, own, think, answer_key)
+
+
+def _refuse_misspelt(record: Mapping[str, Any]) -> None:
+    """Raises DataError for a key that is all but a setting: ``temprature``, ``max-tokens``, ``topK``."""
+    settings = {_letters(name): name for name in (*SETTINGS, *OTHER_NAMES)}
+    for key in record:
+        if key in settings.values():
+            continue
+        letters = _letters(key)
+        long = [name for name in settings if min(len(name), len(letters)) >= SHORTEST and abs(len(name) - len(letters)) <= 2]
+        close = [letters] if letters in settings else difflib.get_close_matches(letters, long, n=1, cutoff=ALIKE)
+        if close:
+            raise DataError(
+                f'"{key}" is no setting (did you mean "{settings[close[0]]}"?)',
+                remedy="correct it, or give it a name less like a setting's if it is something else",
+            )
+
+
+def _letters(key: str) -> str:
+    """What remains of a name however it is written: max_tokens, max-tokens, maxTokens."""
+    return re.sub("[^a-z0-9]", "", key.lower())
 
 
 def _own_settings(record: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +162,10 @@ def _checked(model: LanguageModel, question: Question) -> Question:
     return question
 
 
-def at_place(fault: BeichenError, origin: str) -> DataError:
-    """The same fault, saying where the record stands."""
-    return DataError(f"{origin}: {fault.args[0]}", remedy=fault.remedy)
+def at_place(fault: BeichenError, origin: str, record: Mapping[str, Any]) -> DataError:
+    """The same fault, saying where the record stands, by the names that the record uses."""
+    words = str(fault.args[0])
+    for other, name in OTHER_NAMES.items():
+        if record.get(other) is not None:
+            words = words.replace(name, other)
+    return DataError(f"{origin}: {words}", remedy=fault.remedy)

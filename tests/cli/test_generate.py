@@ -94,12 +94,20 @@ def test_faults_name_file_and_line(model_folder, tmp_path, capsys):
         ('{"messages": [{"role": "cook", "content": ""}]}\n', f"{source}:1: message 0"),
         ('{"prompt": "x"\n', f"{source}:1"),
         ('{"prompt": "x", "temperature": "hot"}\n', f'{source}:1: "temperature": expected a number, got "hot"'),
-        ('{"prompt": "x", "max_tokens": 0}\n', f"{source}:1: max_new_tokens=0: expected 1 or more"),
+        ('{"prompt": "x", "max_new_tokens": 0}\n', f"{source}:1: max_new_tokens=0: expected 1 or more"),
+        ('{"prompt": "x", "max_tokens": -3}\n', f"{source}:1: max_tokens=-3: expected 1 or more"),
+        ('{"prompt": "x", "max_tokens": 3, "min_new_tokens": 4}\n', "min_new_tokens=4: expected from 0 to max_tokens, 3"),
+        ('{"input": "你好", "temprature": 1}\n', f'{source}:1: "temprature" is no setting (did you mean "temperature"?)'),
+        ('{"prompt": "x", "max-tokens": 3}\n', f'{source}:1: "max-tokens" is no setting (did you mean "max_tokens"?)'),
+        ('{"prompt": "x", "topK": 3}\n', f'{source}:1: "topK" is no setting (did you mean "top_k"?)'),
+        ('{"prompt": "x", "presence_penality": 1}\n', f'{source}:1: "presence_penality" is no setting (did you mean "presence_penalty"?)'),
         ('{"prompt": "x", "answer": "y"}\n', f'{source}:1: the record holds "answer" already'),
     ):
         source.write_text(content)
-        assert main(["generate", str(model_folder), *FLAGS, "--input", str(source)]) == 2
-        assert said in capsys.readouterr().err
+        for output in ([], ["--output", str(tmp_path / "out.jsonl")]):
+            assert main(["generate", str(model_folder), *FLAGS, "--input", str(source), *output]) == 2
+            assert said in capsys.readouterr().err
+            assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"], "nothing was answered, so nothing is left"
     assert main(["generate", str(model_folder)]) == 2
     assert main(["generate", str(model_folder), "--prompt", "a", "--output", "b"]) == 2
 
@@ -133,6 +141,27 @@ def test_template_and_thinking_go_with_messages(model_folder, tmp_path, capsys):
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def test_what_else_a_record_holds_is_its_own(model_folder, tmp_path, capsys):
+    """Names that are near to a setting's, but far enough to be something else."""
+    others = (
+        "id",
+        "metadata",
+        "topic",
+        "step",
+        "seen",
+        "tokens",
+        "num_tokens",
+        "total_tokens",
+        "min_tokens",
+        "completion_tokens",
+        "schema",
+    )
+    record = {"prompt": "今天", **{key: place for place, key in enumerate(others)}}
+    (tmp_path / "in.jsonl").write_text(json.dumps(record) + "\n")
+    assert main(["generate", str(model_folder), *FLAGS, "--input", str(tmp_path / "in.jsonl")]) == 0
+    assert record.items() <= json.loads(capsys.readouterr().out).items()
 
 
 def test_mindformers_lines_and_settings_of_records(model_folder, tmp_path):
