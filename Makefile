@@ -92,7 +92,7 @@ $(CORE): pyproject.toml $(LOCK)
 	@echo "installing torch $(TORCH_VERSION)$(if $(TORCH), for $(TORCH)) and the core into $(VENV)"
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $(VENV)/.core* $(VENV)/.test*
-	@$(PIP) $(TORCH_PIN) -c $(LOCK)
+	@$(PIP) $(TORCH_PIN) -c $(LOCK) || { echo "error: pip did not install $(TORCH_PIN). Where it finds no such version, set PIP_EXTRA_INDEX_URL to an index that has it (for CPU: the one on PyTorch's Get Started page, or a mirror of it), or PIP_FIND_LINKS to a folder of wheels; docs/dependencies.md says more" >&2; exit 1; }
 	@$(PIP) -e . -c $(LOCK)
 	@touch $@
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,18 @@ def test_recipes_take_variables_that_may_be_unset_with_a_default():
     assert re.search(r"^\.SHELLFLAGS := -eu", makefile, re.MULTILINE)
     asked = re.findall(r"\$\$(?:\{(\w+)(:-)?|([A-Za-z_]\w*))", makefile)
     assert asked and all(default for _, default, _ in asked), asked
+
+
+@needs.make
+def test_make_says_what_to_set_where_pip_finds_no_such_torch(tmp_path):
+    """Its own python and a pip that fails, so that nothing is installed."""
+    stands = [f"VENV={tmp_path}", f"BIN={Path(sys.executable).parent}", f"PYTHON={sys.executable}", "PIP=false"]
+    answer = subprocess.run(
+        ["make", "install", "TORCH=cpu", *stands], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert answer.returncode == 2 and not list(tmp_path.iterdir())
+    assert "error: pip did not install torch==" in answer.stderr
+    assert "PIP_EXTRA_INDEX_URL" in answer.stderr and "PIP_FIND_LINKS" in answer.stderr
 
 
 @needs.make

@@ -61,11 +61,12 @@ class MergeReport:
 
     def as_text(self) -> str:
         """For people."""
+        divergence = f"KL {self.divergence:.2e} nats" if self.divergence > 0 else "KL 0, to rounding"
         rounded = f"{self.layers} layers folded in, rounded to {', '.join(self.formats)}"
         return (
             f"{rounded}\n{self.positions} probed positions: logits differ by {self.error:.2e} (root mean square; largest "
             f"{self.largest_error:.2e}); random rounding moves them by {self.rounding:.2e}; limit {self.limit:.2e}\n"
-            f"same likeliest token at {self.same_choice:.1%} of positions, KL {self.divergence:.2e} nats\n{self.out}"
+            f"same likeliest token at {self.same_choice:.1%} of positions, {divergence}\n{self.out}"
         )
 
 
@@ -196,6 +197,6 @@ def _compare(expected: Tensor, found: Tensor) -> _Difference:
     likely, other = expected.log_softmax(-1), found.log_softmax(-1)
     return _Difference(
         error=float(difference.square().mean().sqrt()), largest=float(difference.abs().max()),
-        divergence=float((likely.exp() * (likely - other)).sum(-1).mean()),
+        divergence=max(0.0, float((likely.exp() * (likely - other)).sum(-1).mean())),  # under 0 there is rounding alone
         same_choice=float((expected.argmax(-1) == found.argmax(-1)).float().mean()),
     )  # fmt: skip

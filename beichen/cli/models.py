@@ -1,7 +1,8 @@
 """Without more words: every published size, its parameters (total; active: what one token meets; without embedding and head) and
-licence. ``show`` does it for a checkpoint folder, a config file or the name of a size. Nothing is loaded.
+licence. With a checkpoint folder, a config file or the name of a size, what that one is. Nothing is loaded.
 
 beichen models
+beichen models telechat2-7b
 beichen models show runs/quickstart-001
 """
 
@@ -26,17 +27,20 @@ COLUMNS = ("total", "active", "non-embedding", "active non-embedding")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("list", "show"), default="list", help="list (default) or show")
-    parser.add_argument("path", nargs="?", metavar="FILE_OR_DIR", help="with show: a checkpoint folder, a config file, or a size by name")
+    parser.add_argument(
+        "words", nargs="*", metavar="[show] MODEL", help="a checkpoint folder, a config file, or a size by name; default: all"
+    )
     add_json_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, or what one config describes."""
-    if (arguments.action == "show") != (arguments.path is not None):
-        raise SettingsError("give FILE_OR_DIR with show, and only with it", remedy="beichen models show runs/quickstart-001")
-    if arguments.action == "show":
-        return _show(arguments.path, as_json=arguments.json)
+    words: list[str] = arguments.words
+    named = words[1:] if words[:1] == ["show"] else words
+    if len(named) > 1 or (words and not named):
+        raise SettingsError(f"beichen models {' '.join(words)}: give one model", remedy="beichen models telechat2-7b")
+    if named and words != ["list"]:
+        return _show(named[0], as_json=arguments.json)
     from beichen.models.presets import presets
     from beichen.models.registry import FAMILIES, load_family
 

@@ -113,8 +113,8 @@ class Plan:
         return [(step * self._tokens_per_step, self.rate(step, step / steps)) for step in places]
 
     def as_text(self) -> str:
-        """The table of phases: how long each is, its learning rate, and how often it reads each source."""
-        head = ("phase", "tokens", "until", "rows", "steps", "rate", "source", "documents", "epochs", "share")
+        """The table of phases: how long each is, the factor of the learning rates, and how often it reads each source."""
+        head = ("phase", "tokens", "until", "rows", "steps", "rate factor", "source", "documents", "epochs", "share")
         lines: list[tuple[str, ...]] = [head]
         done, first = 0, 0
         steps_in_all = self.expected_steps

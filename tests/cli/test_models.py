@@ -53,15 +53,23 @@ def test_show_takes_a_folder_a_config_file_and_a_size(tmp_path, capsys):
     assert main(["models", "show", "TeleChat-52B"]) == 0 and capsys.readouterr().out == out
     for size, has in (("TeleChat2-7B", False), ("telechat2-39b-a12b", True)):
         assert main(["models", "show", size]) == 0
-        assert ("mindspore_gmm" in capsys.readouterr().out) == has
+        shown = capsys.readouterr().out
+        assert main(["models", size]) == 0 and capsys.readouterr().out == shown
+        assert ("mindspore_gmm" in shown) == has
     assert "52,832,509,952" in out and "TeleChat community licence" in out and "Llama" not in out
 
 
 def test_faults_exit_with_two_and_name_the_file(tmp_path, capsys):
     assert main(["models", "show", "telechat-52"]) == 2
     assert "did you mean 'telechat-52b'" in capsys.readouterr().err
-    assert main(["models", "show"]) == 2
-    capsys.readouterr()
+    for words in (["show"], ["show", "telechat-52b", "telechat2-7b"], ["telechat-52b", "telechat2-7b"]):
+        assert main(["models", *words]) == 2
+        assert f"beichen models {' '.join(words)}: give one model" in capsys.readouterr().err
+    assert main(["models", "telechat27b"]) == 2
+    assert "telechat27b: no such folder, file or size (did you mean" in capsys.readouterr().err
+    assert main(["models"]) == 0
+    table = capsys.readouterr().out
+    assert main(["models", "list"]) == 0 and capsys.readouterr().out == table
     (tmp_path / "odd.json").write_text('{"architectures": ["TelechatForCausalLM"], "hidden_size": 8}')
     assert main(["models", "show", str(tmp_path / "odd.json")]) == 2
     assert f"{tmp_path / 'odd.json'}: config.json lacks 'n_head'" in capsys.readouterr().err
