@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -16,3 +17,11 @@ def need_compiled_kernels() -> None:
     """The same for one case of a test."""
     if not kernels.status().available:
         pytest.skip(kernels.status().reason)
+
+
+def vllm_python() -> str:
+    """The interpreter of an environment that has vLLM."""
+    found = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
+    if found is None:
+        pytest.skip("needs vLLM, which brings a torch of its own: BEICHEN_TEST_VLLM_PYTHON names an interpreter that has it")
+    return found

@@ -27,6 +27,7 @@ from beichen.models.linear_names import choose
 from beichen.models.registry import load_family
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.util.progress import SILENT, Reporter, SilentReporter
+from tests import needs
 from tests.inference.small_models import TEXTS, small_tokenizer
 from tests.inference.vllm.test_serving import save_small
 from tests.models.test_adapters import shake
@@ -160,9 +161,7 @@ print("TOLD", json.dumps(told))
 @pytest.mark.parametrize("family", ["telechat2", "llama"])
 def test_vllm_answers_by_each_adapter_as_our_engine(tmp_path, family):
     """In float32, ids for ids. BEICHEN_TEST_VLLM_PYTHON names the interpreter of an environment that has vLLM."""
-    python = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("needs vLLM, which brings a torch of its own: BEICHEN_TEST_VLLM_PYTHON names an interpreter that has it")
+    python = needs.vllm_python()
     base = save_small(tmp_path / "base", family)
     folders = {"a": write_adapter(tmp_path / "a", base, family), "bb": write_adapter(tmp_path / "bb", base, family, rank=9, rslora=True)}
     given = handed(base, tmp_path / "cache", folders)

@@ -15,6 +15,7 @@ from beichen.inference.language_model import LanguageModel
 from beichen.inference.vllm.lengths import ALLOWS_MORE, LengthWords, words_for_length
 from beichen.inference.vllm.serving import VllmOptions, command_of, environment_of
 from beichen.nn.config import RopeConfig
+from tests import needs
 from tests.inference.small_models import small_config, small_decoder, small_tokenizer
 
 TRAINED = 96
@@ -91,9 +92,7 @@ print("TOLD", json.dumps(told))
 
 def test_vllm_answers_as_our_engine_up_to_the_longest(tmp_path):
     """In float32, ids for ids, in folders that vLLM reads as they are. BEICHEN_TEST_VLLM_PYTHON names an interpreter that has vLLM."""
-    python = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("needs vLLM, which brings a torch of its own: BEICHEN_TEST_VLLM_PYTHON names an interpreter that has it")
+    python = needs.vllm_python()
     asked, expected, form = [], [], {"attention_output_bias": False, "down_bias": False, "hidden_size": 128, "head_dim": 32}
     for rule, length in (("default", 144), ("linear", 192), ("llama3", 144), ("dynamic_ntk", None), ("yarn", 192), ("short yarn", None)):
         decoder = small_decoder(seed=4, trained_length=TRAINED, rope=RULES[rule], **form)

@@ -22,6 +22,7 @@ from beichen.inference.vllm import serving
 from beichen.inference.vllm.lengths import LengthWords
 from beichen.inference.vllm.serving import VllmOptions, command_of, environment_of, folder_for_vllm, read_more
 from beichen.nn.config import RopeConfig
+from tests import needs
 from tests.inference.small_models import small_decoder, small_tokenizer
 
 LLAMA: dict[str, Any] = {"rope": RopeConfig(base=10000.0), "attention_output_bias": False, "down_bias": False}
@@ -147,9 +148,7 @@ print("TOLD", json.dumps({
 @pytest.mark.parametrize("family", ["telechat2", "llama"])
 def test_vllm_answers_behind_the_same_protocol_as_our_engine(tmp_path, family):
     """In float32, ids for ids. BEICHEN_TEST_VLLM_PYTHON names the interpreter of an environment that has vLLM."""
-    python = os.environ.get("BEICHEN_TEST_VLLM_PYTHON")
-    if python is None:
-        pytest.skip("needs vLLM, which brings a torch of its own: BEICHEN_TEST_VLLM_PYTHON names an interpreter that has it")
+    python = needs.vllm_python()
     folder = save_small(tmp_path / "model", family)
     prompts = [[5, 9, 200, 31], list(range(3, 60)), small_tokenizer().encode("今天天气很好"), [7]]
     served = folder_for_vllm(folder, tmp_path / "cache")
