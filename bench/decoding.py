@@ -17,7 +17,7 @@ from beichen.inference.generation import DecoderGenerator
 from beichen.nn.config import DecoderConfig
 from bench.records import BenchResult, Run
 from bench.timing import read_bandwidth, take_turns
-from bench.workload import head_and_layer_parameters, ours, random_batch, reference_config, theirs
+from bench.workload import as_loaded, head_and_layer_parameters, ours, random_batch, reference_config, theirs
 
 PROMPT_TOKENS, NEW_TOKENS, ROW_COUNTS = 32, 128, (1, 16)
 
@@ -26,7 +26,7 @@ Answer = Callable[[Tensor], Tensor]  # prompts [rows, tokens] -> new ids [rows, 
 
 def our_decoder(config: DecoderConfig, dtype: torch.dtype) -> Answer:
     """Our generator, greedy."""
-    generator = DecoderGenerator(ours(config, dtype).eval(), None)
+    generator = DecoderGenerator(as_loaded(ours(config, dtype)), None)
 
     def answer(prompts: Tensor) -> Tensor:
         requests = [Request(prompt_ids=prompt, max_new_tokens=NEW_TOKENS) for prompt in prompts.tolist()]

@@ -7,6 +7,7 @@ The server is the real command in a process of its own; its client in this one s
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import statistics
 import subprocess
@@ -27,12 +28,27 @@ from beichen.nn.config import DecoderConfig
 from beichen.text.byte_pair_training import train_tokenizer
 from bench.light_client import ask
 from bench.records import BenchResult, Run
-from bench.server_verdicts import ALONE, IN_PAIRS, NEW, NEW_TOKENS, PREFIX_TOKENS, SECTION, SERVED, SHARED, STREAMS, first_token, streamed
+from bench.server_verdicts import (
+    ALONE,
+    IN_PAIRS,
+    NEW,
+    NEW_TOKENS,
+    PAIRS_ERROR,
+    PREFIX_TOKENS,
+    SECTION,
+    SERVED,
+    SHARED,
+    STREAMS,
+    first_token,
+    streamed,
+)
 from bench.serving_contender import random_prompts
 from bench.timing import take_turns
 from bench.workload import ours, reference_config
 
 PROMPT_TOKENS = 32
+PAIRS = {128: 8, 512: 2}  # of calls a round, by new tokens: what is looked for is smaller than what the machine does to one call
+MEDIANS_ERROR = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, of normal numbers
 LOOK = 0.004  # seconds between two looks of the client at its streams
 CACHE_BYTES, FIXED_BYTES = 512 << 20, 500_000_000
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +94,7 @@ def _throughput(run: Run, folder: Path, rounds: int) -> list[BenchResult]:
             ways = {ALONE: partial(_generate, model, prompts, tokens), SERVED: partial(_stream, server, prompts, tokens)}
             for way in ways.values():
                 way()
-            records += _both_ways(run, tokens, take_turns(ways, rounds=rounds))
+            records += _both_ways(run, tokens, take_turns(ways, rounds=rounds * PAIRS[tokens]))
         first: dict[str, list[float]] = {NEW: [], SHARED: []}
         for prompt in _prompts(rounds, PREFIX_TOKENS, seed=1):
             for times, tail in zip(first.values(), _prompts(2, 20, seed=prompt[0]), strict=True):
@@ -98,7 +114,8 @@ def _both_ways(run: Run, tokens: int, seconds: dict[str, list[float]]) -> list[B
     """With the median of the rounds' own ratios, since one round sees one mood of the machine."""
     speeds = {way: [STREAMS * tokens / taken for taken in values] for way, values in seconds.items()}
     pairs = [server / engine for server, engine in zip(speeds[SERVED], speeds[ALONE], strict=True)]
-    details: dict[str, dict[str, float]] = {ALONE: {}, SERVED: {IN_PAIRS: statistics.median(pairs)}}
+    error = MEDIANS_ERROR * statistics.stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else math.inf
+    details: dict[str, dict[str, float]] = {ALONE: {}, SERVED: {IN_PAIRS: statistics.median(pairs), PAIRS_ERROR: error}}
     settings = f"prompts of {PROMPT_TOKENS}, 42M Llama, bf16"
     return [
         run.record(SECTION, streamed(tokens, way), values, "tok/s", settings=settings, details=details[way])

@@ -9,7 +9,7 @@ from bench.records import BenchResult
 SECTION = "server"
 STREAMS, NEW_TOKENS, PREFIX_TOKENS = 16, (128, 512), 1000
 ALONE, SERVED = "the engine alone", "streamed by the server"
-IN_PAIRS = "of the engine's speed, median of rounds"
+IN_PAIRS, PAIRS_ERROR = "of the engine's speed, median of pairs", "its standard error"
 NEW, SHARED = "new", "shared with an earlier request"
 
 
@@ -23,19 +23,19 @@ def first_token(beginning: str) -> str:
     return f"first token, {PREFIX_TOKENS} tokens {beginning}"
 
 
-def overhead(rows: Sequence[BenchResult], tokens: int) -> float | None:
-    """The share of the engine's throughput that the server costs, in answers of so many tokens."""
-    shares = [row.details[IN_PAIRS] for row in rows if row.what == streamed(tokens, SERVED) and IN_PAIRS in row.details]
-    return 1 - shares[0] if shares else None
+def overhead(rows: Sequence[BenchResult], tokens: int) -> tuple[float, float] | None:
+    """The share of the engine's throughput that the server costs, in answers of so many tokens, and its standard error."""
+    found = [row.details for row in rows if row.what == streamed(tokens, SERVED) and {IN_PAIRS, PAIRS_ERROR} <= row.details.keys()]
+    return (1 - found[0][IN_PAIRS], found[0][PAIRS_ERROR]) if found else None
 
 
 def as_lines(rows: Sequence[BenchResult]) -> list[str]:
     """What the figures say, beside the aims."""
     lines = []
     for tokens in NEW_TOKENS:
-        if (share := overhead(rows, tokens)) is not None:
-            whose = f"{STREAMS} streams of {tokens} tokens"
-            lines.append(f"- the server costs **{share:.1%}** of the engine's throughput at {whose} (aim: under 3 %)")
+        if (found := overhead(rows, tokens)) is not None:
+            (share, error), whose = found, f"{STREAMS} streams of {tokens} tokens"
+            lines.append(f"- the server costs **{share:.1%}** (± {error:.1%}) of the engine's throughput at {whose} (aim: under 3 %)")
     times = {row.what: row.value for row in rows}
     new, shared = times.get(first_token(NEW)), times.get(first_token(SHARED))
     if new and shared:

@@ -5,14 +5,12 @@ In one process; engines with the same load take turns, a few steps each. Speed i
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import get_args
 from unittest import mock
 
 import torch
@@ -23,12 +21,12 @@ from beichen.models.adapters import AdapterShape, Matrices, made_apart
 from beichen.models.linear_names import choose, linear_layers, places
 from beichen.nn.decoder import Decoder
 from beichen.nn.kernels.threads import crew
-from beichen.nn.quantized import Kind, quantize
+from beichen.nn.quantized import KINDS
 from beichen.nn.spans import Updates
 from bench.records import BenchResult, Run
 from bench.step_variants_verdicts import ADAPTED, ALL_THREADS, BASE, PLAIN, RESTING, SECTION, named
 from bench.timing import take_turns
-from bench.workload import FAMILY, ndl_shaped_config, ours, reference_config
+from bench.workload import FAMILY, as_loaded, ndl_shaped_config, ours, reference_config
 
 PROMPT_TOKENS, CACHE_BYTES, RANK = 32, 1 << 28, 16
 WARMUP_STEPS = 6
@@ -37,7 +35,7 @@ Whose = Callable[[int], str | None]  # the adapter of a row
 
 def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
     """Records of all variants."""
-    small, large = (ours(config, torch.bfloat16).eval().requires_grad_(False) for config in (reference_config(), ndl_shaped_config()))
+    small, large = (as_loaded(ours(config, torch.bfloat16)) for config in (reference_config(), ndl_shaped_config()))
     records = _weights(run, "42M", small, steps=8, rounds=rounds)
     records += _weights(run, "0.8B", large, steps=2, rounds=rounds)
     del large
@@ -46,10 +44,8 @@ def measure(run: Run, *, rounds: int = 5) -> list[BenchResult]:
 
 
 def _weights(run: Run, size: str, decoder: Decoder, *, steps: int, rounds: int) -> list[BenchResult]:
-    held = {BASE: decoder}
-    for kind in get_args(Kind):
-        held[kind] = copy.deepcopy(decoder)
-        quantize(held[kind], kind)
+    held: dict[str, Decoder] = {BASE: decoder}
+    held.update((kind, as_loaded(decoder, quantize=kind)) for kind in KINDS)
     found = []
     for rows in (1, 4, 16, 64):
         engines = {name: _loaded(Engine(one, kv_bytes=CACHE_BYTES), rows) for name, one in held.items()}

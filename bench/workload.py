@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from beichen.checkpoints.loading import load_checkpoint
+from beichen.checkpoints.saving import save_checkpoint
 from beichen.models.llama import FAMILY
 from beichen.nn.config import DecoderConfig
 from beichen.nn.decoder import Decoder
+from beichen.nn.quantized import Kind
 
 BATCH_ROWS, SEQUENCE_LENGTH = 8, 512
 
@@ -39,6 +44,13 @@ def ours(config: DecoderConfig, dtype: torch.dtype) -> Decoder:
             else:
                 parameter.normal_(0.0, config.initializer_range, generator=generator)
     return decoder.to(dtype)
+
+
+def as_loaded(decoder: Decoder, *, quantize: Kind | None = None) -> Decoder:
+    """A copy as its user would have it: out of files, in the memory that loading chooses."""
+    with tempfile.TemporaryDirectory(prefix="beichen-bench-") as place:
+        save_checkpoint(Path(place) / "model", decoder, family=FAMILY.name)
+        return load_checkpoint(Path(place) / "model", quantize=quantize).decoder.eval().requires_grad_(False)
 
 
 def theirs(config: DecoderConfig, dtype: torch.dtype) -> Any:

@@ -27,6 +27,7 @@ from beichen.nn.kernels.quantized import FEW_ROWS_OF_CODES, NF4_BLOCK
 from beichen.nn.linear import Linear
 from beichen.nn.linear_layer import LinearLayer
 from beichen.nn.spans import Span, moved
+from beichen.util.memory import ask_for_huge_pages
 
 Kind = Literal["int8", "nf4"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -193,7 +194,13 @@ def _by_rows(weight: Tensor, quantized: Callable[[Tensor], tuple[Tensor, Tensor]
     rows = weight.flatten(0, -2)
     step = max(1, AT_ONCE // rows.shape[1])
     codes, scales = zip(*(quantized(rows[begin : begin + step]) for begin in range(0, len(rows), step)), strict=True)
-    return torch.cat(codes).view(*weight.shape[:-1], -1), torch.cat(scales).view(*weight.shape[:-1], -1)
+    return _joined(codes).view(*weight.shape[:-1], -1), _joined(scales).view(*weight.shape[:-1], -1)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """One below the other."""
+    rows = sum(len(part) for part in parts)
+    return torch.cat(list(parts), out=ask_for_huge_pages(parts[0].new_empty(rows, parts[0].shape[1])))
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
