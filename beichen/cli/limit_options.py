@@ -6,8 +6,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from beichen.cli.terminal import JsonReporter, make_reporter
 from beichen.errors import SettingsError
 from beichen.serve.limits import Limits
+from beichen.util.progress import Reporter
 
 if TYPE_CHECKING:
     from beichen.serve.logs import RequestLog
@@ -33,7 +35,10 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
         told = meaning if default is None else f"{meaning} (default %(default)s)"
         parser.add_argument(f"--{flag}", type=kind, metavar=value, default=default, help=told)
     parser.add_argument(
-        "--log-format", choices=("text", "json", "none"), default="text", help="one line a request on stderr (default %(default)s)"
+        "--log-format",
+        choices=("text", "json", "none"),
+        default="text",
+        help="one line a request on stderr (default %(default)s); json: all other lines too",
     )
     parser.add_argument("--log-prompts", action="store_true", help="let these lines hold the texts of prompts")
 
@@ -49,6 +54,11 @@ def read_limits(arguments: argparse.Namespace) -> Limits:
 
 def _field(flag: str) -> str:
     return flag.replace("-", "_")
+
+
+def reporter_of(arguments: argparse.Namespace) -> Reporter:
+    """For what the server has to say besides its requests: in the form of its log."""
+    return JsonReporter(sys.stderr) if arguments.log_format == "json" else make_reporter()
 
 
 def open_log(arguments: argparse.Namespace) -> RequestLog | None:

@@ -20,9 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beichen.cli.limit_options import add_limit_options, open_log, read_limits
+from beichen.cli.limit_options import add_limit_options, open_log, read_limits, reporter_of
 from beichen.cli.options import add_base_option, add_compute_options, add_quantize_option
-from beichen.cli.terminal import make_reporter
 from beichen.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -133,18 +132,18 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     _check_small_files(arguments, limits, kv_bytes)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,
-        template=arguments.template, base=arguments.base, quantize=arguments.quantize, adapters=adapters, reporter=make_reporter(),
+        template=arguments.template, base=arguments.base, quantize=arguments.quantize, adapters=adapters, reporter=reporter_of(arguments),
     )  # fmt: skip
     if arguments.draft_from_text:
         drafting = drafting_from_text(tokens=arguments.draft_tokens)
     elif arguments.draft_model is not None:
-        drafting = drafting_by_model(model, arguments.draft_model, tokens=arguments.draft_tokens, reporter=make_reporter())
+        drafting = drafting_by_model(model, arguments.draft_model, tokens=arguments.draft_tokens, reporter=reporter_of(arguments))
     else:
         drafting = None
     model.generator.resize(max_rows=arguments.max_rows, kv_bytes=kv_bytes, step_tokens=arguments.step_tokens, drafting=drafting)
     service = Service(model, name, limits=limits)
     if service.max_model_len < (limits.max_model_len or model.max_length):
-        make_reporter().warn(f"prompt and answer together have at most {service.max_model_len} tokens: all that --kv-memory holds")
+        reporter_of(arguments).warn(f"prompt and answer together have at most {service.max_model_len} tokens: all that --kv-memory holds")
     log = open_log(arguments)
     app = create_app(
         service,
@@ -159,7 +158,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     def ends(answers: int) -> None:
         if answers:
             words = f"{answers} {'answer' if answers == 1 else 'answers'} on the way"
-            make_reporter().line(f"ending: {words}, {limits.shutdown_seconds:g} seconds at most; once more Ctrl-C ends at once")
+            reporter_of(arguments).line(f"ending: {words}, {limits.shutdown_seconds:g} seconds at most; once more Ctrl-C ends at once")
 
     server = Server(app, service, at_once=lambda number: os._exit(128 + number), ends=ends, log_config=None if log else LOGGING_CONFIG)
     announce = threading.Thread(target=_announce, args=(server, listener, service.name, arguments.ui), daemon=True)
@@ -170,7 +169,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
         log.close()
     if server.cut_off:
         words = "1 answer was" if server.cut_off == 1 else f"{server.cut_off} answers were"
-        make_reporter().warn(f"{words} cut off after {limits.shutdown_seconds:g} seconds")
+        reporter_of(arguments).warn(f"{words} cut off after {limits.shutdown_seconds:g} seconds")
     return 0 if server.started else 1
 
 
@@ -181,14 +180,15 @@ def _check_small_files(arguments: argparse.Namespace, limits: Limits, kv_bytes: 
     from beichen.inference.model_folder import open_folder
     from beichen.util.device import choose_device, choose_dtype
 
-    opened, wanted = open_folder(arguments.folder, base=arguments.base, reporter=make_reporter()), limits.max_model_len
+    reporter, wanted = reporter_of(arguments), limits.max_model_len
+    opened = open_folder(arguments.folder, base=arguments.base, reporter=reporter)
     try:
         check_bytes(kv_bytes, opened.config, choose_dtype(arguments.dtype, choose_device(arguments.device)), most_tokens=wanted)
     except SettingsError as fault:
         raise SettingsError(f"--kv-memory {arguments.kv_memory}: {fault.args[0]}", remedy=fault.remedy) from fault
     trained = opened.config.max_position_embeddings
     if wanted is not None and wanted > trained:
-        make_reporter().warn(f"--max-model-len {wanted}: the model was trained on {trained} tokens, and beyond them answers may get worse")
+        reporter.warn(f"--max-model-len {wanted}: the model was trained on {trained} tokens, and beyond them answers may get worse")
     if arguments.draft_model is not None:
         tokenizer = opened.tokenizer()
         if tokenizer is not None:  # else the model itself says that it has none
@@ -202,7 +202,8 @@ def read_api_keys(arguments: argparse.Namespace) -> list[str]:
     if arguments.api_key_file is not None:
         return read_keys(arguments.api_key_file)
     if arguments.host not in LOCAL:
-        make_reporter().warn(f"anybody who reaches {arguments.host}:{arguments.port} can use this model: --api-key-file asks for keys")
+        place = f"{arguments.host}:{arguments.port}"
+        reporter_of(arguments).warn(f"anybody who reaches {place} can use this model: --api-key-file asks for keys")
     return []
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -153,6 +154,20 @@ class LineReporter:
         yield _LineTask(meter, self)
         if summary := meter.summary():
             self.line(summary)
+
+
+class JsonReporter(LineReporter):
+    """The same lines as objects with time, level and message, for whoever reads logs by program."""
+
+    def line(self, text: str) -> None:
+        self._tell("info", text)
+
+    def warn(self, text: str) -> None:
+        self._tell("warning", text)
+
+    def _tell(self, level: str, text: str) -> None:
+        told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": text}
+        super().line(json.dumps(told, ensure_ascii=False))
 
 
 class _LineTask:

@@ -61,7 +61,9 @@ def test_it_says_where_it_is_answers_and_ends_well_when_told_to(model_folder, tm
         assert process.wait(60) == 0
         log.seek(0)
         text = log.read()
-        (line,) = [json.loads(one) for one in text.splitlines() if one.startswith("{")]
+        lines = [json.loads(one) for one in text.splitlines()]
+        assert any(one.get("message", "").startswith("loading ") for one in lines) and {one["level"] for one in lines} == {"info"}
+        (line,) = [one for one in lines if "request_id" in one]
         assert line["request_id"] == "mine-1" and line["status"] == 200 and line["model"] == "tiny" and line["outcome"] == "ok"
         assert line["tokens_out"] == len(expected.ids) and line["finish_reason"] == expected.finish_reason
         assert line["key"] == hashlib.sha256(b"secret").hexdigest()[:12] and "secret" not in text and "今天" not in text

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from beichen.cli import terminal
-from beichen.cli.terminal import BarReporter, LineReporter, make_reporter, print_json
+from beichen.cli.terminal import BarReporter, JsonReporter, LineReporter, make_reporter, print_json
 
 
 class Screen(io.StringIO):
@@ -51,6 +52,20 @@ def test_a_log_gets_lines_now_and_then_and_at_the_end(clock):
         "pretraining: 100 %  4,000/4,000 tokens  100 tokens/s  loss 2",
         "pretraining: 4,000 tokens in 0:40  100 tokens/s  loss 2",
     ]
+
+
+def test_lines_for_programs_say_the_same(clock):
+    plain, told = io.StringIO(), io.StringIO()
+    for reporter in (LineReporter(plain), JsonReporter(told)):
+        reporter.line('begin "天"\n[bold]')
+        with reporter.track("pretraining", total=40, unit="tokens") as task:
+            clock.now += 20
+            task.advance(20)
+        reporter.warn("no compiler")
+    lines = [json.loads(line) for line in told.getvalue().splitlines()]
+    words = [f"warning: {one['message']}" if one["level"] == "warning" else one["message"] for one in lines]
+    assert "\n".join(words) + "\n" == plain.getvalue() and [one["level"] for one in lines].count("warning") == 1
+    assert all(datetime.fromisoformat(one["time"]).tzinfo for one in lines)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from beichen.checkpoints.adapter_folder import StoredAdapter, is_adapter, read_adapter
-from beichen.checkpoints.adapter_loading import check_fit
+from beichen.checkpoints.adapter_folder import StoredAdapter, read_adapter
+from beichen.checkpoints.adapter_loading import check_fit, check_is_adapter
 from beichen.checkpoints.fingerprints import check_base, folder_print
 from beichen.checkpoints.hubs import find_folder
 from beichen.checkpoints.llama_adapters import export_adapter
 from beichen.checkpoints.loading import load_config
 from beichen.checkpoints.published_files import GENERATION_CONFIG
-from beichen.errors import CheckpointError, SettingsError
+from beichen.errors import SettingsError
 from beichen.inference.generation_defaults import read_generation_defaults
 from beichen.inference.named_adapters import check_same_tokens
 from beichen.models.registry import load_family
@@ -57,8 +57,7 @@ def adapters_for_vllm(
     folders, rank = {}, 1
     for name, place in given.items():
         folder = find_folder(place, reporter=reporter)
-        if not is_adapter(folder):
-            raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json)")
+        check_is_adapter(folder)
         stored = read_adapter(folder)
         check_fit(decoder, family.names, stored)
         if stored.base is not None:
