@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
 from beichen.errors import ConfigError
@@ -76,6 +78,13 @@ def test_every_published_name_of_telechat2_is_decided_by_its_keys(name):
 )
 def test_another_generation_under_the_same_name_is_told_by_its_keys(keys, family):
     assert family_of({"architectures": ["TelechatForCausalLM"], **keys}) == family
+
+
+@pytest.mark.parametrize(("first", "second"), combinations(FAMILIES, 2))
+def test_families_of_one_name_are_told_apart_by_keys(first, second):
+    one, other = FAMILIES[first], FAMILIES[second]
+    if {*one.architectures, *one.model_types} & {*other.architectures, *other.model_types}:
+        assert other.told_by and not set(other.told_by) & set(one.told_by)
 
 
 def test_without_a_base_length_it_is_the_first_generation():
