@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from beichen.data.account import BadInput
-from beichen.data.files import FORMATS, expand_paths, format_of
+from beichen.data.files import FORMATS, TABLES, expand_paths, format_of
 from beichen.data.minhash import mix
 from beichen.data.records import read_records
 from beichen.data.scripts import CYRILLIC, DIGIT, HAN, HANGUL, KANA, LATIN, OTHER, character_kinds, code_points
@@ -122,7 +122,7 @@ def _items(file: Path) -> Iterator[str]:
             for name in packed.namelist():
                 if not name.endswith("/"):
                     yield from _items_of_bytes(packed.read(name), Path(name))
-    elif format_of(file) in ("jsonl", "parquet"):
+    elif format_of(file) in ("jsonl", *TABLES):
         for record in read_records(file, BadInput("count")):
             yield from _texts(record.value)
     else:
@@ -133,7 +133,7 @@ def _items(file: Path) -> Iterator[str]:
 def _items_of_bytes(content: bytes, path: Path) -> Iterator[str]:
     """The items of a small file; one of an unknown kind (a licence, a picture) has none."""
     suffix = next((one for one in reversed(path.suffixes) if one in (*FORMATS, ".csv")), "")
-    if not suffix or suffix == ".parquet":
+    if not suffix or FORMATS.get(suffix) in TABLES:
         return
     text = content.decode("utf-8-sig", "replace")
     if suffix == ".csv":

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from beichen.data.account import WARNINGS_SHOWN, Account, BadInput, OnBad
 from beichen.data.dialogue_settings import DEFAULT_SETTINGS, DialogueSettings
-from beichen.data.files import expand_paths, format_of
+from beichen.data.files import RECORD_FORMATS, expand_paths, format_of
 from beichen.data.records import Record, read_records
 from beichen.data.streams import open_bytes
 from beichen.errors import DataError
@@ -22,7 +22,6 @@ from beichen.text.messages import Dialogue, Preference, RatedDialogue
 from beichen.text.preferences import chosen_dialogue, read_preference
 from beichen.util.progress import SILENT, Reporter
 
-FORMATS = ("jsonl", "json", "parquet")
 MAX_OBJECT_BYTES = 64 << 20  # of a .json file that is one object
 Sample = TypeVar("Sample", covariant=True)
 
@@ -86,7 +85,7 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if path.is_file() and format_of(path) == "text":
             raise DataError(f"{path}: plain text for pretraining, not dialogues", remedy="give it as corpus, not as dialogues")
-    return expand_paths(paths, formats=FORMATS)
+    return expand_paths(paths, formats=RECORD_FORMATS)
 
 
 def _samples(files: list[Path], read: _Reader[Sample], kind: str, settings: DialogueSettings, how: Reading) -> Iterator[Sample]:

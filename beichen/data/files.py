@@ -16,13 +16,22 @@ from beichen.errors import DataError, nearest
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".txt": "text", ".text": "text", ".parquet": "parquet",
 }  # fmt: skip
+TABLES = {"parquet": "beichen.data.parquet:read_parquet"}  # formats whose rows are records, and who reads them
+RECORD_FORMATS = tuple(dict.fromkeys(name for name in FORMATS.values() if name != "text"))
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 def format_of(path: Path) -> str | None:
-    """``jsonl``, ``json``, ``text`` or ``parquet`` by the name without ``.gz``/``.zst``; ``None`` for any other name."""
+    """One of ``FORMATS`` by the name without ``.gz``/``.zst``; ``None`` for any other name."""
     name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     return FORMATS.get(name.suffix.lower())
+
+
+def stem_of(name: str) -> str:
+    """A file's name without the suffixes that say what it is."""
+    while suffix := next((one for one in (*FORMATS, *COMPRESSIONS) if name.endswith(one)), None):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def expand_paths(paths: Iterable[str | Path], *, formats: Iterable[str] = tuple(FORMATS.values())) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Files to records: one JSON object a line, one element of a JSON array, or one row of a parquet table.
+"""Files to records: one JSON object a line, one element of a JSON array, or one row of a table (``files.TABLES``).
 
 In: files from ``files.expand_paths``. Out: ``Record``s in file order, with the place they stand at. Texts and dialogues
 are both read through here. Rule: every line is either yielded, or refused by name with file and line; none is skipped in silence.
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from beichen.data.account import BadInput
-from beichen.data.files import COMPRESSIONS, format_of
+from beichen.data.files import TABLES, format_of
 from beichen.data.streams import CHUNK_BYTES, MAX_LINE_BYTES, open_bytes, read_lines, utf8_fault
-from beichen.errors import DataError, MissingExtraError, nearest
+from beichen.errors import DataError
 from beichen.util.json_kinds import json_kind
+from beichen.util.late import resolve
 from beichen.util.progress import SILENT, Reporter
 
 
@@ -46,12 +47,12 @@ def read_records(
     reporter: Reporter = SILENT,
     consumed: Callable[[int], None] | None = None,
 ) -> Iterator[Record]:
-    """Records of one file. Of a parquet table only the columns named are read, of which at least one of ``columns`` must exist.
+    """Records of one file. Of a table only the columns named are read, of which at least one of ``columns`` must exist.
 
     Refused items are counted in ``bad.account`` as read and dropped; what is yielded is the caller's to count.
     """
-    if format_of(file) == "parquet":
-        yield from _read_parquet(file, columns, optional_columns, consumed)
+    if table := TABLES.get(format_of(file) or ""):
+        yield from resolve(table)(file, columns, optional_columns, consumed)
         return
     with open_bytes(file, encoding=encoding, reporter=reporter, consumed=consumed) as stream:
         if format_of(file) == "json" and _first_character(stream) == b"[":
@@ -209,36 +210,3 @@ def _broken_array(file: Path, line: int, detail: str, rest: str) -> DataError:
     return DataError(
         f"{file}:{line}: not a JSON array ({detail}{shown})", remedy="correct the file; all of it must be one array of objects"
     )
-
-
-def _read_parquet(
-    file: Path, columns: Sequence[str] | None, optional_columns: Sequence[str], consumed: Callable[[int], None] | None
-) -> Iterator[Record]:
-    if file.suffix.lower() in COMPRESSIONS:
-        raise DataError(f"{file}: a parquet file is compressed inside and cannot be read through {file.suffix}", remedy="unpack it first")
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", extra="parquet", purpose=f"reading {file}") from error
-    number = 0
-    try:
-        with parquet.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            chosen = [name for name in columns if name in names] if columns is not None else names
-            if not chosen:
-                raise DataError(
-                    f"{file}: no column {' or '.join(repr(name) for name in columns or ())}{nearest((columns or ('',))[0], names)}",
-                    remedy=f"name the column that holds the text; the file has: {', '.join(names)}",
-                )
-            size = file.stat().st_size
-            for batch in table.iter_batches(batch_size=256, columns=[*chosen, *(name for name in optional_columns if name in names)]):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Record(
-                        value, str(file), number, len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace"))
-                    )
-                if consumed is not None:
-                    consumed(size * batch.num_rows // max(1, table.metadata.num_rows))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read as parquet after row {number}: {error}", remedy="fetch or write the file again") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from beichen.data.cleaning import parse_steps
-from beichen.data.files import expand_paths
+from beichen.data.files import expand_paths, stem_of
 from beichen.data.readers import TEXT_UNITS, TextUnit, find_reader
 from beichen.errors import BeichenError, DataError, SettingsError, nearest
 
@@ -110,7 +110,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     """A name for each source, by which phases call it and its folder is called: what can be read of its path, numbered where needed."""
     names: list[str] = []
     for path in paths:
-        stem = re.sub(r"(\.(jsonl|ndjson|json|txt|text|parquet|gz|zst))+$", "", Path(path).name)
+        stem = stem_of(Path(path).name)
         if not re.search(r"\w", stem.replace("*", "")):
             stem = Path(path).parent.name
         name = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:60] or "source"

@@ -22,9 +22,9 @@ from beichen.data.readers import Reader, TextUnit, find_reader
 from beichen.data.records import Record, read_records
 from beichen.data.streams import open_bytes, read_lines, utf8_fault
 from beichen.errors import DataError, nearest
+from beichen.text.dialogue_schemas import SCHEMAS
 from beichen.util.progress import SILENT, Reporter
 
-DIALOGUE_KEYS = ("dialog", "messages", "conversations", "instruction", "input")
 PIECE_BYTES = 16 << 10
 
 
@@ -131,7 +131,7 @@ def _text_of(record: Record, reader: Reader) -> str | tuple[str, DataError]:
         if found is None:
             wanted = " or ".join(repr(name) for name in keys)
             remedy = f"name the key that holds the text (--text-key; in a recipe text_key), or leave the file out; keys here: {seen}"
-            if any(name in record.value for name in DIALOGUE_KEYS):
+            if any(schema.fits(record.value) for schema in SCHEMAS.values()):
                 remedy = f"this looks like a dialogue, where text is read: train takes those as data.kind dialogues; or {remedy}"
             return reader.without, DataError(f"{record.origin}: no key {wanted}{nearest(keys[0], record.value)}", remedy=remedy)
         key, text = found, record.value[found]

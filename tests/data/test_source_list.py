@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beichen.data.account import Account, BadInput
+from beichen.data.files import COMPRESSIONS, FORMATS
 from beichen.data.readers import READERS
 from beichen.data.records import Record
 from beichen.data.source_list import Source, read_source_file, sources_of_paths
@@ -63,6 +65,13 @@ def test_weight_files_are_read_as_they_are(name: str) -> None:
     sources = read_source_file(path, {})
     assert [source.weight for source in sources] == list(json.loads(path.read_text()).values())
     assert all(file.is_file() for source in sources for file in source.files)
+
+
+def test_a_source_is_called_by_its_file_without_what_says_its_format(tmp_path: Path) -> None:
+    for format_, packed in product(FORMATS, ("", *COMPRESSIONS)):
+        file = tmp_path / f"a.b{format_}{packed}"
+        file.touch()
+        assert [source.name for source in sources_of_paths([file], {})] == ["a.b"]
 
 
 def test_options_hold_for_their_source(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from beichen.data import records
 from beichen.data.account import Account
 from beichen.data.sources import PIECE_BYTES, Document, read_documents
 from beichen.errors import DataError
+from beichen.text.dialogue_schemas import SCHEMAS, Schema
 from beichen.util.progress import SilentReporter
 from tests.shared_data import shared
 
@@ -126,6 +127,12 @@ def test_folders_and_patterns_are_sorted_and_names_are_known(tmp_path: Path) -> 
 def test_bad_input_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         texts_of(write(tmp_path, "a.jsonl", content))
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
+def test_dialogues_of_every_schema_are_known_where_text_is_read(tmp_path: Path, schema: Schema) -> None:
+    with pytest.raises(DataError, match="looks like a dialogue"):
+        texts_of(write(tmp_path, "a.jsonl", json.dumps(dict.fromkeys(schema.keys, "a")).encode()))
 
 
 @pytest.mark.parametrize(
