@@ -1,16 +1,4 @@
-"""python -m bench [train] [table] [decode]: the speed figures beside transformers (all three by default, under ten minutes);
-python -m bench experts: a training step with experts beside a python loop over them (two minutes);
-python -m bench determinism: a training step with and without torch's deterministic algorithms (a minute);
-python -m bench packing: efficiency of packing, cost of isolated attention, rendering of dialogues (a minute);
-python -m bench encoding: text to ids on disk, speed and memory, beside datasets, tiktoken and TeleChat-52B's route (minutes);
-python -m bench tokenizers [--megabytes 10 40]: training tokenizers beside tokenizers, rustbpe, sentencepiece (ten minutes);
-python -m bench encoders: text to ids in memory beside tiktoken and tokenizers (two minutes);
-python -m bench sft | lora | dpo [--compiled]: fine-tuning, adapters, preferences beside trl, peft, transformers (make bench-peers first);
-python -m bench serving: answering beside transformers, vLLM and llama.cpp (make bench-serving-peers first; some minutes);
-python -m bench memory: peaks of loading and saving a model of 1 GB (minutes);
-python -m bench server: what the server costs beside its engine, first tokens behind shared beginnings, start-up, memory (minutes);
-python -m bench variants: decoding steps with weights in codes, with adapters, beside a busy core (minutes);
-python -m bench estimate: the memory that a dry run foresees beside the peak of training (minutes);
+"""python -m bench [PART...]: the parts of ``bench/parts.py``, by default those beside transformers that take under ten minutes;
 python -m bench race FILE... [-- --optimizer.momentum 0.9]: the learning race.
 
 Records go to bench/results.jsonl, the page to bench/RESULTS.md.
@@ -24,38 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beichen.errors import BeichenError
-from bench import records, report, verdicts
+from bench import records, report
+from bench.parts import PARTS, USUAL
 from bench.tokenizer_verdicts import SIZES
-
-SPEED_PARTS = ("train", "table", "decode")
-TUNED_PARTS = ("sft", "lora", "dpo")
-PARTS = (
-    *SPEED_PARTS,
-    "experts",
-    "determinism",
-    "packing",
-    "encoding",
-    "tokenizers",
-    "encoders",
-    *TUNED_PARTS,
-    "serving",
-    "server",
-    "variants",
-    "memory",
-    "estimate",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for, store it, print it."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or: race FILE...")
+    told = "\n".join(f"  {name:12} {part.told}" for name, part in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, epilog=f"parts:\n{told}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"see below; default: {', '.join(USUAL)}; or: race FILE...")
     parser.add_argument("--rounds", type=int, default=5, help="repeats of every contender (default %(default)s)")
     parser.add_argument("--compiled", action="store_true", help="transformers also, the peers of fine-tuning only under torch.compile")
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores)")
     parser.add_argument("--minutes", type=float, default=10.0, help="race: minutes of training (default %(default)s)")
     parser.add_argument("--out", help="race: folder of the run (default runs/race-<date>)")
-    parser.add_argument("--megabytes", type=int, nargs="+", choices=SIZES, default=SIZES, help="tokenizers: sizes of text (default: all)")
+    parser.add_argument(
+        "--megabytes", type=int, nargs="+", choices=SIZES, default=SIZES, dest="sizes", help="tokenizers: sizes of text (default: all)"
+    )
     parser.add_argument("--discard", action="store_true", help="print only, store nothing")
     parser.add_argument("--recipe", help="race: another recipe than recipes/telechat2/race_10min.yaml")
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -83,70 +59,16 @@ def _speed(options: argparse.Namespace) -> list[records.BenchResult]:
 
     from beichen.util.device import set_threads
     from beichen.util.memory import keep_freed_memory
-    from bench import (
-        decoding,
-        determinism,
-        encoding,
-        experts_step,
-        finetune,
-        memory,
-        memory_estimate,
-        packing,
-        server,
-        serving,
-        step_variants,
-        time_table,
-        tokenizer_costs,
-        training_step,
-    )
 
     set_threads(options.threads)
     keep_freed_memory()  # as training does; the contenders share the process
     torch.manual_seed(0)
-    run, parts = records.begin_run(), options.parts or SPEED_PARTS
+    run, asked = records.begin_run(), options.parts or USUAL
     found: list[records.BenchResult] = []
-    if "train" in parts:
-        print("training steps", file=sys.stderr, flush=True)
-        found += training_step.measure(run, rounds=options.rounds, compiled=options.compiled)
-    if "table" in parts:
-        print("time by operation", file=sys.stderr, flush=True)
-        found += time_table.measure(run, records.FOLDER / verdicts.PICTURE)
-    if "decode" in parts:
-        print("decoding", file=sys.stderr, flush=True)
-        found += decoding.measure(run, rounds=options.rounds, compiled=options.compiled)
-    if "packing" in parts:
-        print("packing", file=sys.stderr, flush=True)
-        found += packing.measure(run, rounds=options.rounds)
-    if "encoding" in parts:
-        print("text to ids", file=sys.stderr, flush=True)
-        found += encoding.measure(run, rounds=options.rounds)
-    if "tokenizers" in parts:
-        found += tokenizer_costs.measure_training(run, rounds=options.rounds, sizes=options.megabytes)
-    if "encoders" in parts:
-        found += tokenizer_costs.measure_encoding(run, rounds=options.rounds)
-    if "experts" in parts:
-        print("steps with experts", file=sys.stderr, flush=True)
-        found += experts_step.measure(run, rounds=options.rounds)
-    if "determinism" in parts:
-        print("steps with and without deterministic algorithms", file=sys.stderr, flush=True)
-        found += determinism.measure(run, rounds=options.rounds)
-    if kinds := [kind for kind in finetune.SECTIONS if kind in parts]:
-        found += finetune.measure(run, kinds, rounds=options.rounds, compiled=options.compiled)
-    if "serving" in parts:
-        print("answering", file=sys.stderr, flush=True)
-        found += serving.measure(run, rounds=options.rounds)
-    if "memory" in parts:
-        print("loading and saving", file=sys.stderr, flush=True)
-        found += memory.measure(run, rounds=options.rounds)
-    if "server" in parts:
-        print("server beside engine", file=sys.stderr, flush=True)
-        found += server.measure(run, rounds=options.rounds)
-    if "variants" in parts:
-        print("variants of a decoding step", file=sys.stderr, flush=True)
-        found += step_variants.measure(run, rounds=options.rounds)
-    if "estimate" in parts:
-        print("memory foreseen and reached", file=sys.stderr, flush=True)
-        found += memory_estimate.measure(run)
+    for name, part in PARTS.items():
+        if name in asked:
+            print(f"{name}: {part.told}", file=sys.stderr, flush=True)
+            found += part.measure(run, options)
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,10 @@ from bench.turns import Player
 SECTIONS = {"sft": "fine-tuning", "lora": "adapters", "dpo": "preferences"}
 
 
-def measure(run: Run, kinds: Sequence[str], *, rounds: int, compiled: bool) -> list[BenchResult]:
-    """Records of each of ``SECTIONS`` that is asked for; ``compiled``: a section of its own, whose peers are under torch.compile."""
-    work = prepare()
-    found: list[BenchResult] = []
-    for kind in kinds:
-        section = SECTIONS[kind] + COMPILED * compiled
-        print(section, file=sys.stderr, flush=True)
-        found += _measure(run, section, contenders(kind, compiled=compiled), work, rounds)
-    return found
+def measure(run: Run, *, kind: str, rounds: int, compiled: bool) -> list[BenchResult]:
+    """Records of one of ``SECTIONS``; ``compiled``: a section of its own, whose peers are under torch.compile."""
+    section = SECTIONS[kind] + COMPILED * compiled
+    return _measure(run, section, contenders(kind, compiled=compiled), prepare(), rounds)
 
 
 def _measure(run: Run, section: str, given: Contenders, work: Work, rounds: int) -> list[BenchResult]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.records import BenchResult, Run
+from bench.records import FOLDER, BenchResult, Run
 from bench.trainers import OPTIMIZER, contenders
+from bench.verdicts import PICTURE
 from bench.workload import random_batch, reference_config
 
 OPERATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first whose pattern is part of the event's name
@@ -81,7 +82,7 @@ def draw(tables: Mapping[str, Mapping[str, float]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def measure(run: Run, picture: Path) -> list[BenchResult]:
+def measure(run: Run, *, picture: Path = FOLDER / PICTURE) -> list[BenchResult]:
     """Records of our step's time by operation, and a picture of it beside the best plain contender of transformers."""
     config = reference_config()
     tables = {}
