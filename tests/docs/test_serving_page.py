@@ -8,8 +8,12 @@ import re
 import pytest
 
 from beichen.cli.serve import add_arguments
+from beichen.inference.language_model import LanguageModel
+from beichen.serve.app import create_app
 from beichen.serve.schemas.chat import ChatRequest
 from beichen.serve.schemas.completions import CompletionRequest
+from beichen.serve.service import Service
+from tests.inference.small_models import small_decoder, small_tokenizer
 from tests.shared_data import REPOSITORY
 
 PAGES = {name: (REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("serving.md", "serving.zh.md")}
@@ -44,6 +48,15 @@ def test_every_flag_is_named(page):
 def test_every_field_of_a_request_is_named(page):
     fields = {*ChatRequest.model_fields, *CompletionRequest.model_fields}
     assert [name for name in sorted(fields - UNREAD) if f"`{name}`" not in PAGES[page]] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_is_named(page):
+    service = Service(LanguageModel(small_decoder(), small_tokenizer(), family="telechat2"), "small")
+    paths = create_app(service, original_paths=True).openapi()["paths"]
+    named = {re.sub(r"\{(\w+)\}", lambda place: place[1].upper(), path) for path in paths}
+    assert "/v1/models/NAME" in named
+    assert not {path for path in named if not re.search(rf"{re.escape(path)}(?![\w/])", PAGES[page])}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,6 +8,7 @@ import pytest
 
 from beichen.config import read_settings
 from beichen.errors import SettingsError
+from beichen.objectives.registry import PREFERENCE_OBJECTIVES
 from beichen.train.settings import TrainRecipe
 
 
@@ -20,7 +21,7 @@ def read(preference: dict[str, Any] | None = None, data: dict[str, Any] | None =
 @pytest.mark.parametrize(
     ("preference", "message"),
     [
-        ({"kind": "dop"}, r"preference\.kind: 'dop' is not known \(did you mean 'dpo'\?\); known: dpo, ipo, kto"),
+        ({"kind": "dop"}, rf"preference\.kind: 'dop' is not known \(did you mean 'dpo'\?\); known: {', '.join(PREFERENCE_OBJECTIVES)}$"),
         ({"beta": 0.0}, "preference.beta=0.0"),
         ({"label_smoothing": 0.5}, "preference.label_smoothing=0.5"),
         ({"kind": "ipo", "label_smoothing": 0.1}, "preference.label_smoothing: ipo has none"),
