@@ -1,7 +1,8 @@
 """How a model writes thoughts and tool calls, read off its chat template: nothing is said twice.
 
 Comes in: a :class:`ChatTemplate`, or the Jinja program of a folder, which is asked to render a call. Goes out: :class:`AnswerFormat`.
-Rule: a call is one JSON object between two tags; a template that writes calls otherwise is one whose answers are read as prose.
+Rule: a call is one JSON object between two tags, or between one and the answer's end; a template that writes calls otherwise is one whose
+answers are read as prose.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def _of_template(template: ChatTemplate) -> AnswerFormat:
     if template.call is None:
         return AnswerFormat(thought=thought)
     call = template.call.replace("{{name}}", json.dumps(_NAME)).replace("{{arguments}}", json.dumps({_KEY: 1}))
-    return AnswerFormat(calls=_call_format(template.content_call_separator + call), thought=thought)
+    call, end = template.content_call_separator + call, template.answer.partition("{{calls}}")[2]
+    return AnswerFormat(calls=_call_format(call) or _call_format(call + end), thought=thought)
 
 
 def _of_program(program: JinjaTemplate, vocabulary: Iterable[str]) -> AnswerFormat:

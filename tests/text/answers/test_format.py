@@ -22,19 +22,21 @@ def test_the_formats_that_are_known():
     assert answer_format(chat_template("ndl")) == AnswerFormat()
 
 
+DATA = {"specials": ["<e>"], "stop": ["<e>"], "user": "{{content}}", "answer_prompt": "a:", "answer": "{{content}}{{calls}}<e>"}
+
+
 def test_other_tags_and_keys_are_data():
-    call = '[CALL] {"parameters": {{arguments}}, "tool": {{name}}} [/CALL]'
-    data = {
-        "specials": ["<e>"],
-        "stop": ["<e>"],
-        "user": "{{content}}",
-        "answer_prompt": "a:",
-        "answer": "{{content}}{{calls}}<e>",
-        "call": call,
-    }
+    data = {**DATA, "call": '[CALL] {"parameters": {{arguments}}, "tool": {{name}}} [/CALL]'}
     form = answer_format(template_from_dict("mine", {**data, "thinking": "[T]{{thinking}}[/T]\n", "content_call_separator": "\n"}))
     calls = CallFormat(open="[CALL]", close="[/CALL]", name="tool", arguments="parameters", separator="\n")
     assert form == AnswerFormat(calls=calls, thought=("[T]", "[/T]"))
+
+
+def test_a_call_without_a_closing_tag_is_closed_by_the_end_of_the_answer():
+    template = template_from_dict("mine", {**DATA, "call": '<call>{"name": {{name}}, "parameters": {{arguments}}}'})
+    form = answer_format(template)
+    assert form == AnswerFormat(calls=CallFormat(open="<call>", close="<e>", arguments="parameters"))
+    assert answer_format(JinjaTemplate(to_jinja(template), roles={}, origin="folder"), template.specials) == form
 
 
 @pytest.mark.parametrize(
