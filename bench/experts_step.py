@@ -109,7 +109,7 @@ def densified(decoder: Decoder) -> Decoder:
         mixture = layer.feed_forward
         if isinstance(mixture, Mixture):
             width = CHOICES * mixture.config.intermediate_size + mixture.config.shared_intermediate_size
-            dense = FeedForward(decoder.config, intermediate_size=width).to(decoder.head_weight.dtype)
+            dense = FeedForward(decoder.config, intermediate_size=width).to(decoder.dtype)
             for parameter in dense.parameters():
                 nn.init.normal_(parameter, 0.0, decoder.config.initializer_range)
             layer.feed_forward = dense

@@ -1,6 +1,6 @@
 """A decoder's tensors while they are filled, one published tensor after another, in whatever order the files hold them.
 
-A tensor of ours is made when the first of its published ones comes, and put into the decoder when the last has; a quantized linear layer is
+A tensor of ours is made when the first of its published ones comes, and put into the decoder when the last has; a linear layer or a head is
 quantized then, so that memory holds what the decoder will hold and the few tensors that are not yet whole.
 """
 
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from beichen.errors import CheckpointError
 from beichen.models.linear_names import linear_layers
 from beichen.models.naming import NameTable, PublishedView
+from beichen.nn import kernels
 from beichen.nn.decoder import Decoder
 from beichen.nn.linear_layer import LinearLayer
-from beichen.nn.quantized import Kind, quantized
+from beichen.nn.quantized import Kind, QuantizedMatrix, quantized
 from beichen.util.memory import ask_for_huge_pages
+
+HEAD: Kind = "int8"  # how a head is held where matrices are quantized: 4 bits would cost more than a layer's, being the last
 
 
 class Assembly:
@@ -63,9 +66,12 @@ class Assembly:
             module.register_buffer(what, tensor)
         else:
             module.register_parameter(what, nn.Parameter(tensor))
-        if self._quantize is not None and ours in self._linear:
-            assert isinstance(module, LinearLayer)
-            try:
+        if self._quantize is None:
+            return
+        try:
+            if isinstance(module, LinearLayer) and ours in self._linear:
                 self.decoder.set_submodule(owner, quantized(module, self._quantize))
-            except CheckpointError as fault:
-                raise CheckpointError(f"{ours}: {fault.args[0]}", remedy=fault.remedy) from fault
+            elif module is self.decoder.head and kernels.can_run(tensor):
+                self.decoder.head = QuantizedMatrix(tensor, HEAD)
+        except CheckpointError as fault:
+            raise CheckpointError(f"{ours}: {fault.args[0]}", remedy=fault.remedy) from fault

@@ -57,7 +57,8 @@ def load_checkpoint(
     """Load a folder in published layout, or a model by name; ``dtype`` None keeps the number format of the files.
 
     compatibility: names of the family's ``Compatibility`` entries, faults of the original to be computed with. quantize: how matrices of
-    linear layers are held; embedding, head, norms and routers stay as they are.
+    linear layers are held; a head of its own is in 8 bits then, where codes are multiplied as they are (bf16 on a CPU); embedding, norms
+    and routers stay as they are.
     """
     folder = find_folder(folder, reporter=reporter)
     config, published, family = load_config(folder)

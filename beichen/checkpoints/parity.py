@@ -214,7 +214,7 @@ class _Case:
     def _compatible(self, key: str, name: str, expected: Tensor) -> Comparison:
         """The same forward with a fault of the original; the golden may hold the first row alone."""
         if name not in self._faulty:
-            dtype, device = self.decoder.head_weight.dtype, self.decoder.head_weight.device
+            dtype, device = self.decoder.dtype, self.decoder.device
             faulty = load_checkpoint(self.folder, dtype=dtype, device=device, compatibility=(name,)).decoder
             self._faulty[name] = faulty.logits(self._forward(faulty))
         logits = self._faulty[name]

@@ -85,7 +85,7 @@ def _all_settings(model: LanguageModel, arguments: argparse.Namespace, settings:
     folders = {Path(arguments.folder), model.folder or Path(arguments.folder)}  # of an adapter, its base too
     return given | {
         "model": " ".join(folder_print(folder) for folder in sorted(folders) if folder.is_dir()),
-        "dtype": str(model.decoder.head_weight.dtype).removeprefix("torch."),
+        "dtype": str(model.decoder.dtype).removeprefix("torch."),
         "template": arguments.template, "thinking": arguments.thinking, "quantize": arguments.quantize,
         "compatibility": sorted(arguments.compatibility), "answer_key": arguments.answer_key,
     }  # fmt: skip

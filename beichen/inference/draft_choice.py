@@ -34,6 +34,6 @@ def check_draft(folder: Path, tokenizer: Tokenizer, *, origin: Path | None) -> N
 def drafting_by_model(model: LanguageModel, folder: Path, *, tokens: int, reporter: Reporter = SILENT) -> Drafting:
     """folder: of the smaller model; tokens: guessed at a time. Raises SettingsError for a model of other tokens."""
     check_draft(folder, model.tokenizer, origin=model.folder)
-    small = load(folder, device=model.device, dtype=model.decoder.head_weight.dtype, reporter=reporter)
+    small = load(folder, device=model.device, dtype=model.decoder.dtype, reporter=reporter)
     known = min(model.config.vocab_size, model.tokenizer.vocab_size)
     return Drafting(drafter=ModelDrafter(small.decoder, vocab_size=known), tokens=tokens)

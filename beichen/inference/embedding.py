@@ -49,7 +49,7 @@ def _groups(texts: Sequence[Sequence[int]], part_tokens: int) -> Iterator[list[i
 @torch.inference_mode()
 def _sums(decoder: Decoder, texts: Sequence[Sequence[int]], updates: Updates | None) -> Tensor:
     """Sums of the hidden states of whole texts, padded on the right, where no earlier token sees it.  -> [texts, hidden]"""
-    device, lengths = decoder.head_weight.device, [len(text) for text in texts]
+    device, lengths = decoder.device, [len(text) for text in texts]
     ids = torch.zeros(len(texts), max(lengths), dtype=torch.int64)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = torch.tensor(text)
@@ -60,13 +60,12 @@ def _sums(decoder: Decoder, texts: Sequence[Sequence[int]], updates: Updates | N
 
 def _long_sum(decoder: Decoder, text: Sequence[int], part_tokens: int, updates: Updates | None) -> Generator[bool, None, Tensor]:
     """The same for one text that is read in several parts.  -> [1, hidden]"""
-    weight = decoder.head_weight
-    cache = DenseCache(decoder.config, rows=1, capacity=len(text), dtype=weight.dtype, device=weight.device)
-    total = torch.zeros(1, decoder.config.hidden_size, device=weight.device)
+    cache = DenseCache(decoder.config, rows=1, capacity=len(text), dtype=decoder.dtype, device=decoder.device)
+    total = torch.zeros(1, decoder.config.hidden_size, device=decoder.device)
     for begin in range(0, len(text), part_tokens):
         if begin:
             yield False
         with torch.inference_mode():
-            ids = torch.tensor([text[begin : begin + part_tokens]], device=weight.device)
+            ids = torch.tensor([text[begin : begin + part_tokens]], device=decoder.device)
             total = total + decoder(ids, cache=cache, rope_length=len(text), updates=updates).float().sum(1)
     return total

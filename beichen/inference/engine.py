@@ -43,18 +43,17 @@ class Engine:
     ) -> None:  # fmt: skip
         """vocab_size: ids that mean text, if fewer than the head has. kv_bytes: memory of the cache. max_rows, step_tokens: of one step.
         drafting: who guesses what comes next, to be checked several ids at a time. adapters: those that requests may ask for, by name."""
-        weight = decoder.head_weight
         self.decoder, self.vocab_size = decoder, vocab_size or decoder.config.vocab_size
         self.pool = PagePool(
-            decoder.config, blocks=max(1, kv_bytes // block_bytes(decoder.config, weight.dtype, block_size)),
-            dtype=weight.dtype, device=weight.device, block_size=block_size,
+            decoder.config, blocks=max(1, kv_bytes // block_bytes(decoder.config, decoder.dtype, block_size)),
+            dtype=decoder.dtype, device=decoder.device, block_size=block_size,
         )  # fmt: skip
         self.blocks = Blocks(self.pool.blocks, block_size)
         self.scheduler = Scheduler(self.blocks, max_rows=max_rows, step_tokens=max(step_tokens, max_rows + 1))
         self.share_prefixes, self.drafting, self.adapters = share_prefixes, drafting, adapters or {}
         self.drafted = self.accepted = 0  # ids, of all answers
         self._forwards = Forwards(decoder, self.pool, vocab_size=self.vocab_size, adapters=self.adapters)
-        self._sampler = Sampler(vocab_size=self.vocab_size, device=weight.device)
+        self._sampler = Sampler(vocab_size=self.vocab_size, device=decoder.device)
         self._arrivals = 0
 
     @property

@@ -83,7 +83,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.decoder.head_weight.device
+        return self.decoder.device
 
     @property
     def max_length(self) -> int:
@@ -239,7 +239,7 @@ def load(
     compatibility: faults of the original code to be computed with, by name (docs/models.md lists them); none, unless asked for.
     template: another chat format than the folder's, by name (docs/tokenizers.md lists them).
     base: where the base of an adapter is, if not where it was when the adapter was trained.
-    quantize: hold the matrices of linear layers as 'int8' or 'nf4'.
+    quantize: hold the matrices of linear layers as 'int8' or 'nf4'; as for ``load_checkpoint``.
     adapters: folders of adapters over this base, by the names under which ``with_adapter`` gives them.
 
     Raises CheckpointError for weights that are missing, damaged, out of reach or not the adapter's base; ConfigError for a model that is

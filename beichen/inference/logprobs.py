@@ -62,12 +62,12 @@ def prompt_logprobs(
 
 def _read(decoder: Decoder, ids: Sequence[int], rope_length: int, part_tokens: int, updates: Updates | None) -> Iterator[Tensor]:
     """Hidden states of one text, part after part: [tokens, hidden]."""
-    weight, cache = decoder.head_weight, None
+    cache = None
     if len(ids) > part_tokens:
-        cache = DenseCache(decoder.config, rows=1, capacity=len(ids), dtype=weight.dtype, device=weight.device)
+        cache = DenseCache(decoder.config, rows=1, capacity=len(ids), dtype=decoder.dtype, device=decoder.device)
     for begin in range(0, len(ids), part_tokens):
         with torch.inference_mode():
-            part = torch.tensor([ids[begin : begin + part_tokens]], device=weight.device)
+            part = torch.tensor([ids[begin : begin + part_tokens]], device=decoder.device)
             hidden = decoder(part, cache=cache, rope_length=rope_length, updates=updates)[0]
         yield hidden
 

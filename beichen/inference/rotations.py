@@ -78,7 +78,7 @@ class Rotations:
     def _table(self, key: RopeKey, length: int) -> _Table:
         table = self._tables.pop(key, None)
         if table is None or table.length < length:
-            places = self.decoder.places(torch.arange(length, device=self.decoder.head_weight.device)[None], length)
+            places = self.decoder.places(torch.arange(length, device=self.decoder.device)[None], length)
             limit = self.decoder.config.query_scaling_length
             scale = None if limit is None else torch.ones_like(places.cos[0, :, 0])
             scale = scale if places.query_scale is None else places.query_scale[0]

@@ -99,13 +99,13 @@ def made_apart(
 
 def _new(decoder: Decoder, known: Mapping[str, Place], shape: AdapterShape, *, dropout: float = 0.0) -> dict[str, LowRank]:
     """Adapters by our layer, A not yet set."""
-    layers, weight, found = linear_layers(decoder), decoder.head_weight, {}
+    layers, found = linear_layers(decoder), {}
     for layer, members in _by_layer(shape, known).items():
         rows = layers[layer].shape
         parts = [Part(*span, rank=shape.ranks[group[0]], scale=shape.scale(group[0])) for span, group in members.items()]
         found[layer] = LowRank(
             rows[-1], rows[-2], parts, experts=rows[0] if len(rows) == 3 else None, dropout=dropout, magnitudes=shape.dora,
-            dtype=weight.dtype, device=weight.device,
+            dtype=decoder.dtype, device=decoder.device,
         )  # fmt: skip
     return found
 

@@ -22,6 +22,7 @@ from beichen.nn.feed_forward import FeedForward
 from beichen.nn.linear import linear
 from beichen.nn.norms import Norm
 from beichen.nn.places import BackendName, Places
+from beichen.nn.quantized import QuantizedMatrix
 from beichen.nn.recomputation import Recompute, recomputed
 from beichen.nn.rope import RopeTables
 from beichen.nn.routing import Routing
@@ -104,15 +105,26 @@ class Decoder(nn.Module):
         self.embedding_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps) if config.embedding_norm else None
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = Norm(config.hidden_size, kind=config.norm, eps=config.norm_eps)
-        self.head = None if config.tie_word_embeddings else Matrix(config.vocab_size, config.hidden_size)
+        self.head: Matrix | QuantizedMatrix | None = None if config.tie_word_embeddings else Matrix(config.vocab_size, config.hidden_size)
         self.rope = RopeTables(config.rope, config.head_dim)
         self.recompute: Recompute = "nothing"  # in training
         self.attention_backend: BackendName = "auto"
         self.balancing = None if config.experts is None else Balancing.of(config.experts)  # what training asks; objectives read it
 
     @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of what flows from layer to layer."""
+        return self.embedding.weight.dtype
+
+    @property
     def head_weight(self) -> Tensor:
-        """The output matrix [vocab, hidden]: the head's own, or the embedding when tied."""
+        """The output matrix [vocab, hidden]: the head's own, or the embedding when tied; of a quantized head, each time made anew."""
+        if isinstance(self.head, QuantizedMatrix):
+            return self.head.dequantized(self.dtype)
         return self.embedding.weight if self.head is None else self.head.weight
 
     def forward(
@@ -188,8 +200,12 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocab] float32, scaled as the family says."""
-        if kernels.can_run_few_rows(hidden, self.head_weight):
-            logits = kernels.few_row_linear(hidden, self.head_weight, dtype=torch.float32)
-        else:
-            logits = linear(hidden, self.head_weight).float()
+        logits = self.head.logits(hidden) if isinstance(self.head, QuantizedMatrix) else _logits(hidden, self.head_weight)
         return logits if self.config.logit_scale == 1.0 else logits * self.config.logit_scale
+
+
+def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """float32, not rounded on the way where the rows are few."""
+    if kernels.can_run_few_rows(hidden, weight):
+        return kernels.few_row_linear(hidden, weight, dtype=torch.float32)
+    return linear(hidden, weight).float()

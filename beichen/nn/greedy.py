@@ -12,8 +12,7 @@ from beichen.nn.decoder import Decoder
 
 def greedy_logits(decoder: Decoder, prompt: Tensor, *, length: int) -> Iterator[Tensor]:
     """Logits [vocab] of each next id behind ``prompt`` [tokens], the likeliest taken each time, until ``length`` ids in all."""
-    weight = decoder.head_weight
-    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=weight.dtype, device=weight.device)
+    cache = DenseCache(decoder.config, rows=1, capacity=length, dtype=decoder.dtype, device=decoder.device)
     ids = prompt[None]
     for _ in range(length - len(prompt)):
         logits = decoder.logits(decoder(ids, cache=cache, rope_length=length)[0, -1])

@@ -1,6 +1,6 @@
 """Weight-only quantization of linear layers: int8 by rows, NF4 by blocks of 64. Training with a frozen base and inference use the same.
 
-In: a decoder whose layers hold ``Linear`` and ``StackedLinear``. Out: the same decoder, their matrices replaced by codes and scales (8.0
+In: modules that hold ``Linear`` and ``StackedLinear``, or one matrix. Out: the same, their matrices replaced by codes and scales (8.0
 and 4.25 bits a weight, beside one float32 scale a row for int8) and dequantized where they are used, one layer at a time, in the number
 format of the input; few rows of bf16 on a CPU are multiplied by the codes as they are (``nn.kernels``). Nothing of a matrix's size is kept
 for the backward pass; gradients go to the input, never to the codes.
@@ -84,6 +84,16 @@ class QuantizedMatrix(nn.Module):
             part.copy_(F.linear(x, kernels.dequantized(kernels.Codes(self.kind, codes, scales, shape))))
         return out
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The same in float32, not rounded on the way where the rows are few."""
+        if self.multiplies(hidden):
+            return kernels.few_row_quantized(hidden, self.as_codes(), dtype=torch.float32)
+        return self.times(hidden).float()
+
+    def multiplies(self, x: Tensor, bias: Tensor | None = None) -> bool:
+        """Whether codes may be multiplied as they are: for a few rows of bf16 on a CPU."""
+        return self.codes.ndim == 2 and kernels.can_run_few_rows(x, x, bias, rows=FEW_ROWS_OF_CODES)
+
     def as_codes(self) -> kernels.Codes:
         """The same for a kernel, as one matrix: a stack's rows count on."""
         rows = self.shape[:-1].numel()
@@ -107,7 +117,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor, spans: Sequence[Span] = ()) -> Tensor:
         """[..., in] -> [..., out]"""
-        if self.matrix.codes.ndim == 2 and kernels.can_run_few_rows(x, x, self.bias, rows=FEW_ROWS_OF_CODES):
+        if self.matrix.multiplies(x, self.bias):
             out = kernels.few_row_quantized(x, self.matrix.as_codes(), self.bias)
         else:
             out = _Product.apply(x, self.matrix, None)
@@ -170,7 +180,8 @@ def quantized(layer: LinearLayer, kind: Kind) -> nn.Module:
 
 def kind_of(module: nn.Module) -> Kind | None:
     """How the linear layers below ``module`` are quantized; None where they are not."""
-    return next((matrix.kind for matrix in module.modules() if isinstance(matrix, QuantizedMatrix)), None)
+    layers = (layer for layer in module.modules() if isinstance(layer, QuantizedLinear | QuantizedStackedLinear))
+    return next((layer.matrix.kind for layer in layers), None)
 
 
 class _Product(torch.autograd.Function):

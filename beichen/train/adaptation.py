@@ -44,7 +44,7 @@ def adapt(decoder: Decoder, settings: AdapterSettings, *, start_from: str, famil
     """Freeze a loaded decoder and put adapters on it. Raises SettingsError for a pattern that means no layer."""
     tables, quantized = load_family(family), None if settings.base_format == "full" else settings.base_format
     shape = None if settings.start_from is not None else new_shape(decoder, tables, settings)
-    dtype = decoder.head_weight.dtype
+    dtype = decoder.dtype
     if quantized is not None:
         quantize(decoder, quantized)
     if shape is not None:

@@ -41,7 +41,7 @@ def _ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
 
 def _answer(decoder: Decoder, tokenizer: Tokenizer, prompt: Sequence[int], tokens: int) -> list[int]:
     found: list[int] = []
-    ids = torch.tensor(prompt, device=decoder.head_weight.device)
+    ids = torch.tensor(prompt, device=decoder.device)
     for logits in greedy_logits(decoder, ids, length=len(prompt) + tokens):
         token = int(logits.argmax())
         if token in tokenizer.stop_ids:

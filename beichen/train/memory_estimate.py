@@ -175,11 +175,11 @@ def _loss(decoder: Decoder, tokens: int, *, compiled: bool) -> tuple[int, int]:
 
 def _widest(decoder: Decoder, tokens: int, *, compiled: bool) -> int:
     """Gradients of a feed-forward's inside while a layer is gone through backwards, and of what goes in and out of it."""
-    config, item = decoder.config, decoder.head_weight.itemsize
+    config, item = decoder.config, decoder.dtype.itemsize
     wide = config.intermediate_size
     if config.experts is not None:
         wide = max(wide, config.experts.num_experts_per_token * config.experts.intermediate_size)
-    inside = 3 if compiled and decoder.head_weight.dtype == torch.bfloat16 else 8  # torch makes both halves' gradients, then joins them
+    inside = 3 if compiled and decoder.dtype == torch.bfloat16 else 8  # torch makes both halves' gradients, then joins them
     return tokens * (inside * wide + 2 * config.hidden_size) * item
 
 

@@ -68,7 +68,7 @@ def begin_preferences(recipe: TrainRecipe, parts: Parts, folder: Path, *, begun:
         parts.decoder, tokens, file=folder / REFERENCE, tokenizer=parts.tokenizer.fingerprint, begun=begun, reporter=reporter,
         sequence_length=recipe.data.sequence_length, rows=recipe.batch.rows_per_micro_batch,
     )  # fmt: skip
-    return PreferenceTraining(recipe=recipe, tokens=tokens, reference=reference.to(parts.decoder.head_weight.device))
+    return PreferenceTraining(recipe=recipe, tokens=tokens, reference=reference.to(parts.decoder.device))
 
 
 def preference_figures(now: np.ndarray, before: np.ndarray, good: np.ndarray, *, beta: float, paired: bool) -> dict[str, float]:

@@ -170,7 +170,7 @@ def _run(recipe: TrainRecipe, out: Path, reporter: Reporter, matmul_peak: float 
 
 def _use_attention(decoder: Decoder, wanted: BackendName, device: torch.device, reporter: Reporter) -> None:
     """Compute attention in the wanted way, and say which it is. Raises SettingsError where it cannot run."""
-    given = Circumstances(device=device, dtype=decoder.head_weight.dtype, dropout=decoder.config.attention_dropout)
+    given = Circumstances(device=device, dtype=decoder.dtype, dropout=decoder.config.attention_dropout)
     require(wanted, given)
     decoder.attention_backend = wanted
     reporter.line(f"attention: {explain(wanted, given)}")

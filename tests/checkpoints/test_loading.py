@@ -13,7 +13,9 @@ from beichen.checkpoints.assembling import Assembly
 from beichen.checkpoints.loading import load_checkpoint, load_config
 from beichen.checkpoints.saving import save_checkpoint
 from beichen.errors import CheckpointError, ConfigError
+from beichen.nn.decoder import Matrix
 from beichen.nn.quantized import QuantizedMatrix, kind_of, quantize
+from tests import needs
 from tests.checkpoints.folders import edit_config, random_decoder, write_checkpoint
 
 
@@ -299,6 +301,21 @@ def test_quantized_as_it_is_read_it_is_what_quantizing_all_of_it_gives(tmp_path,
     assert kind_of(loaded) == kind and same(loaded, decoder)
     ids = torch.arange(12)[None]
     assert torch.equal(loaded(ids), decoder(ids))
+
+
+@needs.compiled_kernels
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_where_codes_are_multiplied_a_head_of_its_own_is_in_8_bits_too(tmp_path, kind):
+    decoder = write_checkpoint(tmp_path / "own", "llama", hidden_size=48).to(torch.bfloat16)
+    loaded = load_checkpoint(tmp_path / "own", dtype=torch.bfloat16, quantize=kind).decoder
+    assert isinstance(decoder.head, Matrix) and isinstance(loaded.head, QuantizedMatrix)
+    assert kind_of(loaded) == kind and same(loaded.head, QuantizedMatrix(decoder.head.weight.detach(), "int8"))
+    assert torch.equal(loaded.head_weight, loaded.head.dequantized(torch.bfloat16))
+    tied = write_checkpoint(tmp_path / "tied", "llama", tie_word_embeddings=True)
+    loaded = load_checkpoint(tmp_path / "tied", dtype=torch.bfloat16, quantize=kind).decoder
+    assert loaded.head is None and torch.equal(loaded.head_weight, tied.head_weight.to(torch.bfloat16))
+    loaded = load_checkpoint(tmp_path / "own", dtype=torch.float32, quantize=kind).decoder
+    assert isinstance(loaded.head, Matrix), "no kernel multiplies codes with float32"
 
 
 def test_never_more_than_one_layer_is_held_unquantized(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ from torch import Tensor
 from beichen.nn import kernels
 from beichen.nn.cache import DenseCache
 from beichen.nn.config import DecoderConfig, ExpertsConfig, RopeConfig
-from beichen.nn.decoder import Decoder
+from beichen.nn.decoder import Decoder, Matrix
+from beichen.nn.quantized import QuantizedMatrix
 from tests import needs
 from tests.nn.slow_decoder import packed_row, slow_hidden, slow_logits
 
@@ -217,6 +218,20 @@ def test_a_tied_head_is_the_embedding():
     assert "head.weight" not in tied.state_dict() and "head.weight" in free.state_dict()
     tied.logits(tied(random_ids(1, 5))).sum().backward()
     assert tied.head_weight.grad is not None and tied.head_weight.grad.abs().sum(1).count_nonzero() == 30  # through the head: every row
+
+
+@pytest.mark.parametrize(("rows", "dtype"), [(1, torch.bfloat16), (70, torch.bfloat16), (600, torch.bfloat16), (5, torch.float32)])
+def test_logits_of_a_quantized_head_are_those_of_what_its_codes_stand_for(rows, dtype):
+    """bf16: products are exact but for 2^-16 of a row's length where codes are multiplied, and rounded to bf16 with more rows."""
+    decoder = small_decoder(dtype, vocab_size=300, logit_scale=0.5)
+    assert isinstance(decoder.head, Matrix)
+    decoder.head = QuantizedMatrix(decoder.head.weight.detach(), "int8")
+    hidden = torch.randn(rows, decoder.config.hidden_size, generator=torch.Generator().manual_seed(rows)).to(dtype)
+    with torch.no_grad():
+        found = decoder.logits(hidden)
+    expected = 0.5 * hidden.float() @ decoder.head.dequantized().T
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.02 if dtype == torch.bfloat16 else 1e-5, rtol=0.01)
 
 
 def test_parameter_names_are_those_of_the_contract():

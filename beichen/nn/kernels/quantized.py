@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from beichen.nn.kernels import build
+from beichen.nn.kernels.threads import crew
 
 HELD: dict[str | None, int] = {None: 0, "int8": 1, "nf4": 2}  # as ``Held`` in source/short_rows.h
 _FORMATS = {"int8": (torch.int8, torch.float32), "nf4": (torch.uint8, torch.float16)}
@@ -75,6 +76,6 @@ def few_row_quantized(x: Tensor, weight: Codes, bias: Tensor | None = None, *, d
     wide, narrow = (out.data_ptr(), None) if dtype == torch.float32 else (None, out.data_ptr())
     build.function("linear_few_rows_quantized", "pppppp lll ii")(
         x.data_ptr(), weight.codes.data_ptr(), weight.scales.data_ptr(), None if bias is None else bias.data_ptr(), wide, narrow,
-        x.numel() // inner, inner, outer, HELD[weight.kind], torch.get_num_threads(),
+        x.numel() // inner, inner, outer, HELD[weight.kind], crew.size(),
     )  # fmt: skip
     return out
