@@ -7,6 +7,7 @@ import pytest
 from beichen.errors import DataError
 from beichen.text.chat import render_text
 from beichen.text.chat_template import chat_template
+from beichen.text.dialogue_schemas import SCHEMAS
 from beichen.text.dialogues import read_dialogue, schema_of
 from tests.shared_data import shared
 
@@ -36,6 +37,7 @@ GOOD = [
     ("telechat_one_field", {"input": "<_user>问<_bot>答<_user>问<_bot>答<_end>"}, TURNS * 2),
     ("messages", chat(("user", "问"), ("assistant", [{"type": "text", "value": "答"}])), TURNS),
     ("conversations", {"conversations": said("from", "value", ("human", "问"), ("gpt", "答")), "system": "s"}, [("system", "s"), *TURNS]),
+    ("telechat2_tutorial", {"conversation": said("role", "content", ("user", "问"), ("bot", "答"))}, TURNS),
     ("alpaca", {"instruction": "译", "input": "问", "output": "答"}, [("user", "译\n问"), TURNS[1]]),
     ("alpaca", {"instruction": "问", "input": "", "output": "答", "history": [["问", "答"]]}, TURNS * 2),
 ]
@@ -47,6 +49,10 @@ def test_every_schema_is_known_by_its_keys_and_read(schema, record, turns):
     dialogue = read_dialogue(record, "file:7")
     assert [(message.role, message.content) for message in dialogue.messages] == turns
     assert dialogue.origin == "file:7"
+
+
+def test_every_schema_has_an_example():
+    assert {schema for schema, *_ in GOOD} == set(SCHEMAS)
 
 
 def tool_turns(dialogue) -> list:
