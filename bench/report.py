@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import finetune_verdicts, serving_verdicts, step_variants_verdicts, tokenizer_verdicts, verdicts
 from bench.records import FOLDER, BenchResult
+from bench.sections import SECTIONS
 
 RESULTS_PAGE = FOLDER / "RESULTS.md"
-TITLES = {
-    "training": "Training step",
-    "time table": "Time of a step by operation",
-    "decoding": "Decoding",
-    serving_verdicts.SECTION: serving_verdicts.TITLE,
-    "packing": "Dialogues in rows: packing, isolated attention, rendering",
-    "encoding": "Text to ids on disk",
-    **finetune_verdicts.TITLES,
-    **tokenizer_verdicts.TITLES,
-    "server": "What the server costs beside its engine",
-    step_variants_verdicts.SECTION: "What changes the speed of a decoding step",
-    "learning race": "Learning race",
-    "memory": "Memory of loading and saving",
-    "memory estimate": "Peak memory of training, beside what a dry run foresees",
-    "determinism": "What deterministic algorithms cost a training step",
-    "experts": "Training step with experts, beside a python loop over them and a dense model of the active parameters",
-}
 
 
 def newest(records: Sequence[BenchResult], section: str) -> list[BenchResult]:
@@ -49,11 +32,11 @@ def section_text(section: str, rows: Sequence[BenchResult]) -> str:
     """A section of the page, also printed after a run."""
     first = rows[0]
     parts = [
-        f"## {TITLES[section]}",
+        f"## {SECTIONS[section].title}",
         f"`{first.command}` at {first.commit}, {first.date}; {first.machine}; torch {first.torch}.",
         as_table(rows),
     ]
-    if section in verdicts.LINES and (lines := verdicts.LINES[section](rows)):
+    if lines := SECTIONS[section].says(rows):
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -64,7 +47,7 @@ def write_page(records: Sequence[BenchResult], path: Path = RESULTS_PAGE) -> Non
         "# Results\n\nRendered from `results.jsonl` by `make bench`; do not edit. Medians; ± is half the range of the repeats. "
         "Contenders of a section took turns in one run, so ratios hold where absolute figures drift."
     )
-    sections = [section_text(section, newest(records, section)) for section in TITLES if any(row.section == section for row in records)]
+    sections = [section_text(section, newest(records, section)) for section in SECTIONS if any(row.section == section for row in records)]
     path.write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8", newline="\n")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-from bench import finetune_verdicts, server_verdicts, serving_verdicts, step_variants_verdicts, tokenizer_verdicts
+from bench import tokenizer_verdicts
 from bench.records import BenchResult
 
 PICTURE = "time_table.png"
@@ -79,13 +78,15 @@ def encoded(rows: Sequence[BenchResult]) -> list[tuple[str, float, str]]:
     return found
 
 
-def _speeds(rows: Sequence[BenchResult]) -> list[str]:
+def speeds(rows: Sequence[BenchResult]) -> list[str]:
+    """Ours over the best of theirs."""
     lines = [f"- {label}: **{ratio:.2f} x** (aim {aim:g} x)" for label, ratio, aim in ratios(rows)]
     shares = [row.value / row.ceiling for row in rows if row.section == "training" and row.what == "ours" and row.ceiling]
     return lines + [f"- share of the bf16 matmul peak: **{share:.0%}** (aim {PEAK_AIM:.0%})" for share in shares]
 
 
-def _experts(rows: Sequence[BenchResult]) -> list[str]:
+def experts(rows: Sequence[BenchResult]) -> list[str]:
+    """Ours over the loop, and of the dense model's speed."""
     lines = []
     for label, loop, dense in with_experts(rows):
         beside = "" if dense is None else f", **{dense:.2f}** of the dense model's speed (aim {DENSE_AIM:g})"
@@ -93,33 +94,38 @@ def _experts(rows: Sequence[BenchResult]) -> list[str]:
     return lines
 
 
-def _race(rows: Sequence[BenchResult]) -> list[str]:
+def race(rows: Sequence[BenchResult]) -> list[str]:
+    """What was reached, and what is to beat."""
     details = ", ".join(f"{name} {value:,.0f}" for name, value in rows[0].details.items())
     return [f"- {details}", *(f"- {name}: {value} (to beat)" for name, value in RIVALS.items())]
 
 
-def _foreseen(rows: Sequence[BenchResult]) -> list[str]:
+def foreseen(rows: Sequence[BenchResult]) -> list[str]:
+    """How near the estimates came."""
     shares = [row.details["estimate / measured"] for row in rows]
     return [f"- foreseen over reached: **{min(shares):.2f} to {max(shares):.2f}** in {len(shares)} settings (aim: within 10 %)"]
 
 
-def _compared(section: str, rows: Sequence[BenchResult]) -> list[str]:
+def compared(section: str, rows: Sequence[BenchResult]) -> list[str]:
+    """The comparisons of a section of tokenizers."""
     return [f"- {what}: **{ratio:.2f} x**{aim}" for what, ratio, aim in tokenizer_verdicts.COMPARISONS[section](rows)]
 
 
-LINES: dict[str, Callable[[Sequence[BenchResult]], list[str]]] = {
-    "training": _speeds,
-    "decoding": _speeds,
-    "time table": lambda rows: [f"![time of a step by operation]({PICTURE})"],
-    "packing": lambda rows: [f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)],
-    "encoding": lambda rows: [f"- {label}: **{ratio:.2f} x**{aim}" for label, ratio, aim in encoded(rows)],
-    "determinism": lambda rows: [f"- {label}: **{share:.3f}** of the speed without them" for label, share in of_default_speed(rows)],
-    "experts": _experts,
-    "learning race": _race,
-    "memory estimate": _foreseen,
-    serving_verdicts.SECTION: serving_verdicts.as_lines,
-    server_verdicts.SECTION: server_verdicts.as_lines,
-    step_variants_verdicts.SECTION: step_variants_verdicts.as_lines,
-    **{section: partial(finetune_verdicts.as_lines, section) for section in finetune_verdicts.TITLES},
-    **{section: partial(_compared, section) for section in tokenizer_verdicts.COMPARISONS},
-}
+def picture(rows: Sequence[BenchResult]) -> list[str]:
+    """The picture of the table."""
+    return [f"![time of a step by operation]({PICTURE})"]
+
+
+def packing(rows: Sequence[BenchResult]) -> list[str]:
+    """What isolation costs."""
+    return [f"- {label}: **{share:.2f}** of the causal time (aim {aim:g})" for label, share, aim in isolated(rows)]
+
+
+def encoding(rows: Sequence[BenchResult]) -> list[str]:
+    """Ours over theirs."""
+    return [f"- {label}: **{ratio:.2f} x**{aim}" for label, ratio, aim in encoded(rows)]
+
+
+def determinism(rows: Sequence[BenchResult]) -> list[str]:
+    """The share of speed that is left."""
+    return [f"- {label}: **{share:.3f}** of the speed without them" for label, share in of_default_speed(rows)]
