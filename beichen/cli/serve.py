@@ -178,12 +178,13 @@ def _check_small_files(arguments: argparse.Namespace, limits: Limits, kv_bytes: 
     from beichen.inference.cache_budget import check_bytes
     from beichen.inference.draft_choice import check_draft
     from beichen.inference.model_folder import open_folder
-    from beichen.util.device import choose_device, choose_dtype
+    from beichen.util.device import choose_device, choose_dtype, memory_of
 
     reporter, wanted = reporter_of(arguments), limits.max_model_len
     opened = open_folder(arguments.folder, base=arguments.base, reporter=reporter)
     try:
-        check_bytes(kv_bytes, opened.config, choose_dtype(arguments.dtype, choose_device(arguments.device)), most_tokens=wanted)
+        device = choose_device(arguments.device)
+        check_bytes(kv_bytes, opened.config, choose_dtype(arguments.dtype, device), most_tokens=wanted, memory=memory_of(device))
     except SettingsError as fault:
         raise SettingsError(f"--kv-memory {arguments.kv_memory}: {fault.args[0]}", remedy=fault.remedy) from fault
     trained = opened.config.max_position_embeddings

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from beichen.errors import DeviceError, nearest
-from beichen.util.machine import cpu_flags, usable_cores
+from beichen.util.machine import cpu_flags, usable_cores, usable_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ACCELERATORS = ("cuda", "npu", "xpu", "mps")
@@ -67,6 +67,13 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type in ("npu", "xpu")
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that tensors there can have at all; ``None`` where that is not told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return usable_memory() if device.type == "cpu" else None
 
 
 def set_threads(threads: int | None = None) -> int:

@@ -61,6 +61,13 @@ def memory_bytes() -> int | None:
         return None
 
 
+def usable_memory() -> int | None:
+    """Bytes that this process may use: the machine's, cut by a container's limit; ``None`` where the system does not tell."""
+    limit, machine = Path("/sys/fs/cgroup/memory.max"), memory_bytes()
+    bound = limit.read_text(encoding="ascii").strip() if limit.exists() else "max"
+    return machine if bound == "max" or machine is None else min(machine, int(bound))
+
+
 def compiler() -> str | None:
     """Path of the C++ compiler that torch would use, or ``None``: Beichen runs without, more slowly."""
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")

@@ -26,6 +26,7 @@ from beichen.cli.main import main
 from beichen.inference.language_model import LanguageModel
 from beichen.serve.running import Server
 from beichen.text.byte_pair_training import train_tokenizer
+from beichen.util.machine import usable_memory
 from tests.cli.model_folder import model_folder as model_folder
 from tests.inference.small_models import TEXTS, small_decoder
 
@@ -202,3 +203,10 @@ def test_the_least_memory_that_is_named_serves(model_folder, capsys, monkeypatch
 def test_one_of_two_guesses(tmp_path, capsys):
     assert main(["serve", str(tmp_path), "--draft-from-text", "--draft-model", str(tmp_path)]) == 2
     assert "--draft-from-text and --draft-model both say who guesses: give one" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(usable_memory() is None, reason="this system does not tell how much memory there is")
+def test_a_cache_larger_than_the_memory_is_refused_before_anything_is_read(model_folder, capsys):
+    assert main(["serve", str(model_folder), "--port", "0", "--device", "cpu", "--kv-memory", f"{1 << 50}B"]) == 1
+    said = capsys.readouterr().err
+    assert f"--kv-memory {1 << 50}B: a key-value cache" in said and "does not fit into" in said and "loading" not in said

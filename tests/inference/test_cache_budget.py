@@ -22,3 +22,10 @@ def test_the_least_cache_holds_what_is_wanted(trained, wanted, tokens):
     assert (blocks.count - 1) * blocks.size < tokens <= blocks.count * blocks.size
     with pytest.raises(SettingsError, match=f"{least} bytes"):
         check_bytes(least - 1, decoder.config, torch.float32, most_tokens=wanted)
+
+
+def test_a_cache_of_more_than_there_is_is_refused():
+    config = small_decoder().config
+    check_bytes(1 << 30, config, torch.float32, memory=1 << 30)
+    with pytest.raises(SettingsError, match="does not fit into"):
+        check_bytes((1 << 30) + 1, config, torch.float32, memory=10**9)

@@ -4,6 +4,8 @@ import { iconButton, make } from "./dom.js";
 import { t } from "./i18n.js";
 import { Prose } from "./markdown.js";
 
+const FLOW = 0.3; // seconds from which on the pieces of an answer tell its speed: a quick one comes in two at once
+
 export class MessageView {
   #prose = new Prose();
   #thoughts = make("pre", { class: "thoughts" });
@@ -155,7 +157,8 @@ export function sends(event) {
 
 /** Tokens are known at the end alone, for a piece of a stream may hold several; letters at any time. */
 function figures({ tokens, first, seconds, content, reasoning }) {
-  const speed = seconds > first && tokens > 1 ? (tokens - 1) / (seconds - first) : tokens / seconds;
+  const flowing = seconds - first > FLOW && tokens > 1;
+  const speed = flowing ? (tokens - 1) / (seconds - first) : tokens / seconds;
   const letters = [...reasoning, ...content].length;
   return {
     letters,
