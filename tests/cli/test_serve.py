@@ -207,6 +207,6 @@ def test_one_of_two_guesses(tmp_path, capsys):
 
 @pytest.mark.skipif(usable_memory() is None, reason="this system does not tell how much memory there is")
 def test_a_cache_larger_than_the_memory_is_refused_before_anything_is_read(model_folder, capsys):
-    assert main(["serve", str(model_folder), "--port", "0", "--device", "cpu", "--kv-memory", f"{1 << 50}B"]) == 1
+    assert main(["serve", str(model_folder), "--port", "0", "--device", "cpu", "--kv-memory", f"{1 << 50}B"]) == 2
     said = capsys.readouterr().err
     assert f"--kv-memory {1 << 50}B: a key-value cache" in said and "does not fit into" in said and "loading" not in said
