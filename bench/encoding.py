@@ -83,7 +83,7 @@ def _take_turns(commands: dict[str, list[str]], place: Path, rounds: int) -> dic
 
 def _tokens(out: Path) -> int:
     counted = out / "tokens"
-    return int(json.loads(counted.read_text()) if counted.exists() else read_description(out)["ledger"]["used"]["tokens"])
+    return int(json.loads(counted.read_text(encoding="utf-8")) if counted.exists() else read_description(out)["ledger"]["used"]["tokens"])
 
 
 def _records(run: Run, name: str, taken: tuple[list[Measured], int], size: int, settings: str) -> Iterator[BenchResult]:

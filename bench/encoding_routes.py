@@ -91,4 +91,4 @@ if __name__ == "__main__":
     route, *words = sys.argv[1:]
     Path(words[2]).mkdir(parents=True)
     tokens = ROUTES[route](*words)
-    Path(words[2], "tokens").write_text(str(tokens))
+    Path(words[2], "tokens").write_text(str(tokens), encoding="utf-8")

@@ -189,7 +189,7 @@ def main() -> None:
     """A job: task and settings as ``finetune_contenders`` writes them."""
     taker = TurnTaker()
     file = Path(sys.argv[1])
-    job = json.loads(file.read_text())
+    job = json.loads(file.read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     trainer, facts = make_trainer(job, file.parent)
     used = ["transformers", "accelerate"] if job["trainer"] == "plain" else ["trl", "transformers"]

@@ -145,8 +145,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         return {key: value for key, value in table.items() if key not in CLOCK}
 
     weights = {path.name: path.read_bytes() for path in folder.glob(WEIGHTS)}
-    records = [keep(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    result = keep(json.loads((folder / "result.json").read_text()))
+    records = [keep(json.loads(line)) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    result = keep(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     return {"weights": weights, "records": records, "result": {**result, "folder": None}}
 
 

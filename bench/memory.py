@@ -53,7 +53,7 @@ def _records(run: Run, folder: Path, form: str, dtype: str, size: int, rounds: i
 
 def in_own_process(*words: str) -> dict[str, Any]:
     """The figures of one step of this file."""
-    answer = subprocess.run([sys.executable, "-m", "bench.memory", *words], capture_output=True, text=True, check=False)
+    answer = subprocess.run([sys.executable, "-m", "bench.memory", *words], capture_output=True, text=True, encoding="utf-8", check=False)
     if answer.returncode:
         raise RuntimeError(f"bench.memory {' '.join(words)}: {answer.stderr.strip()[-2000:]}")
     figures: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
@@ -62,13 +62,13 @@ def in_own_process(*words: str) -> dict[str, Any]:
 
 def resident(key: str = "VmRSS") -> int:
     """Bytes in memory now (VmRSS), or the most so far (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
 
 
 def forget_peak() -> None:
     """From here on VmHWM counts anew."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def make(folder: str, model_bytes: str) -> dict[str, int]:
@@ -106,9 +106,9 @@ def as_bins(folder: str, target: str) -> dict[str, int]:
     shutil.copy(source / "config.json", copy)
     for shard in sorted(source.glob("model-*.safetensors")):
         torch.save(load_file(shard), copy / f"pytorch_{shard.stem}.bin")
-    index = json.loads((source / "model.safetensors.index.json").read_text())
+    index = json.loads((source / "model.safetensors.index.json").read_text(encoding="utf-8"))
     index["weight_map"] = {name: f"pytorch_{Path(file).stem}.bin" for name, file in index["weight_map"].items()}
-    (copy / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (copy / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
     return {}
 
 

@@ -62,7 +62,7 @@ def write_text(folder: Path) -> None:
     rng = random.Random(0)
     words = ["".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 9))) for _ in range(20_000)]
     lines = (json.dumps({"text": " ".join(rng.choices(words, k=200))}) + "\n" for _ in range(2000))
-    (folder / "text.jsonl").write_text("".join(lines))
+    (folder / "text.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def measure(run: Run) -> list[BenchResult]:
@@ -75,7 +75,8 @@ def measure(run: Run) -> list[BenchResult]:
         for name, changes in (SETTINGS | {name: {**recipe, "model": {"start_from": base}} for name, recipe in ADAPTED.items()}).items():
             recipe = recipe_of(Path(place), changes)
             answer = subprocess.run(
-                [sys.executable, "-m", "bench.memory_estimate", json.dumps(recipe)], capture_output=True, text=True, check=False
+                [sys.executable, "-m", "bench.memory_estimate", json.dumps(recipe)], capture_output=True,
+                text=True, encoding="utf-8", check=False,
             )  # fmt: skip
             if answer.returncode:
                 raise RuntimeError(f"bench.memory_estimate, {name}: {answer.stderr.strip()[-2000:]}")

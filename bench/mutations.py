@@ -107,7 +107,9 @@ def _try(copy: Path, mutation: Mutation) -> str | None:
 def _first_failure(copy: Path, tests: tuple[str, ...]) -> str | None:
     words = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "--tb=no", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        words, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    )
     if ended.returncode == 0:
         return None
     failed = [line.split(" ")[1] for line in ended.stdout.splitlines() if line.startswith("FAILED ")]

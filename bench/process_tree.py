@@ -27,7 +27,9 @@ class Measured:
 def run_measured(command: Sequence[str], *, cwd: Path | None = None, environment: dict[str, str] | None = None) -> Measured:
     """Runs the command to its end; a failure is raised with what it said last."""
     begun = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    )
     peak = [0]
     watching = threading.Thread(target=_watch, args=(process, peak), daemon=True)
     watching.start()
@@ -55,7 +57,7 @@ def descendants(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            children = [int(child) for child in task.read_text().split()]
+            children = [int(child) for child in task.read_text(encoding="utf-8").split()]
         except OSError:  # it ended meanwhile
             continue
         for child in children:
@@ -65,7 +67,7 @@ def descendants(pid: int) -> list[int]:
 
 def _resident(pid: int) -> int:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS")), 0)

@@ -107,7 +107,7 @@ def read(path: Path = RESULTS) -> list[BenchResult]:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        return subprocess.run(("git", *arguments), cwd=FOLDER, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(("git", *arguments), cwd=FOLDER, capture_output=True, text=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "../beichen", ".")

@@ -151,7 +151,7 @@ class _Server:
 
     def peak_bytes(self) -> int:
         """VmHWM of the process."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8"))
         assert found is not None
         return int(found[1]) * 1024
 
@@ -160,7 +160,9 @@ class _Server:
 def _served(folder: Path) -> Iterator[_Server]:
     """``beichen serve`` on a free port, from the moment that it listens."""
     command = [sys.executable, "-m", "beichen", "serve", str(folder), "--port", "0", "--name", "bench", "--kv-memory", f"{CACHE_BYTES}B"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8", errors="replace"
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -53,7 +53,9 @@ def make_material(folder: Path) -> Material:
     for model in ("model", "model with dropout"):
         train({**base, "data": {"files": [str(text)], "sequence_length": 64}, "out": str(folder / model)})
     config = folder / "model with dropout" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_dropout": 0.1, "attention_dropout": 0.1}))
+    config.write_text(
+        json.dumps({**json.loads(config.read_text(encoding="utf-8")), "hidden_dropout": 0.1, "attention_dropout": 0.1}), encoding="utf-8"
+    )
     return Material(text, more_text, dialogues, preferences, folder / "model", config.parent)
 
 

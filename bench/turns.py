@@ -28,7 +28,8 @@ class Player:
         self.peak_bytes, self._log = 0, log
         with log.open("w", encoding="utf-8") as said:
             self._process = subprocess.Popen(
-                command, cwd=cwd, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+                command, cwd=cwd, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                text=True, encoding="utf-8",
             )  # fmt: skip
         threading.Thread(target=self._watch, daemon=True).start()
 

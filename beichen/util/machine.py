@@ -27,7 +27,7 @@ def _cpu_table() -> dict[str, str]:
     source = Path("/proc/cpuinfo")
     if not source.exists():
         return {}
-    first = source.read_text(errors="replace").partition("\n\n")[0]
+    first = source.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in first.splitlines()) if colon}
 
 
@@ -47,7 +47,7 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
-        share, period = quota.read_text().split()
+        share, period = quota.read_text(encoding="utf-8").split()
         if share != "max":
             cores = min(cores, max(1, int(share) // int(period)))
     return cores
@@ -74,7 +74,7 @@ def compiler() -> str | None:
 
 
 def _compiler_version(path: str) -> str:
-    answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    answer = subprocess.run([path, "--version"], capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     return answer.stdout.partition("\n")[0] or path
 
 

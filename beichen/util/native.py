@@ -136,7 +136,7 @@ class NativeLibrary:
             raise _BuildError("no compiler: g++ not found")
         version = _compiler_version(compiler)
         parts = [version, _cpu(), *self._versions(), *self._flags]
-        parts += [path.name + "\n" + path.read_text() for path in sorted(self.source.glob("*.*"))]
+        parts += [path.name + "\n" + path.read_text(encoding="utf-8") for path in sorted(self.source.glob("*.*"))]
         target = cache_folder() / f"{self.name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:20]}.so"
         if not target.exists():
             self._compile(compiler, target)
@@ -155,7 +155,9 @@ class NativeLibrary:
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
 
                 def run(arguments: Sequence[str]) -> None:
-                    done = subprocess.run([compiler, *arguments], cwd=folder, capture_output=True, text=True)
+                    done = subprocess.run(
+                        [compiler, *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace"
+                    )
                     if done.returncode:
                         raise _BuildError(
                             f"{compiler} failed: {next((x for x in done.stderr.splitlines() if 'error' in x), done.stderr[-300:])}"
@@ -173,13 +175,15 @@ class NativeLibrary:
 
 
 def _compiler_version(compiler: str) -> str:
-    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, encoding="utf-8", errors="replace", check=True
+    ).stdout.splitlines()[0]
 
 
 def _cpu() -> str:
     """What -march=native looks at: the model and its feature flags."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine() + platform.processor()
     wanted = ("model name", "flags", "Features", "CPU part")

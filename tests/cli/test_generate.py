@@ -140,7 +140,7 @@ def test_template_and_thinking_go_with_messages(model_folder, tmp_path, capsys):
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def test_what_else_a_record_holds_is_its_own(model_folder, tmp_path, capsys):

@@ -36,7 +36,7 @@ FLAGS = ["--device", "cpu", "--dtype", "float32", "--threads", "1"]
 @contextmanager
 def serving(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI, IO[str]]]:
     """A process that serves the folder as ``tiny``, a client of it, and its log."""
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         words = [sys.executable, "-m", "beichen", "serve", str(folder), "--port", "0", "--name", "tiny", *FLAGS, *flags]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

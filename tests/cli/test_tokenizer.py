@@ -49,7 +49,7 @@ def test_json_holds_what_decode_gives_back(folder, capsys):
 
 def test_standard_input_is_read_to_the_byte(folder, capsys, monkeypatch):
     def typed(data: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
 
     typed("今天\r\n".encode())
     assert json.loads(run(capsys, "encode", folder, "--json")[1])["ids"] == small_tokenizer().encode("今天\r\n")

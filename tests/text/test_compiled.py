@@ -1,7 +1,10 @@
 """The C++ splitter cuts where the regex engine of ``tokenizers`` cuts, and its table of characters is that engine's."""
 
 import ctypes
+import os
 import random
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -74,3 +77,11 @@ def test_cuts_of_many_random_texts_are_those_of_the_regex(name):
 def test_the_reference_cuts_as_regex_does(name):
     text = "".join(ODD_TEXTS)
     assert reference(name, text) == regex.findall(split_pattern(name), text)
+
+
+@needs_compiler
+def test_a_system_whose_encoding_is_not_utf8_has_the_same_library():
+    program = "from beichen.text import compiled; print(compiled.status().path)"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert answer.stdout.strip() == str(compiled.status().path)

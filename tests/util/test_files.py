@@ -175,7 +175,7 @@ def test_entries_of_others_stay_and_obsolete_ones_go(tmp_path):
 
 def test_a_fault_of_the_body_passes_and_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError), write_folder_atomically(tmp_path / "x"):
-        open(tmp_path / "missing" / "source").close()
+        open(tmp_path / "missing" / "source", encoding="utf-8").close()
     with pytest.raises(ZeroDivisionError):
         write_atomically(tmp_path / "y", lambda file: 1 // 0)
     assert list(tmp_path.iterdir()) == []

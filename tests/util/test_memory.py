@@ -63,7 +63,7 @@ def test_huge_pages_are_asked_for_where_a_tensor_is_large():
     small, large = torch.empty(1 << 10), torch.empty(16 << 20)
     assert memory.ask_for_huge_pages(small) is small and memory.ask_for_huge_pages(large) is large
     flags, inside = "", False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if found := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
             inside = int(found[1], 16) <= large.data_ptr() + large.nbytes // 2 < int(found[2], 16)
         elif inside and line.startswith("VmFlags:"):

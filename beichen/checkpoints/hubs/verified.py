@@ -18,7 +18,7 @@ from beichen.util.files import sha256_of, write_atomically
 def is_verified(path: Path, sha256: str) -> bool:
     """Whether this file, as it stands, was found to have this digest before."""
     with contextlib.suppress(OSError):
-        return _mark(path, sha256).read_text() == _state(path)
+        return _mark(path, sha256).read_text(encoding="utf-8") == _state(path)
     return False
 
 

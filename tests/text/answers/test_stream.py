@@ -47,7 +47,7 @@ def check(form: AnswerFormat, text: str, pieces: list[str], expected, counts: li
         new = stream.push(piece)
         events += new
         place += len(piece)
-        left += sum([len(event.source) for event in new])
+        left += sum(len(event.source) for event in new)
         assert left == counts[place], (text, pieces)
     events += stream.finish()
     assert merged(events) == expected, (text, pieces)
