@@ -11,7 +11,8 @@ from beichen.inference.api import Completion, Delta, Request
 from beichen.inference.logprobs import Told, best_of
 from beichen.inference.usage import token_usage
 from beichen.serve.chat import new_id
-from beichen.serve.schemas.chat import LEAST_LOGPROB, Usage
+from beichen.serve.completion_logprobs import LogprobReader, joined
+from beichen.serve.schemas.chat import Usage
 from beichen.serve.schemas.completions import CompletionAnswer, CompletionChoice, CompletionLogprobs
 from beichen.serve.service import Service
 from beichen.text.tokenizer import Tokenizer
@@ -39,7 +40,7 @@ async def whole_completions(service: Service, requests: Sequence[Request], wante
         answers = [NOTHING] * wanted.count if wanted.nothing_new else await _answers(service, request, wanted.best)
         tokens += sum(len(answer.ids) for answer in answers)
         for answer in answers if wanted.best == wanted.count else best_of(answers, wanted.count):
-            told = _logprobs(service.model.tokenizer, answer.ids, answer.logprobs or (), before) if wanted.tell else None
+            told = _logprobs(service.model.tokenizer, before, answer) if wanted.tell else None
             text = before.text + answer.text
             choices.append(CompletionChoice(index=len(choices), text=text, logprobs=told, finish_reason=_reason(answer.finish_reason)))
     return CompletionAnswer(
@@ -59,13 +60,13 @@ async def completion_events(
         return answer.model_dump_json(exclude={"usage"} if total is None else None)
 
     tokenizer = service.model.tokenizer
-    offsets: list[int] = []
+    readers: list[LogprobReader] = []
     for number, request in enumerate(requests):
         before = await _echoed(service, request, wanted)
-        told = _logprobs(tokenizer, (), (), before) if wanted.tell else None
+        told = LogprobReader(tokenizer).read(before.ids, before.logprobs) if wanted.tell else None
         reason = "length" if wanted.nothing_new else None
         for place in range(count):
-            offsets.append(len(before.text))
+            readers.append(LogprobReader(tokenizer, offset=len(before.text)))
             if wanted.echo:
                 yield event(
                     [CompletionChoice(index=number * count + place, text=before.text, logprobs=told, finish_reason=_reason(reason))]
@@ -73,8 +74,7 @@ async def completion_events(
     asked = [] if wanted.nothing_new else [request for request in requests for _ in range(count)]
     async for place, delta in service.answer(asked):
         tokens += len(delta.ids)
-        told = None if delta.logprobs is None else _logprobs(tokenizer, delta.ids, delta.logprobs, Echoed(offset=offsets[place]))
-        offsets[place] += len(delta.text)
+        told = None if delta.logprobs is None else readers[place].read(delta.ids, delta.logprobs)
         yield event([CompletionChoice(index=place, text=delta.text, logprobs=told, finish_reason=_reason(delta.finish_reason))])
     if with_usage:
         yield event([], Usage(**token_usage(requests, tokens)))
@@ -87,7 +87,6 @@ class Echoed:
     text: str = ""
     ids: Sequence[int] = ()
     logprobs: Told = ()
-    offset: int = 0  # characters that have been told before all this
 
 
 async def _echoed(service: Service, request: Request, wanted: Wanted) -> Echoed:
@@ -117,23 +116,6 @@ def _reason(reason: str | None) -> Literal["stop", "length"] | None:
     return None if reason is None else "length" if reason == "length" else "stop"
 
 
-def _logprobs(tokenizer: Tokenizer, ids: Sequence[int], told: Told, before: Echoed) -> CompletionLogprobs:
-    """Of ids that stand behind what is echoed, and of that; nothing is known of a prompt's first id."""
-    every = [*before.logprobs, *told]
-    names = [_named(tokenizer, token) for token in (*before.ids, *ids)]
-    offsets, offset = list[int](), before.offset
-    for name in names:
-        offsets.append(offset)
-        offset += len(name)
-    return CompletionLogprobs(
-        tokens=names,
-        token_logprobs=[None if one is None else max(one.logprob, LEAST_LOGPROB) for one in every],
-        top_logprobs=[
-            None if one is None else {_named(tokenizer, token): max(value, LEAST_LOGPROB) for token, value in one.top} for one in every
-        ],
-        text_offset=offsets,
-    )
-
-
-def _named(tokenizer: Tokenizer, token: int) -> str:
-    return tokenizer.token_bytes(token).decode("utf-8", "replace")
+def _logprobs(tokenizer: Tokenizer, before: Echoed, answer: Completion) -> CompletionLogprobs:
+    echoed = LogprobReader(tokenizer).read(before.ids, before.logprobs)
+    return joined(echoed, LogprobReader(tokenizer, offset=len(before.text)).read(answer.ids, answer.logprobs or ()))
