@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from torch import Tensor
 
-from beichen.errors import OverloadError, ShutdownError
+from beichen.errors import OverloadError, RequestError, ShutdownError
 from beichen.inference.api import Delta, Request
 from beichen.inference.embedding import embed
 from beichen.inference.language_model import LanguageModel
@@ -117,15 +117,20 @@ class Service:
             self._held += Counter()  # forget owners that hold nothing
 
     def _admit(self, requests: Sequence[Request]) -> None:
-        """Raises ShutdownError or OverloadError where nothing may be taken of this owner; else counts the answers as its own."""
+        """Raises ShutdownError or OverloadError where nothing may be taken of this owner now, RequestError where so much never may; else
+        counts the answers as its own."""
         if self.closing:
             raise ShutdownError("the server is shutting down")
         bound = self.limits.max_streams_per_key
         for owner, count in Counter(request.owner for request in requests).items():
-            if bound is not None and self._held[owner] + count > bound:
-                raise OverloadError(
-                    f"{self._held[owner]} answers of this key are on their way, and {bound} may be", remedy="try again when one has ended"
-                )
+            if bound is None or self._held[owner] + count <= bound:
+                continue
+            if count > bound:
+                words = f"{count} answers are asked for at once (prompts times n or best_of), and a key may have {bound}"
+                raise RequestError(words, param="n", remedy="ask for fewer, or start the server with a larger --max-streams-per-key")
+            raise OverloadError(
+                f"{self._held[owner]} answers of this key are on their way, and {bound} may be", remedy="try again when one has ended"
+            )
         self._held.update(request.owner for request in requests)
 
     async def _submit(self, requests: Sequence[Request], inbox: Inbox) -> None:

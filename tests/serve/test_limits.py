@@ -69,6 +69,15 @@ def test_one_key_may_have_so_many_answers_and_others_go_on(model, still):
         assert httpx2.post(url, json={**LONG, "max_tokens": 2}, headers=other, timeout=60).status_code == 200
         held.join()
         assert ended == [200] and httpx2.post(url, json={**LONG, "max_tokens": 2, "n": 2}, headers=mine, timeout=60).status_code == 200
+        for never in ({"n": 3}, {"best_of": 3}, {"prompt": ["a"] * 3, "stream": True}):  # no time would come in which they may
+            refused = httpx2.post(url, json={**LONG, **never}, headers=mine)
+            error = refused.json()["error"]
+            assert (refused.status_code, error["param"], error["code"]) == (
+                400,
+                "n",
+                "invalid_value",
+            ) and "Retry-After" not in refused.headers
+            assert "3 answers" in error["message"] and "--max-streams-per-key" in error["message"]
         assert_all_is_free(live)
 
 
