@@ -27,11 +27,12 @@ from beichen.util.machine import usable_cores
 from bench.records import FOLDER, BenchResult, Run
 from bench.serving_gguf import FORMATS, write_gguf
 from bench.serving_verdicts import FIRST, OURS, SECTION
-from bench.timing import read_bandwidth
+from bench.timing import in_turn, read_bandwidth
 from bench.turns import Player
 from bench.workload import head_and_layer_parameters, ndl_shaped_config, ours, reference_config
 
-ROWS, PROMPTS, NEW = (1, 4, 16, 64), (32, 512), 128
+TURNS = {1: 4, 4: 4, 16: 2, 64: 1}  # a round, by prompts at once: short answers are told apart only when many are timed
+PROMPTS, NEW = (32, 512), 128
 LARGE_NEW = 32
 PEERS_PYTHON = FOLDER / "peers" / "serving" / "bin" / "python"  # or what BEICHEN_BENCH_SERVING_PYTHON names
 
@@ -86,14 +87,16 @@ def measure(run: Run, *, rounds: int) -> list[BenchResult]:
     speed = sorted(bandwidth)[len(bandwidth) // 2]
     with _players(given, config) as players:
         for prompt in PROMPTS:
-            for rows in ROWS:
+            for rows, turns in TURNS.items():
                 ceiling = rows * speed / _weight_bytes(config)
-                records += _turns(run, players, rows=rows, prompt=prompt, new=NEW, rounds=rounds, ceiling=ceiling)
-        records += _turns(run, players, rows=1, prompt=max(PROMPTS), new=1, rounds=rounds, ceiling=None)
+                records += _turns(run, players, rows=rows, prompt=prompt, new=NEW, rounds=rounds * turns, ceiling=ceiling)
+        records += _turns(run, players, rows=1, prompt=max(PROMPTS), new=1, rounds=rounds * TURNS[1], ceiling=None)
     few = {name: one for name, one in given.items() if name == OURS or one.kind == "llama.cpp"}
     with _players(few, ndl_shaped_config()) as players:
         ceiling = speed / _weight_bytes(ndl_shaped_config())
-        records += _turns(run, players, rows=1, prompt=min(PROMPTS), new=LARGE_NEW, rounds=rounds, ceiling=ceiling, about=", 0.8B")
+        records += _turns(
+            run, players, rows=1, prompt=min(PROMPTS), new=LARGE_NEW, rounds=rounds * TURNS[1], ceiling=ceiling, about=", 0.8B"
+        )
     return records
 
 
@@ -122,8 +125,8 @@ def _turns(
     seconds: dict[str, list[float]] = {name: [] for name in players}
     last: dict[str, list[list[int]]] = {}
     for turn in range(rounds + 1):  # the first warms up
-        for name, (player, _) in players.items():
-            taken, last[name] = player.ask(rows=rows, prompt=prompt, new=new, seed=turn)
+        for name in in_turn(list(players), turn):
+            taken, last[name] = players[name][0].ask(rows=rows, prompt=prompt, new=new, seed=turn)
             if {len(ids) for ids in last[name]} != {new} or len(last[name]) != rows:
                 raise AssertionError(f"{name}: {rows} rows of {new} ids were asked for")
             if turn:

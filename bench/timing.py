@@ -14,15 +14,19 @@ PEAK_SIZES = (1024, 2048, 4096)
 
 def take_turns(contenders: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
     """Seconds of every call: each round calls all once, starting one further every round. Warm-up is the caller's."""
-    names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in in_turn(list(contenders), number):
             begin = time.perf_counter()
             contenders[name]()
             seconds[name].append(time.perf_counter() - begin)
     return seconds
+
+
+def in_turn(names: list[str], number: int) -> list[str]:
+    """All of them, beginning one further every round, so that nobody always comes after the same one."""
+    shift = number % len(names)
+    return names[shift:] + names[:shift]
 
 
 @dataclass
