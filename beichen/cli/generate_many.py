@@ -6,7 +6,6 @@ All records are read and rendered before the first answer is computed, so that a
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beichen.cli.terminal import make_reporter, print_json
+from beichen.cli.terminal import make_reporter, print_json, print_json_line
 from beichen.data.account import BadInput
 from beichen.data.files import expand_paths
 from beichen.data.records import Record, read_records
@@ -255,5 +254,5 @@ def _print_answers(model: LanguageModel, questions: Questions, reporter: Reporte
                 if isinstance(said, BeichenError):
                     reporter.warn(f"{record.origin}: {said.args[0]}")
                 else:
-                    print(json.dumps(question.write(said), ensure_ascii=False), flush=True)
+                    print_json_line(question.write(said))
     return 0

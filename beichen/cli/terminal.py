@@ -5,6 +5,7 @@ Progress and remarks go to standard error, results to standard output, so that `
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import sys
@@ -23,6 +24,7 @@ PLAIN_SECONDS = 15.0  # between two lines of one task where no bar can be drawn
 BYTES, SECONDS = "B", "s"  # units of work that are shown in their own way
 FORECAST_SHARE = 0.05  # of the work that must be done before the time left is told,
 FORECAST_SECONDS = 15.0  # or so long after its first piece: what runs side by side ends in bursts
+_ESCAPED = "beichen.json"  # by which codecs know the rule that is registered below
 IN_FULL = 10_000  # whole numbers below this are shown to the last digit
 
 
@@ -34,7 +36,28 @@ def make_reporter(stream: TextIO | None = None) -> Reporter:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; dataclasses, paths and numpy numbers are allowed, numbers that are not finite become null."""
-    print(json.dumps(_for_json(value), ensure_ascii=False, indent=2))
+    print_json_line(_for_json(value), indent=2)
+
+
+def print_json_line(value: Any, *, indent: int | None = None) -> None:
+    """``value`` as JSON on standard output, at once. Files and pipes get UTF-8 whatever the encoding of the system, as
+    JSON is read; what a terminal's encoding cannot say is a JSON escape there."""
+    text, stream = json.dumps(value, ensure_ascii=False, indent=indent) + "\n", sys.stdout
+    if hasattr(stream, "buffer"):
+        stream.flush()
+        stream.buffer.write(text.encode(stream.encoding if stream.isatty() else "utf-8", errors=_ESCAPED))
+    else:
+        stream.write(text)
+    stream.flush()
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """JSON's own escapes for what an encoding cannot say: outside ASCII all of JSON is inside its strings."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_ESCAPED, _escape)
 
 
 def _for_json(value: Any) -> Any:

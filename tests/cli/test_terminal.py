@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from beichen.cli import terminal
-from beichen.cli.terminal import BarReporter, JsonReporter, LineReporter, make_reporter, print_json
+from beichen.cli.terminal import BarReporter, JsonReporter, LineReporter, make_reporter, print_json, print_json_line
 
 
 class Screen(io.StringIO):
@@ -196,3 +196,19 @@ def test_json_takes_what_results_hold(capsys):
     out = capsys.readouterr().out
     assert "运行" in out
     assert json.loads(out) == {"result": {"path": "运行", "loss": None}, "array": [0, 1], "number": 0.5, "set": [1], "3": [None, True]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "gb18030", "ascii"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_json_keeps_every_character_in_any_encoding(monkeypatch, encoding, terminal):
+    """To files and pipes as UTF-8, to a terminal in its own encoding; half a surrogate pair is an escape everywhere."""
+    value = {"天😀é": ["한국\ud800", 'a"\\n\n']}
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="\n")
+    monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("sys.stdout", stream)
+    print("first")
+    print_json_line(value)
+    written = stream.buffer.getvalue()
+    first, line, rest = written.decode(encoding if terminal else "utf-8").split("\n")
+    assert (first, json.loads(line), rest) == ("first", value, "")
+    assert terminal or "天😀é" in line

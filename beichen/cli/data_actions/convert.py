@@ -10,10 +10,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from beichen.cli.dialogue_options import add_reading_options, dialogue_settings
 from beichen.cli.outputs import new_file
-from beichen.cli.terminal import make_reporter
+from beichen.cli.terminal import make_reporter, print_json_line
 from beichen.errors import SettingsError
 
 
@@ -39,13 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.files, settings=dialogue_settings(arguments), on_bad="raise" if arguments.strict else "count",
         account=account, reporter=make_reporter(), show=sys.maxsize if arguments.dry_run else WARNINGS_SHOWN,
     )  # fmt: skip
-    lines = (json.dumps(to_openai(sample), ensure_ascii=False) + "\n" for sample in samples)
-    if arguments.dry_run:
-        for _ in lines:
+    records = (to_openai(sample) for sample in samples)
+    if arguments.out is not None:
+        write_atomically(arguments.out, lambda file: file.writelines(_line(record) for record in records))
+    elif arguments.dry_run:
+        for _ in records:
             pass
-    elif arguments.out is None:
-        sys.stdout.writelines(lines)
     else:
-        write_atomically(arguments.out, lambda file: file.writelines(line.encode() for line in lines))
+        for record in records:
+            print_json_line(record)
     print(account.as_text(), file=sys.stderr)
     return 1 if arguments.dry_run and account.dropped else 0
+
+
+def _line(record: Any) -> bytes:
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
