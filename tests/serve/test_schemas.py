@@ -22,6 +22,7 @@ from beichen.serve.schemas.chat import (
     ChoiceLogprobs,
     ChunkChoice,
     FunctionDelta,
+    TemplateOptions,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -37,6 +38,7 @@ from beichen.serve.schemas.completions import (
 )
 from beichen.serve.schemas.embeddings import Embedding, EmbeddingAnswer, EmbeddingRequest, EmbeddingUsage
 from beichen.serve.schemas.originals import NdlRequest, ndl_answer, read_telechat, telechat_failure
+from beichen.serve.schemas.sampling import NamedSchema, StreamOptions
 from beichen.text.chat_requests import ROLES
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
@@ -75,6 +77,22 @@ def test_what_clients_send_is_read():
         assert read(CompletionRequest, model="m", prompt=prompt).prompt == prompt
         assert read(EmbeddingRequest, model="m", input=prompt).input == prompt
     assert read(TokenizeRequest, prompt="a").add_generation_prompt and read(DetokenizeRequest, tokens=[1]).tokens == [1]
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [
+        (ChatRequest, CHAT), (CompletionRequest, {"model": "m", "prompt": "a"}), (TokenizeRequest, {"prompt": "a"}),
+        (EmbeddingRequest, {"model": "m", "input": "a"}), (StreamOptions, {}), (NamedSchema, {"name": "n"}), (TemplateOptions, {}),
+    ],
+)  # fmt: skip
+def test_null_is_as_if_the_field_were_not_there(form, fields):
+    described = form.model_json_schema()["properties"]
+    for name, field in form.model_fields.items():
+        if name not in fields:
+            said = field.alias or name
+            assert read(form, **{**fields, said: None}) == read(form, **fields)
+            assert {"type": "null"} in described[said].get("anyOf", ()) or None in described[said]["enum"], name
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ that change no answer; an error names the path of the field at fault.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from beichen.errors import BeichenError, RequestError, nearest
 from beichen.util.json_kinds import json_kind
@@ -29,6 +30,20 @@ WHOLE = BeforeValidator(_as_whole)  # of every int; last among its annotations, 
 TokenId = Annotated[int, Field(ge=0, json_schema_extra={"format": TOKEN_ID}), WHOLE]
 
 
+@dataclass(frozen=True)
+class NullIs:
+    """null says as little as a field that is not there: it is this value. The last among a field's annotations."""
+
+    value: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(lambda given: self.value if given is None else given, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+
+Flag = Annotated[bool, NullIs(False)]
 _AT_ODDS = "at_odds"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, Sent, at_odds
+from beichen.serve.schemas.base import WHOLE, Flag, Form, Sent, at_odds
 from beichen.serve.schemas.dialogues import CHOICE_NEEDS_TOOLS, MaybeChoice, MaybeTools, Messages
 from beichen.serve.schemas.sampling import FIELDS, RULES, Positive, SamplingForm, rule
 
@@ -34,7 +34,7 @@ class ChatRequest(SamplingForm):
     max_completion_tokens: Positive | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), WHOLE] | None = None
-    continue_final_message: bool = False  # of the assistant, which the answer goes on with; else another turn of its own follows
+    continue_final_message: Flag = False  # of the assistant, which the answer goes on with; else another turn of its own follows
     add_generation_prompt: bool | None = None  # says the same, the other way round: clients of vLLM send both
     chat_template_kwargs: TemplateOptions | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None

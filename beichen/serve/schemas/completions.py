@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, ModelName, Sent, TokenId, at_odds
+from beichen.serve.schemas.base import WHOLE, Flag, Form, ModelName, NullIs, Sent, TokenId, at_odds
 from beichen.serve.schemas.chat import Usage
 from beichen.serve.schemas.dialogues import MaybeMessages, MaybeTools
 from beichen.serve.schemas.sampling import RULES, SamplingForm
@@ -33,20 +33,23 @@ Texts = Annotated[
     | Annotated[list[Ids], Many, Tag("lists")],
     Discriminator(_kind_of_texts),
 ]  # fmt: skip
+_SOMETHING_IS_ANSWERED: dict[str, Any] = {
+    "anyOf": [{"properties": {"max_tokens": {"not": {"const": 0}}}}, {"required": ["echo"], "properties": {"echo": {"const": True}}}]
+}
 
 
 class CompletionRequest(SamplingForm):
     """Texts or ids to be continued. Names of control tokens in a text are text, unless the server's owner allows them."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": RULES})
+    model_config = ConfigDict(json_schema_extra={"allOf": [*RULES, _SOMETHING_IS_ANSWERED]})
 
     prompt: Texts
     max_tokens: Annotated[int, Field(ge=0), WHOLE] | None = None
     best_of: Annotated[int, Field(ge=1, le=20), WHOLE] | None = None
-    echo: bool = False
+    echo: Flag = False
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS), WHOLE] | None = None
     suffix: Annotated[str, Field(json_schema_extra={"maxLength": 0})] | None = None
-    allow_special: bool = False
+    allow_special: Flag = False
 
     @model_validator(mode="after")
     def _completion_agrees(self) -> CompletionRequest:
@@ -98,9 +101,9 @@ class TokenizeRequest(Form):
     prompt: str | None = None
     messages: MaybeMessages = None
     tools: MaybeTools = None
-    add_generation_prompt: bool = True
-    allow_special: bool = False
-    return_token_strs: bool = False
+    add_generation_prompt: Annotated[bool, NullIs(True)] = True
+    allow_special: Flag = False
+    return_token_strs: Flag = False
 
     @model_validator(mode="after")
     def _one(self) -> TokenizeRequest:

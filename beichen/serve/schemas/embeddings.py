@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from beichen.serve.schemas.base import VECTOR_SIZE, WHOLE, Form, ModelName, Sent
+from beichen.serve.schemas.base import VECTOR_SIZE, WHOLE, Form, ModelName, NullIs, Sent
 from beichen.serve.schemas.completions import Texts
 
 
@@ -15,7 +15,7 @@ class EmbeddingRequest(Form):
 
     model: ModelName
     input: Texts
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Annotated[Literal["float", "base64"], NullIs("float")] = "float"
     dimensions: Annotated[int, Field(ge=1, json_schema_extra={"format": VECTOR_SIZE}), WHOLE] | None = None
     user: str | None = None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from beichen.serve.schemas.base import WHOLE, Form, ModelName, TokenId, at_odds
+from beichen.serve.schemas.base import WHOLE, Flag, Form, ModelName, NullIs, TokenId, at_odds
 
 MAX_CHOICES, MAX_STOPS = 128, 16
 MAX_STOP_LENGTH, MAX_STOP_IDS = 1000, 256  # they are looked for behind every token, in the engine's thread
@@ -35,8 +35,8 @@ RULES: list[Any] = [rule("stream_options", "stream"), {"anyOf": [{"properties": 
 class StreamOptions(Form):
     """What a stream says besides text."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False  # padding against eavesdroppers; says nothing here
+    include_usage: Flag = False
+    include_obfuscation: Flag = False  # padding against eavesdroppers; says nothing here
 
 
 class TextFormat(Form):
@@ -52,7 +52,7 @@ class NamedSchema(Form):
 
     name: str
     description: str | None = None
-    schema_: dict[str, Any] | bool = Field(default_factory=dict, alias="schema")
+    schema_: Annotated[dict[str, Any] | bool, NullIs({})] = Field(default_factory=dict, alias="schema")
     strict: bool | None = None
 
 
@@ -94,7 +94,7 @@ class SamplingForm(Form):
     """Fields that chat and completions share. What is not stated is as the model's generation_config.json says."""
 
     model: ModelName
-    stream: bool = False
+    stream: Flag = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES), WHOLE] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -113,8 +113,8 @@ class SamplingForm(Form):
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     min_tokens: Annotated[int, Field(ge=0), WHOLE] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_IDS)] | None = None
-    ignore_eos: bool = False
-    priority: Annotated[int, WHOLE] = 0
+    ignore_eos: Flag = False
+    priority: Annotated[int, WHOLE, NullIs(0)] = 0
 
     # What clients send and no answer here depends on.
     user: str | None = None
