@@ -27,17 +27,24 @@ def read_batch_line(model: LanguageModel, name: str, line: Mapping[str, Any]) ->
     """name: what the model is called here. Raises RequestError where the line asks for something else than one chat completion of it."""
     if line.get("url", URL) != URL:
         raise RequestError(f"{line['url']!r}: of a batch file, {URL} is answered here", param="url")
-    body = read_body(ChatRequest, json.dumps(line["body"]).encode())
+    try:
+        return _question(model, name, line, read_body(ChatRequest, json.dumps(line["body"]).encode()))
+    except RequestError as fault:
+        raise _within("body", fault) from fault
+
+
+def _question(model: LanguageModel, name: str, line: Mapping[str, Any], body: ChatRequest) -> Question:
     if body.model != name:
-        raise no_such_model(body.model, [name], here="this file is answered by", param="body.model")
+        raise no_such_model(body.model, [name], here="this file is answered by", param="model")
     if (body.n or 1) != 1:
-        raise RequestError("a line of a batch file has one answer here", param="body.n")
+        raise RequestError("a line of a batch file has one answer here", param="n")
     try:
         turn = chat_turn(model, body, max_model_len=min(model.max_length, model.generator.capacity), owner="")
     except RequestError as fault:
         if fault.code != TOO_LONG:
             raise
-        raise RequestError(str(fault.args[0]), code=TOO_LONG, remedy="shorten it: the model was trained on no more") from fault
+        words = str(fault.args[0]).removeprefix(f"{fault.param}: ")
+        raise RequestError(words, param=fault.param, code=TOO_LONG, remedy="shorten it: the model was trained on no more") from fault
     parallel = body.parallel_tool_calls is not False
 
     def write(answer: Completion) -> dict[str, Any]:
@@ -53,3 +60,10 @@ def read_batch_line(model: LanguageModel, name: str, line: Mapping[str, Any]) ->
         return {"id": new_id("batch_req"), "custom_id": line["custom_id"], "response": response, "error": None}
 
     return Question(request=turn.request, write=write)
+
+
+def _within(field: str, fault: RequestError) -> RequestError:
+    """The same fault, in a line that has the request as this field."""
+    words = str(fault.args[0]).removeprefix(f"{fault.param}: ")
+    param = field if fault.param is None else f"{field}.{fault.param}"
+    return RequestError(words, param=param, code=fault.code, remedy=fault.remedy)

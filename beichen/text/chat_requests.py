@@ -51,7 +51,11 @@ def read_tools(value: object, *, path: str = "tools") -> tuple[Mapping[str, Any]
     for place, tool in enumerate(tools):
         here = f"{path}[{place}]"
         if _object(tool, here).get("type") != "function":
-            raise RequestError(f"a tool of type {_shown(tool.get('type'))}: only functions can be called", param=f"{here}.type")
+            raise RequestError(
+                f"a tool of type {_shown(tool.get('type'))}: only functions can be called",
+                param=f"{here}.type",
+                code=_code(tool.get("type")),
+            )
         function = _object(tool.get("function"), f"{here}.function")
         if not _text(function.get("name"), f"{here}.function.name").strip():
             raise RequestError("the name is empty", param=f"{here}.function.name")
@@ -79,7 +83,7 @@ def read_tool_choice(value: object, tools: Sequence[Mapping[str, Any]], *, path:
         raise RequestError(f"{value!r}: expected auto, none, required or one function", param=path)
     choice = _object(value, path)
     if choice.get("type") != "function":
-        raise RequestError(f"{_shown(choice.get('type'))}: expected 'function'", param=f"{path}.type")
+        raise RequestError(f"{_shown(choice.get('type'))}: expected 'function'", param=f"{path}.type", code=_code(choice.get("type")))
     name = _text(_object(choice.get("function"), f"{path}.function").get("name"), f"{path}.function.name")
     names = [tool["function"]["name"] for tool in tools]
     if name not in names:
@@ -92,7 +96,9 @@ def _message(value: object, path: str, ids: list[str]) -> Message:
     turn = _object(value, path)
     role = turn.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise RequestError(f"{_shown(role)}: expected one of {', '.join(ROLES)}{nearest(str(role), ROLES)}", param=f"{path}.role")
+        raise RequestError(
+            f"{_shown(role)}: expected one of {', '.join(ROLES)}{nearest(str(role), ROLES)}", param=f"{path}.role", code=_code(role)
+        )
     calls, thinking = turn.get("tool_calls"), turn.get("reasoning_content")
     if role != "assistant" and calls not in (None, []):
         raise RequestError("only the assistant calls tools", param=f"{path}.tool_calls")
@@ -118,12 +124,10 @@ def _message(value: object, path: str, ids: list[str]) -> Message:
 
 def _content(value: object, path: str, *, refusals: bool) -> str:
     """Text, or parts of text in order."""
-    if value is None:
-        raise RequestError("missing; expected text, or a list of text parts", param=path)
     if isinstance(value, str):
         return _unicode(value, path)
     if not isinstance(value, list):
-        raise RequestError(f"{json_field(value)}; expected text, or a list of text parts", param=path)
+        raise _of_other_kind(value, "text, or a list of text parts", path)
     return "".join(_part(part, f"{path}[{place}]", refusals=refusals) for place, part in enumerate(value))
 
 
@@ -135,14 +139,14 @@ def _part(value: object, path: str, *, refusals: bool) -> str:
     if isinstance(kind, str) and kind in _MEDIA:
         raise RequestError(f"{_MEDIA[kind]} (type '{kind}'): this model reads text only", param=path)
     if kind != "text":
-        raise RequestError(f"{_shown(kind)}: expected 'text'", param=f"{path}.type")
+        raise RequestError(f"{_shown(kind)}: expected 'text'", param=f"{path}.type", code=_code(kind))
     return _text(part.get("text"), f"{path}.text")
 
 
 def _call(value: object, path: str, ids: list[str]) -> ToolCall:
     call = _object(value, path)
     if call.get("type", "function") != "function":
-        raise RequestError(f"{_shown(call.get('type'))}: only functions can be called", param=f"{path}.type")
+        raise RequestError(f"{_shown(call.get('type'))}: only functions can be called", param=f"{path}.type", code=_code(call["type"]))
     ids.append(_text(call.get("id"), f"{path}.id"))
     function = _object(call.get("function"), f"{path}.function")
     name = _text(function.get("name"), f"{path}.function.name")
@@ -206,20 +210,31 @@ def _one_system_turn(messages: list[Message]) -> list[Message]:
 
 def _list(value: object, path: str) -> list[Any]:
     if not isinstance(value, list):
-        raise RequestError(f"{json_field(value)}; expected a list", param=path)
+        raise _of_other_kind(value, "a list", path)
     return value
 
 
 def _object(value: object, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RequestError(f"{json_field(value)}; expected an object", param=path)
+        raise _of_other_kind(value, "an object", path)
     return value
 
 
 def _text(value: object, path: str) -> str:
     if not isinstance(value, str):
-        raise RequestError(f"{json_field(value)}; expected text", param=path)
+        raise _of_other_kind(value, "text", path)
     return _unicode(value, path)
+
+
+def _of_other_kind(value: object, expected: str, path: str) -> RequestError:
+    return RequestError(f"{json_field(value)}; expected {expected}", param=path, code=_code(value) or "invalid_type")
+
+
+def _code(value: object) -> str | None:
+    """OpenAI's code for a fault of a word: of its kind, or none in particular."""
+    if isinstance(value, str):
+        return None
+    return "missing_required_parameter" if value is None else "invalid_type"
 
 
 def _unicode(text: str, path: str) -> str:

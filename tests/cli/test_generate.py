@@ -257,7 +257,9 @@ def test_openai_batch_lines(model_folder, tmp_path):
     ("changes", "said"),
     [
         ({"model": "gpt-4o"}, "body.model: there is no model 'gpt-4o'; this file is answered by 'small'"),
-        ({"messages": [{"role": "user", "content": "天" * 999}]}, "messages: it has"),
+        ({"messages": [{"role": "user", "content": "天" * 999}]}, "body.messages: it has"),
+        ({"temprature": 1}, "body.temprature: unknown field (did you mean 'temperature'?)"),
+        ({"messages": "hi"}, "body.messages: a string; expected a list"),
     ],
 )
 def test_a_batch_line_is_refused_as_the_server_refuses_it(model_folder, tmp_path, capsys, changes, said):

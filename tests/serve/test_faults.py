@@ -43,7 +43,7 @@ def test_every_fault_has_one_form(live, method, path, body, status, code):
 CHAT, TEXT = {"model": "small", "messages": [{"role": "user", "content": "?"}]}, {"model": "small", "prompt": "?"}
 CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "strange"}}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "strange"}}}
-LONG, VALUE = "context_length_exceeded", "invalid_value"
+LONG, VALUE, MISSING = "context_length_exceeded", "invalid_value", "missing_required_parameter"
 BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
     "/v1/chat/completions": [
         ({"model": "small"}, "messages", "missing_required_parameter"), ({**CHAT, "modle": 1}, "modle", "unknown_parameter"),
@@ -60,6 +60,13 @@ BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
         ({**CHAT, "logit_bias": {"9999": 1}}, "logit_bias", VALUE), ({**CHAT, "stop_token_ids": [9999]}, "stop_token_ids", VALUE),
         ({**CHAT, "chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking", VALUE),
         ({**CHAT, "messages": [{"role": "user", "content": "天" * 2000}]}, "messages", LONG),
+        ({**CHAT, "messages": "hi"}, "messages", "invalid_type"), ({**CHAT, "messages": ["hi"]}, "messages[0]", "invalid_type"),
+        ({**CHAT, "messages": None}, "messages", MISSING), ({**CHAT, "messages": [{"role": "user"}]}, "messages[0].content", MISSING),
+        ({**CHAT, "messages": [{"role": "user", "content": 3}]}, "messages[0].content", "invalid_type"),
+        ({**CHAT, "messages": [{"content": "a"}]}, "messages[0].role", MISSING),
+        ({**CHAT, "messages": [{"role": "me", "content": "a"}]}, "messages[0].role", VALUE),
+        ({**CHAT, "tools": [{"type": "function"}]}, "tools[0].function", MISSING), ({**CHAT, "tools": [{}]}, "tools[0].type", MISSING),
+        ({**CHAT, "tools": [{"type": "function", "function": []}]}, "tools[0].function", "invalid_type"),
     ],
     "/v1/completions": [
         ({**TEXT, "prompt": ""}, "prompt", VALUE), ({**TEXT, "prompt": [[1], [9999]]}, "prompt[1]", VALUE),
@@ -73,7 +80,7 @@ BAD_BODIES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
         ({"model": "small", "input": ["a", "天" * 2000]}, "input[1]", LONG),
     ],
     "/tokenize": [
-        ({}, "prompt", VALUE), ({"messages": [{"role": "user"}]}, "messages[0].content", VALUE),
+        ({}, "prompt", VALUE), ({"messages": [{"role": "user"}]}, "messages[0].content", MISSING),
         ({"prompt": "a", "model": "large"}, "model", "model_not_found"),
     ],
     "/detokenize": [({"tokens": [1, 9999]}, "tokens[1]", VALUE), ({"tokens": 1}, "tokens", "invalid_type")],
