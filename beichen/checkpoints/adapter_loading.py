@@ -83,7 +83,9 @@ def check_is_adapter(folder: Path | str) -> None:
     if not Path(folder).is_dir():
         raise CheckpointError(f"{folder}: no such folder", remedy="name the folder of an adapter")
     if not is_adapter(folder):
-        raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json)")
+        raise CheckpointError(
+            f"{folder}: holds no adapter (adapter_config.json)", remedy="name a folder that training with LoRA wrote, by us or by PEFT"
+        )
 
 
 def put_on(decoder: Decoder, names: NameTable, stored: StoredAdapter, *, dropout: float = 0.0) -> None:

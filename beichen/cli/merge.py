@@ -23,9 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from beichen.checkpoints.adapter_loading import check_is_adapter
     from beichen.checkpoints.merging import merge_adapter
     from beichen.util.device import choose_device, set_threads
 
+    check_is_adapter(arguments.adapter)
     set_threads(arguments.threads)
     report = merge_adapter(
         arguments.adapter, arguments.out, base=arguments.base, device=choose_device(arguments.device), reporter=make_reporter()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from beichen.models.presets import Preset
     from beichen.nn.config import DecoderConfig
 
+OF_PUBLISHED = "licences of the published weights:"
+OF_A_FOLDER = "licence of the family's published weights and of what was made from them, not of a model trained from nothing:"
 COLUMNS = ("total", "active", "non-embedding", "active non-embedding")
 
 
@@ -76,9 +78,9 @@ def _show(path: str, *, as_json: bool) -> int:
     from beichen.cli.inspect import shown
 
     width = max(map(len, facts))
-    print(
-        "\n".join([*(f"{key.replace('_', ' '):<{width}}  {shown(value)}" for key, value in facts.items()), "", *_notes([family], config)])
-    )
+    published = "licence" in facts  # a size by name; what the weights of a folder were made from is not told there
+    lines = [f"{key.replace('_', ' '):<{width}}  {shown(value)}" for key, value in facts.items()]
+    print("\n".join([*lines, "", *_notes([family], config, published=published)]))
     return 0
 
 
@@ -124,13 +126,14 @@ def _terms(family: Family, config: DecoderConfig | None = None) -> dict[str, Any
     }
 
 
-def _notes(families: Iterable[Family], config: DecoderConfig | None = None) -> list[str]:
-    """What a person who uses their weights should know."""
+def _notes(families: Iterable[Family], config: DecoderConfig | None = None, *, published: bool = True) -> list[str]:
+    """What a person who uses their weights should know. config: of the one model that is shown; published: whether it is known to be one of
+    theirs."""
     families = list(families)
     by_licence: dict[Licence, list[str]] = {}
     for family in families:
         by_licence.setdefault(family.licence, []).append(family.name)
-    lines = ["licences of the published weights:"]
+    lines = [OF_PUBLISHED if published else OF_A_FOLDER]
     for licence, names in by_licence.items():
         lines += [f"  {', '.join(names)}: {licence.name}; commercial use: {licence.commercial_use}"]
         lines += [f"    - {condition}" for condition in licence.conditions]

@@ -46,7 +46,9 @@ def read_json_option(flag: str, path: Path) -> Any:
     """The value in the file that a flag names. Raises SettingsError where there is no such file, or no JSON in it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except OSError as fault:
+        raise SettingsError(f"{flag} {path}: cannot be read ({fault.strerror})", remedy=f"{flag} takes the name of a JSON file") from fault
+    except ValueError as fault:
         raise SettingsError(f"{flag} {path}: cannot be read as JSON ({fault})") from fault
 
 

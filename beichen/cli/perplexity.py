@@ -12,6 +12,7 @@ from pathlib import Path
 
 from beichen.cli.options import add_base_option, add_compute_options, add_json_option, add_quantize_option
 from beichen.cli.terminal import make_reporter, print_json
+from beichen.errors import SettingsError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.train.perplexity import perplexity_by_length, read_ids
     from beichen.util.device import set_threads
 
+    if arguments.tokens < 1:
+        raise SettingsError(f"--tokens {arguments.tokens}: expected 1 or more", remedy="the default is 65536")
     expand_paths(arguments.files)  # a wrong path is said before weights are read
     set_threads(arguments.threads)
     reporter, table = make_reporter(), dict[str, dict[int, float]]()
@@ -59,6 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
             compatibility=arguments.compatibility, quantize=arguments.quantize, reporter=reporter,
         )  # fmt: skip
         lengths = lengths or [model.max_length]
+        if arguments.tokens < max(lengths):
+            raise SettingsError(
+                f"--tokens {arguments.tokens}: less than one window of {max(lengths)} tokens", remedy="more --tokens, or shorter --lengths"
+            )
         ids = ids or read_ids(
             arguments.files, model.tokenizer, tokens=arguments.tokens, held_out=arguments.held_out, text_key=arguments.text_key,
             text_unit=arguments.text_unit,

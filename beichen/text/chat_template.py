@@ -34,7 +34,19 @@ class Slot:
 
 
 Atom = str | Special | Slot
-_SLOTS = ("content", "system", "thinking", "tools", "calls", "name", "arguments")
+_SLOTS_OF = {
+    "user": ("content",),
+    "user_with_system": ("content", "system"),
+    "answer": ("content", "calls"),
+    "earlier_answer": ("content",),
+    "system": ("content",),
+    "system_with_tools": ("content", "tools"),
+    "thinking": ("thinking",),
+    "call": ("name", "arguments"),
+    "tool": ("content",),
+}  # the values that each literal is given; no other has any
+_SLOTS = tuple(dict.fromkeys(name for names in _SLOTS_OF.values() for name in names))
+_VALUES = ("default_system", "specials", "optional_specials", "stop", "recognised_by", "special_cases")  # keys that are no literals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +129,7 @@ def chat_template(name: str) -> ChatTemplate:
 
 
 def template_from_dict(name: str, data: Mapping[str, Any]) -> ChatTemplate:
-    """A format from its data; a key that is unknown or missing is an error that names it."""
+    """A format from its data; a key that is unknown or missing, or a slot that has no value where it stands, is an error that names it."""
     known = [field.name for field in fields(ChatTemplate) if field.name != "name"]
     for key in data:
         if key not in known:
@@ -125,8 +137,22 @@ def template_from_dict(name: str, data: Mapping[str, Any]) -> ChatTemplate:
     for key in ("specials", "stop", "user", "answer_prompt", "answer"):
         if key not in data:
             raise TemplateError(f"chat template '{name}': '{key}' is missing")
+    for key, literal in data.items():
+        if isinstance(literal, str) and key not in _VALUES:
+            _check_slots(name, key, literal)
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     return ChatTemplate(name=name, **values)
+
+
+def _check_slots(name: str, key: str, literal: str) -> None:
+    """Raises TemplateError for a slot that has no value in this literal."""
+    there = _SLOTS_OF.get(key, ())
+    for slot in re.findall(r"\{\{(\s*\w+\s*)\}\}", literal):
+        if slot not in there:
+            raise TemplateError(
+                f"chat template '{name}', '{key}': {{{{{slot}}}}} has no value there{nearest(slot, there)}",
+                remedy=f"known there: {', '.join(f'{{{{{one}}}}}' for one in there) or 'no slot, only text'}",
+            )
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_an_answer_of_a_given_form(model_folder, tmp_path, capsys):
     for flags, said in (
         (["--regex", "((a{100}){100}){100}"], "regex: with its repetitions written out"),
         (["--regex", "("], "regex: "),
-        (["--json-schema", str(tmp_path / "none.json")], "none.json: cannot be read as JSON"),
+        (["--json-schema", str(tmp_path / "none.json")], "none.json: cannot be read (No such file or directory)"),
         (["--presence-penalty", "3"], "--presence-penalty 3.0: expected from -2 to 2"),
         (["--min-new-tokens", "151"], "--min-new-tokens 151: expected from 0 to max_new_tokens, 150"),
     ):

@@ -47,7 +47,8 @@ def test_show_takes_a_folder_a_config_file_and_a_size(tmp_path, capsys):
     assert facts["licence"]["commercial_use"] == "on written permission"
     (tmp_path / "other.json").rename(tmp_path / "folder" / "config.json")
     assert main(["models", "show", str(tmp_path / "folder")]) == 0
-    assert f"{facts['parameters']:,}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{facts['parameters']:,}" in out and "not of a model trained from nothing" in out
     assert main(["models", "show", "telechat-52b"]) == 0
     out = capsys.readouterr().out
     assert main(["models", "show", "TeleChat-52B"]) == 0 and capsys.readouterr().out == out
@@ -56,7 +57,7 @@ def test_show_takes_a_folder_a_config_file_and_a_size(tmp_path, capsys):
         shown = capsys.readouterr().out
         assert main(["models", size]) == 0 and capsys.readouterr().out == shown
         assert ("mindspore_gmm" in shown) == has
-    assert "52,832,509,952" in out and "TeleChat community licence" in out and "Llama" not in out
+    assert "52,832,509,952" in out and "TeleChat community licence" in out and "Llama" not in out and "from nothing" not in out
 
 
 def test_faults_exit_with_two_and_name_the_file(tmp_path, capsys):

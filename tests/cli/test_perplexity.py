@@ -78,3 +78,9 @@ def test_what_is_missing_is_said_before_weights_are_read(model_folder, capsys):
 def test_a_form_that_there_is_not_is_refused(model_folder, text, capsys):
     assert main(["perplexity", str(model_folder), "--files", str(text), *FLAGS, "--quantize", "int4"]) == 2
     assert "invalid choice: 'int4'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("tokens", "said"), [("0", "expected 1 or more"), ("1", "less than one window of 64 tokens")])
+def test_too_few_tokens_are_a_fault_of_the_flag(model_folder, text, capsys, tokens, said):
+    assert main(["perplexity", str(model_folder), "--files", str(text), *FLAGS, "--tokens", tokens]) == 2
+    assert f"--tokens {tokens}: {said}" in capsys.readouterr().err

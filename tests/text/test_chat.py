@@ -251,3 +251,11 @@ def test_a_format_is_checked_when_it_is_read():
         template_from_dict("mine", {**good, "usr": ""})
     with pytest.raises(TemplateError, match="'answer' is missing"):
         template_from_dict("mine", {key: good[key] for key in good if key != "answer"})
+    known = "known there: {{content}}, {{tools}}"
+    for slot in ("system", "contents", " content "):
+        with pytest.raises(TemplateError, match=re.escape(f"'mine', 'system_with_tools': {{{{{slot}}}}} has no value there")) as fault:
+            template_from_dict("mine", {**good, "system_with_tools": f"{{{{{slot}}}}}{{{{tools}}}}"})
+        assert fault.value.remedy == known
+    with pytest.raises(TemplateError, match=re.escape("'start': {{content}} has no value there")):
+        template_from_dict("mine", {**good, "start": "{{content}}"})
+    assert template_from_dict("mine", {**good, "default_system": "{{name}} is text here"}).default_system
