@@ -29,7 +29,7 @@ def routes(describe: Callable[[], dict[str, Any]], *, page: bool) -> APIRouter:
 
     if not page:
 
-        @router.get(ROOT)
+        @router.api_route(ROOT, methods=["GET", "HEAD"])
         async def overview(request: Request) -> Response:
             root = request.scope.get("root_path", "")
             paths = {"api": f"{root}/v1", "description": f"{root}/openapi.json", "health": f"{root}/health"}

@@ -46,8 +46,8 @@ def read_page() -> dict[str, PageFile]:
 def routes(files: dict[str, PageFile]) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
-    @router.get("/")
-    @router.get("/page/{name}")
+    @router.api_route("/", methods=["GET", "HEAD"])
+    @router.api_route("/page/{name}", methods=["GET", "HEAD"])
     async def page(request: Request, name: str = "") -> Response:
         file = files.get(f"/page/{name}" if name else "/")
         if file is None:

@@ -33,6 +33,8 @@ def test_every_file_comes_with_the_policy_and_is_fetched_once(model):
             assert policy["require-trusted-types-for"] == "'script'" and answer.headers["x-content-type-options"] == "nosniff"
             again = httpx2.get(f"{live.url}{path}", headers={"If-None-Match": answer.headers["etag"]})
             assert again.status_code == 304 and not again.content
+            head = httpx2.head(f"{live.url}{path}")
+            assert head.status_code == 200 and not head.content and head.headers["content-length"] == str(len(file.content))
         assert httpx2.get(f"{live.url}/v1/models").status_code == 401
 
 
@@ -47,7 +49,7 @@ def test_nothing_else_is_there(model):
 def test_without_a_page_the_root_says_what_there_is(model):
     with live_server(model, keys=("secret",)) as live:
         told = httpx2.get(f"{live.url}/")
-        assert told.status_code == 200 and "--ui" in told.json()["page"]
+        assert told.status_code == httpx2.head(f"{live.url}/").status_code == 200 and "--ui" in told.json()["page"]
         key = {"Authorization": "Bearer secret"}
         assert httpx2.get(f"{live.url}{told.json()['api']}/models", headers=key).status_code == 200
         for path in (told.json()["description"], told.json()["health"]):
