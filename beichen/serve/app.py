@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from beichen import __version__
@@ -69,16 +70,19 @@ def create_app(
     @app.exception_handler(404)
     @app.exception_handler(405)
     async def no_such_way(request: Request, fault: HTTPException) -> Response:
-        return refuse_way(request, fault)
+        return refuse_way(request, fault, paths)
 
-    app.include_router(openai.routes(service, allow_special=allow_special), **guarded)
-    app.include_router(embeddings.routes(service), **guarded)
-    app.include_router(tokens.routes(service, allow_special=allow_special), **guarded)
-    app.include_router(health.routes(service))
-    app.include_router(metrics.routes(service), **guarded)
-    app.include_router(overview.routes(app.openapi, page=ui))
-    if original_paths:
-        app.include_router(originals.routes(service), **guarded)
-    if ui:
-        app.include_router(page.routes(page_files))
+    routers = [
+        (openai.routes(service, allow_special=allow_special), guarded),
+        (embeddings.routes(service), guarded),
+        (tokens.routes(service, allow_special=allow_special), guarded),
+        (health.routes(service), {}),
+        (metrics.routes(service), guarded),
+        (overview.routes(app.openapi, page=ui), {}),
+        *([(originals.routes(service), guarded)] if original_paths else []),
+        *([(page.routes(page_files), {})] if ui else []),
+    ]
+    for router, more in routers:
+        app.include_router(router, **more)
+    paths = [route.path for router, _ in routers for route in router.routes if isinstance(route, APIRoute) and "{" not in route.path]
     return app

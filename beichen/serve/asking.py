@@ -73,6 +73,7 @@ def chat_turn(model: LanguageModel, body: ChatRequest, *, max_model_len: int, ow
         room=max_model_len,
         owner=owner,
         names=body.names | ({"json_schema": "tools"} if forced else {}),
+        tools=bool(offered),
     )
     return ChatTurn(request=request, form=form, in_thought=in_thought, calls=bool(offered), opened=opened)
 
@@ -87,7 +88,7 @@ def rendered(
     try:
         return tokenizer.render(read, tools=tools, add_generation_prompt=prompt, thinking=thinking, longest=room).ids
     except LengthError as fault:
-        raise too_long(f"at least {fault.least}", fault.most, param="messages") from fault
+        raise too_long(f"at least {fault.least}", fault.most, param="messages", tools=bool(tools)) from fault
     except BeichenError as fault:
         raise as_asked(fault, names, otherwise="messages") from fault
 
@@ -121,7 +122,7 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
     """One for each prompt. special: whether the server's owner lets texts hold control tokens. Raises RequestError at the field that is
     at fault."""
     if body.allow_special and not special:
-        raise RequestError("this server takes names of control tokens as text", param="allow_special")
+        raise no_control_tokens()
     found = []
     for ids in prompts_of(model, body.prompt, room=max_model_len, special=body.allow_special):
         told, before = body.logprobs, body.logprobs if body.echo else None
@@ -131,6 +132,12 @@ def completion_requests(model: LanguageModel, body: CompletionRequest, *, max_mo
             room=max_model_len, owner=owner, names=body.names,
         ))  # fmt: skip
     return found
+
+
+def no_control_tokens() -> RequestError:
+    """Where a text is to hold some, and the server's owner has not said that it may."""
+    remedy = "leave it out, or start the server with --allow-special"
+    return RequestError("this server takes names of control tokens as text", param="allow_special", remedy=remedy)
 
 
 def prompts_of(model: LanguageModel, prompt: Any, *, room: int, special: bool = False, param: str = "prompt") -> list[list[int]]:
@@ -157,10 +164,11 @@ def prompts_of(model: LanguageModel, prompt: Any, *, room: int, special: bool = 
     return found
 
 
-def too_long(count: int | str, room: int | str, *, param: str) -> RequestError:
-    """For a prompt of so many tokens."""
-    remedy = "shorten it; where the model was trained for more, a larger --max-model-len of the server reads more"
-    return RequestError(f"it has {count} tokens, and this server reads {room}", param=param, code=TOO_LONG, remedy=remedy)
+def too_long(count: int | str, room: int | str, *, param: str, tools: bool = False) -> RequestError:
+    """For a prompt of so many tokens. tools: whether those of tools are among them."""
+    what, shorten = ("messages and tools together have", "shorten either") if tools else ("it has", "shorten it")
+    remedy = f"{shorten}; where the model was trained for more, a larger --max-model-len of the server reads more"
+    return RequestError(f"{what} {count} tokens, and this server reads {room}", param=param, code=TOO_LONG, remedy=remedy)
 
 
 def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> None:
@@ -172,10 +180,11 @@ def _check_known(model: LanguageModel, ids: Sequence[int], *, param: str) -> Non
 def _request(
     model: LanguageModel, ids: Sequence[int], body: SamplingForm, longest: int | None, *, constraint: Constraint | None,
     logprobs: int | None, room: int, owner: str, names: Mapping[str, str], prompt_logprobs: int | None = None, shown: Sequence[str] = (),
+    tools: bool = False,
 ) -> Request:  # fmt: skip
     left = room - len(ids)
     if left < 1:
-        raise too_long(len(ids), f"{room} with the answer", param=names["prompt_ids"])
+        raise too_long(len(ids), f"{room} with the answer", param=names["prompt_ids"], tools=tools)
     _check_known(model, body.stop_token_ids or (), param="stop_token_ids")
     given: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAMES if getattr(body, name) is not None}
     if body.top_k is not None and body.top_k > 0:

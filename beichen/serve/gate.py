@@ -81,7 +81,7 @@ class Gate:
             return self._app
         owner = self._keys.owner(headers.get("authorization"))
         if owner is None:
-            return refuse_key(given="authorization" in headers)
+            return refuse_key(headers.get("authorization"))
         record.key = owner or None
         client = scope.get("client")
         state["owner"] = owner or (f"address {client[0]}" if client else "")

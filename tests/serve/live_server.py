@@ -34,7 +34,7 @@ def live_server(
 ) -> Iterator[Live]:
     """Up when it is entered; shut down, all answers ended, when it is left. made: further arguments of ``create_app``."""
     service = Service(model, name, limits=limits)
-    app = create_app(service, keys=Keys(keys), allow_special=True, **made)
+    app = create_app(service, keys=Keys(keys), **{"allow_special": True, **made})
     server = Server(app, service, at_once=refuse_second, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

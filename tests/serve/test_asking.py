@@ -7,7 +7,8 @@ import pytest
 
 from beichen.errors import RequestError
 from beichen.inference.language_model import LanguageModel
-from beichen.serve.asking import without_its_end
+from beichen.serve.asking import TOO_LONG, chat_turn, without_its_end
+from beichen.serve.schemas.chat import ChatRequest
 from beichen.serve.schemas.originals import FAILED
 from beichen.text.byte_pair_training import train_tokenizer
 from beichen.text.chat_template import chat_template, template_names
@@ -69,3 +70,17 @@ def test_what_is_no_text_of_the_assistant_cannot_go_on(last):
     ids = small_tokenizer().render([DIALOGUE[0], last] if last.role == "assistant" else [last]).ids
     with pytest.raises(RequestError, match="only a text of the assistant goes on"):
         without_its_end(small_tokenizer(), last, ids, ends=small_tokenizer().stop_ids)
+
+
+def test_a_dialogue_that_is_too_long_by_its_tools_is_told_with_them():
+    """Whether its tokens are counted, or are found to be many before the end of counting."""
+    model = LanguageModel(small_decoder(trained_length=1024), small_tokenizer(), family="telechat2")
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = ChatRequest(model="small", messages=[{"role": "user", "content": "?"}], tools=tools)
+    count = len(chat_turn(model, body, max_model_len=1024, owner="").request.prompt_ids)
+    for room, said in ((count, str(count)), (10, r"at least \d+")):
+        with pytest.raises(RequestError, match=rf"^messages: messages and tools together have {said} tokens") as fault:
+            chat_turn(model, body, max_model_len=room, owner="")
+        assert fault.value.code == TOO_LONG
+    with pytest.raises(RequestError, match=r"^messages: it has"):
+        chat_turn(model, body.model_copy(update={"tools": None}), max_model_len=2, owner="")

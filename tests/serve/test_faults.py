@@ -100,6 +100,31 @@ def test_every_bad_body_names_its_field_and_its_kind():
                 assert error["message"].startswith(f"{param}: ")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/v1/chat/completions", {**CHAT, "functions": []}, "functions: unknown field (write tools)"),
+        ("/v1/chat/completions", {**CHAT, "function_call": "auto"}, "function_call: unknown field (write tool_choice)"),
+        ("/v1/completions", {**TEXT, "guided_regex": "a"}, "guided_regex: unknown field (write structured_outputs.regex)"),
+        ("/v1/completions", {**TEXT, "guided_json": {}}, "guided_json: unknown field (write response_format.json_schema)"),
+        ("/v1/chat/completions", {**CHAT, "response_format": {"type": "json"}},
+         "response_format: type \"json\": expected one of 'text', 'json_object', 'json_schema'"),
+        ("/v1/chat/completions", {**CHAT, "response_format": {}}, "response_format: 'type' is missing"),
+        ("/chat/completions", CHAT, "did you mean '/v1/chat/completions'?"), ("/v1/responses", {}, "did you mean '/v1/chat/completions'?"),
+        ("/v1/v1/embeddings", {}, "did you mean '/v1/embeddings'?"), ("/x", {}, "/openapi.json names the paths"),
+    ],
+)  # fmt: skip
+def test_a_fault_says_what_to_write_instead(live, path, body, words):
+    assert words in httpx2.post(live.url + path, json=body).json()["error"]["message"]
+
+
+def test_a_server_that_takes_no_control_tokens_says_what_lets_it(model):
+    with live_server(model, allow_special=False) as live:
+        for path, body in (("/v1/completions", TEXT), ("/tokenize", {"prompt": "a"})):
+            error = httpx2.post(live.url + path, json={**body, "allow_special": True}).json()["error"]
+            assert error["param"] == "allow_special" and "start the server with --allow-special" in error["message"]
+
+
 def test_no_effort_is_what_a_model_without_thoughts_makes(live):
     asked = {**CHAT, "max_tokens": 4, "temperature": 0}
     plain, effortless = (
@@ -129,4 +154,8 @@ def test_behind_a_proxy_paths_and_keys_are_as_without(model, stripped):
         assert httpx2.get(f"{base}/").json()["api"] == "/ai/v1"
         assert httpx2.get(f"{base}/v1/models", headers=key).json()["data"][0]["id"] == "small"
         assert httpx2.get(f"{base}/openapi.json", headers=key).json()["servers"] == [{"url": "/ai"}]
+        assert "did you mean '/ai/v1/models'" in httpx2.get(f"{base}/models", headers=key).json()["error"]["message"]
+        for shown, words in (("key", "Bearer KEY"), ("Bearer", "Bearer KEY"), ("Basic key", "Bearer KEY"), ("Bearer no", "not known here")):
+            refused = httpx2.get(f"{base}/v1/models", headers={"Authorization": shown})
+            assert refused.status_code == 401 and words in refused.json()["error"]["message"]
         assert httpx2.get(f"{base}/aihealth").status_code == httpx2.get(f"{base}/v1/health").status_code == 401

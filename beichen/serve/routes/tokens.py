@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from beichen.errors import RequestError
-from beichen.serve.asking import rendered
+from beichen.serve.asking import no_control_tokens, rendered
 from beichen.serve.description import asks, faults
 from beichen.serve.exchange import answer_json, read_form
 from beichen.serve.schemas.completions import DetokenizeAnswer, DetokenizeRequest, TokenizeAnswer, TokenizeRequest
@@ -26,7 +26,7 @@ def routes(service: Service, *, allow_special: bool) -> APIRouter:
         body = await read_form(request, TokenizeRequest)
         tokenizer = service.model_named(body.model).tokenizer
         if body.allow_special and not allow_special:
-            raise RequestError("this server takes names of control tokens as text", param="allow_special")
+            raise no_control_tokens()
         if body.prompt is not None:
             ids = await asyncio.to_thread(tokenizer.encode, body.prompt, allow_special=body.allow_special)
         else:

@@ -45,6 +45,11 @@ class NullIs:
 
 Flag = Annotated[bool, NullIs(False)]
 _AT_ODDS = "at_odds"
+OTHER_NAMES = {  # what earlier interfaces and other servers call fields -> ours
+    "functions": "tools", "function_call": "tool_choice", "guided_json": "response_format.json_schema",
+    "guided_regex": "structured_outputs.regex", "guided_choice": "structured_outputs.choice",
+    "guided_grammar": "structured_outputs.grammar", "max_new_tokens": "max_tokens", "stop_sequences": "stop",
+}  # fmt: skip
 
 
 class Form(BaseModel):
@@ -91,8 +96,11 @@ def read_body(form: type[Read], body: bytes) -> Read:
         if first["type"] == _AT_ODDS:
             path = f"{path}.{first['ctx']['field']}".removeprefix(".")
         if first["type"] == "extra_forbidden":
-            words = f"unknown field{nearest(str(first['loc'][-1]), form.model_fields)}"
-            raise RequestError(words, param=path, code="unknown_parameter") from fault
+            name = str(first["loc"][-1])
+            ours = OTHER_NAMES.get(name, "") if len(first["loc"]) == 1 else ""
+            here = ours.partition(".")[0] in form.model_fields
+            words = "unknown field" if here else f"unknown field{nearest(name, form.model_fields)}"
+            raise RequestError(words, param=path, code="unknown_parameter", remedy=f"write {ours}" if here else None) from fault
         raise RequestError(_sentence(first), param=path or None, code=_code(first["type"])) from fault
 
 
@@ -110,7 +118,7 @@ def error_body(fault: BeichenError) -> ErrorBody:
 
 def _code(kind: str) -> str:
     """The codes that OpenAI's clients know, by the kinds that pydantic has."""
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return "missing_required_parameter"
     return "invalid_type" if kind.endswith(("_type", "_parsing")) or kind == "int_from_float" else "invalid_value"
 
@@ -119,6 +127,10 @@ def _sentence(fault: Any) -> str:
     given, kind = fault["input"], fault["type"]
     if kind == "missing":
         return "missing"
+    if kind == "union_tag_invalid":
+        return f"type {json.dumps(fault['ctx']['tag'], ensure_ascii=False)}: expected one of {fault['ctx']['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"{fault['ctx']['discriminator']} is missing"
     alone = isinstance(given, str | int | float | bool) or given is None
     shown = f", got {json.dumps(given, ensure_ascii=False)}" if alone else ""
     if not 0 < len(shown) < 80:
