@@ -2,6 +2,7 @@
 beichen quickstart
 beichen quickstart --corpus novels.jsonl --dialogues chats.jsonl --minutes 5
 beichen quickstart --out runs/quickstart-001     # goes on with the run that was stopped there, by its own settings
+A run that Ctrl-C stops before the first step of training leaves nothing behind: the same command begins anew.
 """
 
 from __future__ import annotations

@@ -59,8 +59,10 @@ def quickstart(settings: QuickstartSettings, reporter: Reporter = SILENT) -> Rep
             for reason in begun.plan.reasons:
                 reporter.line(f"plan: {reason}")
             return _all_stages(settings, begun, given, reporter, started)
-        except (BeichenError, KeyboardInterrupt):
-            _leave(folder, reporter, time.monotonic() - started)
+        except (BeichenError, KeyboardInterrupt) as end:
+            kept = _leave(folder, reporter, time.monotonic() - started)
+            if not kept and isinstance(end, KeyboardInterrupt):
+                reporter.line("stopped before the first step of training: nothing is kept, the same command begins anew")
             raise
 
 
@@ -92,15 +94,17 @@ def _under_way(settings: QuickstartSettings) -> Begun | None:
     return begun
 
 
-def _leave(folder: Path, reporter: Reporter, seconds: float) -> None:
-    """Before the first step of training there is nothing to keep: so the same command can be given again. Later it is said how to go on."""
+def _leave(folder: Path, reporter: Reporter, seconds: float) -> bool:
+    """Before the first step of training there is nothing to keep: so the same command can be given again. Later it is said how to go on.
+    -> whether the folder is kept"""
     if not any(path.stat().st_size for path in folder.glob(f"*/{METRICS}")):
         shutil.rmtree(folder)
-        return
+        return False
     begun = read_begun(folder)
     if begun is not None:
         replace(begun, seconds=begun.seconds + seconds).save()
         reporter.line(f"stopped; `beichen quickstart --out {folder}` goes on from there")
+    return True
 
 
 def _new_folder(out: str | None) -> Path:

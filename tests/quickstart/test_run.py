@@ -196,9 +196,11 @@ def test_stopped_in_every_stage_it_ends_as_if_it_had_not_been(report, tmp_path, 
     """Law: what is done is kept and not done again, and the model is that of a run that nobody stopped."""
     monkeypatch.chdir(tmp_path)
     folder, settings = Path("runs/mine"), QuickstartSettings(out="runs/mine", dtype=report.figures["plan"]["dtype"], **HERE)
+    early = StopsIn("writing dialogues")
     with pytest.raises(KeyboardInterrupt):
-        quickstart(settings, StopsIn("writing dialogues"))
+        quickstart(settings, early)
     assert not folder.exists(), "nothing was learnt yet"
+    assert early.lines[-1] == "stopped before the first step of training: nothing is kept, the same command begins anew"
     kept: dict[Path, int] = {}
     for label, then in (("pretraining", 2), ("fine-tuning", 4), ("answering", 6)):
         reporter = StopsIn(label)
