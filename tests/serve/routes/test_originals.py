@@ -90,7 +90,7 @@ def test_a_failure_within_a_stream_reaches_its_client(model, expected):
 
 
 def test_what_the_originals_did_not_know_is_told_as_everywhere(model):
-    with live_server(model, keys=("key",), limits=Limits(max_body_bytes=500, max_streams_per_key=0), original_paths=True) as live:
+    with live_server(model, keys=("key",), limits=Limits(max_body_bytes=500, max_waiting=0), original_paths=True) as live:
         key = {"Authorization": "Bearer key"}
         for path, body in ((PATHS[0], GREEDY), (PATHS[1], GREEDY), ("/chat", {"prompt": "a"})):
             assert httpx2.post(live.url + path, json=body).status_code == 401
