@@ -8,6 +8,7 @@ beichen chat --url http://127.0.0.1:8000/v1
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -26,7 +27,7 @@ from beichen.cli.sampling_options import (
     sampling_settings_of,
 )
 from beichen.cli.terminal import make_reporter, print_json
-from beichen.errors import BeichenError, SettingsError
+from beichen.errors import BeichenError, DataError, SettingsError
 
 if TYPE_CHECKING:
     from beichen.inference.api import Delta
@@ -123,7 +124,7 @@ class Chat:
 
     def __init__(self, conversation: Conversation | RemoteConversation, *, interactive: bool) -> None:
         self.conversation, self.interactive = conversation, interactive
-        self._dropped = 0
+        self._dropped = self._lines = 0
 
     def run(self) -> int:
         """Talk until the user leaves."""
@@ -131,15 +132,22 @@ class Chat:
             import readline  # noqa: F401  line editing and history for input()
 
             print(f"{self.conversation.title} /help lists the commands, exit leaves.")
+        elif isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # else a bad byte is told before its line is reached
         while True:
             try:
-                line = input(self._prompt if self.interactive else "")
+                line = self._read()
             except EOFError:
                 if self.interactive:
                     print()
                 return 0
             except KeyboardInterrupt:
                 print("\n(exit leaves)")
+                continue
+            except DataError as fault:
+                if not self.interactive:
+                    raise
+                print(f"error: {fault}")
                 continue
             if line.strip().lower() in ("exit", "quit", "/exit", "/quit"):
                 return 0
@@ -149,6 +157,19 @@ class Chat:
                 if not self.interactive:
                     raise
                 print(f"error: {fault}")
+
+    def _read(self) -> str:
+        """The next line. Raises DataError for bytes that are no text, which ``run`` has let come as halves of surrogate pairs."""
+        self._lines += 1
+        try:
+            line = input(self._prompt if self.interactive else "")
+            line.encode()
+        except UnicodeError as fault:
+            encoding = (getattr(sys.stdin, "encoding", None) or "utf-8").upper()
+            raise DataError(
+                f"line {self._lines} of the input is not valid {encoding}", remedy=f"convert it first, such as by `iconv -t {encoding}`"
+            ) from fault
+        return line
 
     @property
     def _prompt(self) -> str:

@@ -56,6 +56,15 @@ def test_messages_come_through_a_pipe(model_folder, monkeypatch, capsys):
     assert first == second and first
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_text_are_told_by_their_line(model_folder, monkeypatch, capsys, errors):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("你好\n再见".encode() + b"\xff\n"), encoding="utf-8", errors=errors))
+    assert main(["chat", str(model_folder), *FLAGS]) == 2
+    said = capsys.readouterr()
+    assert "line 2 of the input is not valid UTF-8" in said.err and "surrogate" not in said.err
+    assert said.out, "the line before it is answered"
+
+
 def test_the_history_goes_along(model, monkeypatch, capsys):
     conversation = Conversation(model, system="s", max_new_tokens=5)
     assert talk(monkeypatch, conversation, "one", "two", "EXIT", "never") == 0
