@@ -175,7 +175,8 @@ def test_what_is_echoed_tells_its_logprobs(client, model, prompt, max_tokens):
     assert [value for chunk in chunks for value in chunk.logprobs.token_logprobs] == [
         None if value is None else pytest.approx(value, abs=1e-4) for value in logprobs.token_logprobs
     ]
-    assert [place for chunk in chunks for place in chunk.logprobs.text_offset][: len(ids)] == logprobs.text_offset[: len(ids)]
+    assert [place for chunk in chunks for place in chunk.logprobs.text_offset] == logprobs.text_offset
+    assert [name for chunk in chunks for name in chunk.logprobs.tokens] == logprobs.tokens
 
 
 def test_nothing_new_without_an_echo_is_refused(client):
