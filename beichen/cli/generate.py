@@ -59,8 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     from beichen.data.files import expand_paths
     from beichen.inference.language_model import load
     from beichen.util.device import set_threads
+    from beichen.util.memory import forget_old_shapes
 
     set_threads(arguments.threads)
+    forget_old_shapes()
     if arguments.input is not None:
         expand_paths([arguments.input])  # a name that is wrong is told before any weights are read
     model = load(

@@ -117,6 +117,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     from beichen.serve.access import Keys
     from beichen.serve.service import Service
     from beichen.util.device import set_threads
+    from beichen.util.memory import forget_old_shapes
     from beichen.util.quantities import parse_bytes
 
     limits = read_limits(arguments)
@@ -129,6 +130,7 @@ def _serve(arguments: argparse.Namespace, root_path: str) -> int:
     adapters = read_adapters(arguments.adapter, name)
     listener = _listener(arguments.host, arguments.port, limits.stall_seconds)
     set_threads(arguments.threads)
+    forget_old_shapes()
     _check_small_files(arguments, limits, kv_bytes)
     model = load(
         arguments.folder, device=arguments.device, dtype=arguments.dtype, compatibility=arguments.compatibility,

@@ -69,3 +69,24 @@ def test_huge_pages_are_asked_for_where_a_tensor_is_large():
         elif inside and line.startswith("VmFlags:"):
             flags = line
     assert "hg" in flags.split()
+
+
+SHAPES = """
+import sys, torch
+from beichen.util.memory import forget_old_shapes, resident_bytes
+torch.set_num_threads(1)
+if sys.argv[1] == "few":
+    forget_old_shapes()
+x, weight = torch.randn(1200, 64).bfloat16(), torch.randn(96, 64).bfloat16()
+before = resident_bytes()
+for rows in range(100, 1100):
+    torch.nn.functional.linear(x[:rows], weight)
+print(resident_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available() or not sys.platform.startswith("linux"), reason="needs oneDNN on Linux")
+def test_a_thousand_shapes_are_not_all_remembered():
+    command = [sys.executable, "-c", SHAPES]
+    every, few = (int(subprocess.run([*command, mode], capture_output=True, text=True, check=True).stdout) for mode in ("every", "few"))
+    assert few < every / 2 or every < 32 << 20, "a torch that keeps little anyway"
