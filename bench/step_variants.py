@@ -74,15 +74,12 @@ def _neighbour(run: Run, size: str, decoder: Decoder, *, rounds: int) -> list[Be
     found = []
     for rows in (1, 16):
         engine = _loaded(Engine(decoder, kv_bytes=CACHE_BYTES), rows)
-        alone = _records(run, size, rows, {PLAIN: engine}, steps=30, rounds=rounds)
+        found += _records(run, size, rows, {PLAIN: engine}, steps=30, rounds=rounds)
         with _busy_core():
-            _run(engine, 30)  # it finds out
-            seconds = take_turns(
-                {RESTING: partial(_run, engine, 30), ALL_THREADS: partial(_run_with_all_threads, engine, 4)}, rounds=rounds
-            )
-        for name, steps in ((RESTING, 100), (ALL_THREADS, 4)):
-            alone.append(run.record(SECTION, named(size, rows, name), [rows * steps / value for value in seconds[name]], "tok/s"))
-        found += alone
+            _run(engine, 300)  # it finds out, and looks again ever less often
+            found += _records(run, size, rows, {RESTING: engine}, steps=30, rounds=rounds)
+            with _all_threads():
+                found += _records(run, size, rows, {ALL_THREADS: engine}, steps=4, rounds=rounds)
     return found
 
 
@@ -112,9 +109,10 @@ def _run(engine: Engine, steps: int) -> None:
         engine.step()
 
 
-def _run_with_all_threads(engine: Engine, steps: int) -> None:
+@contextmanager
+def _all_threads() -> Iterator[None]:
     with mock.patch.object(crew, "tell"), mock.patch.object(crew, "size", torch.get_num_threads):
-        _run(engine, steps)
+        yield
 
 
 def _records(

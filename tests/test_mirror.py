@@ -11,6 +11,7 @@ from tests.shared_data import REPOSITORY
 ACROSS = {  # what is true of several modules together
     "test_architecture.py": "who may import whom",
     "test_deploy.py": "the files of deploy/",
+    "test_encodings.py": "every text that is read or written",
     "test_mirror.py": "the tests themselves",
     "test_package.py": "what `import beichen` gives",
     "test_repository.py": "the files beside the package",
