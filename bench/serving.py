@@ -124,9 +124,9 @@ def _turns(
 ) -> list[BenchResult]:  # fmt: skip
     seconds: dict[str, list[float]] = {name: [] for name in players}
     last: dict[str, list[list[int]]] = {}
-    for turn in range(rounds + 1):  # the first warms up
+    for turn in range(rounds + 1):  # the first warms up; prompts are nobody's of another cell, whose cache would hold them
         for name in in_turn(list(players), turn):
-            taken, last[name] = players[name][0].ask(rows=rows, prompt=prompt, new=new, seed=turn)
+            taken, last[name] = players[name][0].ask(rows=rows, prompt=prompt, new=new, seed=1000 * new + turn)
             if {len(ids) for ids in last[name]} != {new} or len(last[name]) != rows:
                 raise AssertionError(f"{name}: {rows} rows of {new} ids were asked for")
             if turn:
