@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -101,6 +102,18 @@ def test_nobody_looks_for_garbage_among_what_was_loaded(model_folder, monkeypatc
     finally:
         gc.unfreeze()
     assert seen[0] - before > 10_000
+
+
+def test_what_products_have_prepared_is_bounded_before_anything_is_multiplied(model_folder, monkeypatch):
+    """What is kept for each length of a batch took half a gigabyte in a server of many lengths; who says otherwise is heard."""
+    monkeypatch.setattr(Server, "run", lambda self, sockets: setattr(self, "should_exit", True))
+    monkeypatch.setattr(os, "environ", {**os.environ, "LRU_CACHE_CAPACITY": "7"})
+    os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)
+    try:
+        main(["serve", str(model_folder), "--port", "0", *FLAGS])
+    finally:
+        gc.unfreeze()
+    assert (os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"]) == ("128", "7")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
